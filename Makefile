@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make run` and `make test` do all the set-up themselves, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard src/_xmppcore/*.py src/_xmppcore/*.pyx src/_xmppcore/*.pxd src/_xmppcore/c/*)
+FUZZ_S ?= 60
+CC_FUZZ ?= clang
+C := src/_xmppcore/c
+
+.PHONY: run test lint types bench load fuzz debug soak wheel clean
+.DELETE_ON_ERROR:
+
+# Installed, editable, with its extensions compiled in place; made again when the core has changed.
+$(VENV)/.built: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+run: $(VENV)/.built
+	$(BIN)/xiot demo
+
+test: $(VENV)/.built
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.built types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint src/_xmppcore
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(C)/*.c $(C)/*.h
+	$(BIN)/python tests/wheels.py
+
+types: $(VENV)/.built
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest _xmppcore --allowlist tests/typing/stubtest_allowlist.txt
+
+bench: $(VENV)/.built
+	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only -q
+
+load: $(VENV)/.built
+	$(BIN)/python benches/load/run.py
+
+# libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, FUZZ_S seconds for each target.
+fuzz:
+	mkdir -p build/fuzz
+	$(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C) \
+		tests/fuzz/fuzz_xml.c $(C)/xml.c $(C)/scan.c -o build/fuzz/xml
+	$(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C) \
+		tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
+	mkdir -p build/fuzz/found-xml build/fuzz/found-jid
+	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
+	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid tests/fuzz/corpus/jid
+
+# The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it.
+debug: $(VENV)/.built
+	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib \
+		$(BIN)/python -m pytest -q tests/core -p no:cacheprovider
+
+# The long forms of what `make test` does shortly.
+soak: $(VENV)/.built
+	XIOT_SOAK=1 $(BIN)/python -m pytest -q tests
+	$(MAKE) fuzz FUZZ_S=3600
+
+wheel: $(VENV)/.built
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist $(VENV) src/*.egg-info src/_xmppcore/*.so

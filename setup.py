@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the compiled core: one extension module per .pyx of `src/_xmppcore`; generated C goes to `build/`.
+
+XIOT_DEBUG=1 builds with assertions, AddressSanitizer and UndefinedBehaviorSanitizer (run Python with LD_PRELOAD=libasan).
+"""
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("XIOT_DEBUG") == "1"
+CORE = "src/_xmppcore"
+SOURCES = {  # module: the C files it is linked with
+    "names": [],
+    "element": [],
+    "jid": ["jid"],
+    "scan": ["scan"],
+    "stanza": ["scan", "xml"],
+    "xml": ["scan", "xml"],
+    "router": ["scan", "xml", "jid", "outbuf", "router"],
+}
+
+if sys.platform == "win32":
+    flags, links = ["/std:c11", "/O2"], []
+elif DEBUG:
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    flags, links = ["-std=gnu11", "-O1", "-g", "-UNDEBUG", "-DXC_DEBUG", *sanitize], sanitize
+else:
+    flags, links = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-fno-plt"], []
+
+extensions = [
+    Extension(
+        f"_xmppcore.{module}",
+        [f"{CORE}/{module}.pyx", *(f"{CORE}/c/{name}.c" for name in sources)],
+        include_dirs=[f"{CORE}/c"],
+        depends=[f"{CORE}/c/{name}" for name in sorted(os.listdir(f"{CORE}/c")) if name.endswith(".h")],
+        extra_compile_args=flags,
+        extra_link_args=links,
+    )
+    for module, sources in SOURCES.items()
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        build_dir="build/cython",
+        include_path=["src"],
+        compiler_directives={"language_level": 3, "embedsignature": False, "binding": True},
+    )
+)

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "router.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "hash.h"
+#include "jid.h"
+
+enum { FIRST_SLOTS = 64, LONGEST_JID = 3 * 1023 + 2 };
+
+bool xc_router_init(xc_router *r, const xc_kernels *k, const xc_limits *limits, const xc_limits *early, size_t high, const uint64_t seed[2],
+                    uint8_t *buffer) {
+    *r = (xc_router){.mask = FIRST_SLOTS - 1, .seed = {seed[0], seed[1]}, .high = high, .full = 4 * high};
+    r->shared = xc_shared_new(k, limits);
+    r->early = xc_shared_new(k, early);
+    r->buffer = buffer;
+    r->table = calloc(FIRST_SLOTS, sizeof *r->table);
+    return r->shared && r->early && r->table;
+}
+
+void xc_router_free(xc_router *r) {
+    xc_shared_free(r->shared);
+    xc_shared_free(r->early);
+    xc_pool_free(&r->pool);
+    free(r->table);
+    *r = (xc_router){.mask = 0};
+}
+
+/* ---- the table ---- */
+
+static size_t slot_of(const xc_router *r, uint64_t hash, const uint8_t *jid, size_t n) {
+    size_t i = hash & r->mask;
+    for (; r->table[i].link; i = (i + 1) & r->mask) {
+        const xc_stamp *s = r->table[i].link->stamp;
+        if (r->table[i].hash == hash && s->jid_len == n && memcmp(s->bytes + s->len, jid, n) == 0) break;
+    }
+    return i;
+}
+
+xc_link *xc_router_find(const xc_router *r, const uint8_t *jid, size_t n) {
+    return r->table[slot_of(r, xc_hash(jid, n, r->seed), jid, n)].link;
+}
+
+static bool grow(xc_router *r) {
+    size_t slots = (r->mask + 1) * 2;
+    struct xc_slot *old = r->table, *table = calloc(slots, sizeof *table);
+    if (!table) return false;
+    for (size_t i = 0; i <= r->mask; i++) {
+        if (!old[i].link) continue;
+        size_t j = old[i].hash & (slots - 1);
+        while (table[j].link) j = (j + 1) & (slots - 1);
+        table[j] = old[i];
+    }
+    r->table = table;
+    r->mask = slots - 1;
+    free(old);
+    return true;
+}
+
+bool xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp) {
+    if ((r->used + 1) * 2 > r->mask + 1 && !grow(r)) return false; /* at most half full: short probes */
+    l->stamp = stamp;
+    l->hash = xc_hash(stamp->bytes + stamp->len, stamp->jid_len, r->seed);
+    l->flags |= XC_LINK_BOUND;
+    r->table[slot_of(r, l->hash, stamp->bytes + stamp->len, stamp->jid_len)] = (struct xc_slot){l->hash, l};
+    r->used++;
+    return true;
+}
+
+void xc_router_unbind(xc_router *r, xc_link *l) {
+    if (!(l->flags & XC_LINK_BOUND)) return;
+    size_t i = slot_of(r, l->hash, l->stamp->bytes + l->stamp->len, l->stamp->jid_len);
+    /* Close the gap: move back whoever stands behind it because of it. */
+    for (size_t j = (i + 1) & r->mask; r->table[j].link; j = (j + 1) & r->mask) {
+        size_t home = r->table[j].hash & r->mask;
+        if (((j - home) & r->mask) >= ((j - i) & r->mask)) {
+            r->table[i] = r->table[j];
+            i = j;
+        }
+    }
+    r->table[i].link = NULL;
+    r->used--;
+    l->flags &= (uint8_t)~XC_LINK_BOUND;
+    free(l->stamp);
+    l->stamp = NULL;
+}
+
+/* ---- links ---- */
+
+void xc_link_init(xc_router *r, xc_link *l) {
+    *l = (xc_link){.shared = r->early};
+    xc_xml_init(&l->xml);
+}
+
+void xc_link_free(xc_router *r, xc_link *l) {
+    xc_router_unbind(r, l);
+    if (r->current == l) r->current = NULL;
+    if (l->flags & XC_LINK_DIRTY) {
+        xc_link **p = &r->dirty, *before = NULL;
+        while (*p != l) before = *p, p = &(*p)->dirty;
+        *p = l->dirty;
+        if (r->dirty_last == l) r->dirty_last = before;
+    }
+    xc_out_drop(&r->pool, &l->out, l->out.bytes);
+    xc_xml_free(&l->xml, l->shared);
+    free(l->tail);
+    l->tail = NULL;
+}
+
+void xc_link_mark(xc_router *r, xc_link *l) {
+    if (l->flags & XC_LINK_DIRTY) return;
+    l->flags |= XC_LINK_DIRTY;
+    l->dirty = NULL;
+    if (r->dirty)
+        r->dirty_last->dirty = l;
+    else
+        r->dirty = l;
+    r->dirty_last = l;
+}
+
+xc_link *xc_router_take_dirty(xc_router *r) {
+    xc_link *first = r->dirty;
+    for (xc_link *l = first; l; l = l->dirty) l->flags &= (uint8_t)~XC_LINK_DIRTY;
+    r->dirty = r->dirty_last = NULL;
+    return first;
+}
+
+bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n) {
+    if (!xc_out_put(&r->pool, &l->out, p, n)) return false;
+    xc_link_mark(r, l);
+    return true;
+}
+
+/* ---- routing ---- */
+
+static inline bool is(const uint8_t *raw, xc_span s, const char *text, size_t n) { return s.len == n && memcmp(raw + s.off, text, n) == 0; }
+#define IS(span, text) is(raw, span, text, sizeof text - 1)
+
+/* RFC 6120 section 8.2.3: id, a known type, one child for get and set, none or one for result. */
+static bool good_iq(const xc_head *h, const uint8_t *raw) {
+    if (!h->id.off || !h->type.off) return false;
+    if (IS(h->type, "get") || IS(h->type, "set")) return h->children == 1;
+    if (IS(h->type, "result")) return h->children <= 1;
+    return IS(h->type, "error") && h->children >= 1;
+}
+
+static bool same_lang(const xc_context *a, const xc_context *b) {
+    return a->lang.len == b->lang.len && memcmp(a->bytes + a->lang.off, b->bytes + b->lang.off, a->lang.len) == 0;
+}
+
+/* Bytes of xml:lang that could not stand in single quotes. */
+static bool plain(const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (p[i] == '\'' || p[i] == '&' || p[i] == '<') return false;
+    return true;
+}
+
+/* Where this stanza goes without the caller's help; NULL if it needs it. *lang: the sender's language has to be written in. */
+static xc_link *destination(xc_router *r, xc_link *l, const xc_head *h, const uint8_t *raw, bool *lang) {
+    if ((l->flags & (XC_LINK_BOUND | XC_LINK_CLIENT | XC_LINK_PENDING)) != (XC_LINK_BOUND | XC_LINK_CLIENT) || l->hooks) return NULL;
+    if (!h->to.off || (h->decode & (XC_TO | XC_FROM | XC_ID | XC_TYPE)) || h->outer_prefix || h->prefixed || h->ns_in != XC_IN_CONTEXT)
+        return NULL;
+    if (!IS(h->name, "message") && !(IS(h->name, "iq") && good_iq(h, raw))) return NULL;
+    const xc_stamp *s = l->stamp;
+    if (h->from.off) { /* RFC 6120 section 8.1.2.1: nobody else's address */
+        const uint8_t *jid = s->bytes + s->len;
+        if (!(h->from.len == s->jid_len || h->from.len == s->bare_len) || memcmp(raw + h->from.off, jid, h->from.len) != 0) return NULL;
+    }
+    if (h->to.len > LONGEST_JID) return NULL;
+    uint8_t jid[LONGEST_JID];
+    xc_jid_parts parts;
+    if (xc_jid_prepare(raw + h->to.off, h->to.len, jid, &parts) != XC_JID_OK || !parts.resource_len) return NULL;
+    size_t n = xc_jid_len(&parts);
+    xc_link *to = xc_router_find(r, jid, n);
+    if (!to || (to->flags & XC_LINK_STALLED) || !(to->flags & XC_LINK_CLIENT) || to->hooks || to->out.bytes > r->full) return NULL;
+    /* RFC 6120 section 8.1.5: a stanza without xml:lang is in its stream's language, also at the other end. */
+    const xc_context *mine = l->xml.context;
+    *lang = !h->lang.off && mine->lang.len && !same_lang(mine, to->xml.context);
+    if (*lang && !plain(mine->bytes + mine->lang.off, mine->lang.len)) return NULL;
+    return to;
+}
+
+typedef struct piece {
+    const uint8_t *p;
+    size_t n;
+} piece;
+
+static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, const uint8_t *raw, bool lang) {
+    static const char lang_start[] = " xml:lang='";
+    const xc_context *c = l->xml.context;
+    piece pieces[7] = {{raw, h->name_end}, {l->stamp->bytes, l->stamp->len}};
+    int count = 2;
+    if (lang) {
+        pieces[count++] = (piece){(const uint8_t *)lang_start, sizeof lang_start - 1};
+        pieces[count++] = (piece){c->bytes + c->lang.off, c->lang.len};
+        pieces[count++] = (piece){(const uint8_t *)"'", 1};
+    }
+    size_t rest = h->name_end;
+    if (h->from.off) { /* ours stands in its place */
+        pieces[count++] = (piece){raw + rest, h->from_start - rest};
+        rest = h->from.off + h->from.len + 1;
+    }
+    pieces[count++] = (piece){raw + rest, h->size - rest};
+    size_t total = 0;
+    for (int i = 0; i < count; i++) total += pieces[i].n;
+    uint8_t *room = xc_out_room(&r->pool, &to->out, total);
+    if (room) {
+        for (int i = 0; i < count; i++) {
+            memcpy(room, pieces[i].p, pieces[i].n);
+            room += pieces[i].n;
+        }
+        xc_out_claim(&to->out, total);
+    } else { /* longer than a block: one copy more */
+        uint8_t *all = malloc(total), *o = all;
+        if (!all) return false;
+        for (int i = 0; i < count; i++) {
+            memcpy(o, pieces[i].p, pieces[i].n);
+            o += pieces[i].n;
+        }
+        bool done = xc_out_put(&r->pool, &to->out, all, total);
+        free(all);
+        if (!done) return false;
+    }
+    xc_link_mark(r, to);
+    l->stanzas++;
+    r->routed++;
+    return true;
+}
+
+/* ---- feeding ---- */
+
+/* Put the link's tail in front of `received` new bytes. False if memory is out. */
+static bool open_window(xc_router *r, xc_link *l, size_t received) {
+    uint8_t *fresh = r->buffer + XC_HEADROOM;
+    r->current = l;
+    if (!l->tail || l->tail_len <= XC_HEADROOM) {
+        r->window = fresh - l->tail_len;
+        r->window_len = l->tail_len + received;
+        if (l->tail_len) memcpy(r->window, l->tail, l->tail_len);
+    } else {
+        size_t need = (size_t)l->tail_len + received + XC_PAD;
+        if (need > l->tail_cap) {
+            size_t cap = need * 2;
+            uint8_t *grown = realloc(l->tail, cap);
+            if (!grown) return false;
+            l->tail = grown;
+            l->tail_cap = (uint32_t)cap;
+        }
+        memcpy(l->tail + l->tail_len, fresh, received);
+        r->window = l->tail;
+        r->window_len = l->tail_len + received;
+    }
+    memset(r->window + r->window_len, 0, XC_PAD);
+    return true;
+}
+
+bool xc_link_park(xc_router *r, xc_link *l) {
+    if (r->current != l) return true;
+    r->current = NULL;
+    size_t keep = xc_xml_keep(&l->xml), n = r->window_len - keep;
+    const uint8_t *from = r->window + keep;
+    xc_xml_shift(&l->xml, keep);
+    if (n == 0 || (l->tail && l->tail_cap > 2 * XC_HEADROOM && n <= XC_HEADROOM)) { /* the large stanza is over */
+        uint8_t *old = l->tail;
+        l->tail = NULL;
+        l->tail_len = l->tail_cap = 0;
+        if (n) {
+            l->tail = malloc(l->tail_cap = XC_HEADROOM + XC_PAD);
+            if (l->tail) memcpy(l->tail, from, l->tail_len = (uint32_t)n);
+        }
+        free(old);
+        return n == 0 || l->tail;
+    }
+    if (from >= l->tail && l->tail && from < l->tail + l->tail_cap) {
+        if (from != l->tail) memmove(l->tail, from, n);
+    } else {
+        if (n + XC_PAD > l->tail_cap) {
+            size_t cap = n + XC_PAD < XC_HEADROOM ? 256 : 2 * n + XC_PAD;
+            while (cap < n + XC_PAD) cap *= 2;
+            uint8_t *grown = realloc(l->tail, cap);
+            if (!grown) return false;
+            l->tail = grown;
+            l->tail_cap = (uint32_t)cap;
+        }
+        memcpy(l->tail, from, n);
+    }
+    l->tail_len = (uint32_t)n;
+    return true;
+}
+
+static size_t skip_white(const uint8_t *p, size_t from, size_t n) {
+    while (from < n && (p[from] == ' ' || p[from] == '\n' || p[from] == '\r' || p[from] == '\t')) from++;
+    return from;
+}
+
+size_t xc_link_unread(const xc_router *r, const xc_link *l) {
+    bool here = r->current == l;
+    size_t n = here ? r->window_len : l->tail_len;
+    return n - skip_white(here ? r->window : l->tail, l->xml.pos, n);
+}
+
+bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in) {
+    if (!xc_link_park(r, l)) return false;
+    /* White space behind the element that ended the old stream belongs to it: nothing may stand before an XML declaration. */
+    size_t n = skip_white(l->tail, l->xml.pos, l->tail_len);
+    l->tail_len -= (uint32_t)n;
+    if (l->tail_len) memmove(l->tail, l->tail + n, l->tail_len);
+    xc_xml_free(&l->xml, l->shared);
+    xc_xml_init(&l->xml);
+    l->shared = logged_in ? r->shared : r->early;
+    l->flags &= (uint8_t)~XC_LINK_CLIENT;
+    return true;
+}
+
+xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *head, const uint8_t **raw, xc_link **slow) {
+    if (r->current != l || received) {
+        if (r->current && !xc_link_park(r, r->current)) return XC_LINK_NO_MEMORY;
+        if (!open_window(r, l, received)) return XC_LINK_NO_MEMORY;
+    }
+    for (;;) {
+        size_t at;
+        switch (xc_xml_next(&l->xml, l->shared, r->window, r->window_len, head, &at)) {
+        case XC_STANZA: {
+            bool lang;
+            *raw = r->window + at;
+            xc_link *to = destination(r, l, head, *raw, &lang);
+            if (!to) return XC_LINK_STANZA;
+            if (!deliver(r, l, to, head, *raw, lang)) return XC_LINK_NO_MEMORY;
+            if (to->out.bytes > r->high) return *slow = to, XC_LINK_SLOW;
+            break;
+        }
+        case XC_OPEN: {
+            const xc_context *c = l->xml.context;
+            for (uint32_t i = 0; i < c->nbinds; i++)
+                if (c->binds[i].prefix.len == 0 && c->binds[i].uri.len == 13 && memcmp(c->bytes + c->binds[i].uri.off, "jabber:client", 13) == 0)
+                    l->flags |= XC_LINK_CLIENT;
+            *raw = r->window + at;
+            return XC_LINK_OPEN;
+        }
+        case XC_CLOSE: return XC_LINK_CLOSE;
+        case XC_ERROR: return XC_LINK_ERROR;
+        case XC_NEED_DATA: return xc_link_park(r, l) ? XC_LINK_IDLE : XC_LINK_NO_MEMORY;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Links and the router between them: the hot path of a server. No sockets, no clock, no Python.
+ *
+ * Theory of operation
+ *
+ * A link is one peer's stream: parser, output queue, and once bound the full JID it is known by. All links receive into one shared
+ * buffer: headroom, then the bytes just received, then XC_PAD zero bytes. What a link could not use yet (its tail) is kept apart and put
+ * in front of the next bytes, inside the headroom, so that parsing happens in place; a tail that outgrows the headroom lives in a
+ * buffer of the link's own until its stanza is over.
+ *
+ * xc_link_feed() parses until something needs the caller: a stream header, a stanza that cannot be routed here, the stream's end, an
+ * error, or a destination that does not keep up. It is called again, with no new bytes, until XC_LINK_IDLE. So nothing overtakes: the
+ * next stanza of a link is not looked at before the caller is done with this one (RFC 6120 section 10.1).
+ *
+ * Routed here: message and iq stanzas of a bound link to a full JID that is online, with no hook set on either side, whose bytes mean
+ * the same at the other end. Their header is stamped with the sender's full JID (section 8.1.2.1), the rest is copied as it is.
+ */
+#ifndef XC_ROUTER_H
+#define XC_ROUTER_H
+
+#include "outbuf.h"
+#include "xml.h"
+
+enum {
+    XC_HEADROOM = 4096,
+    XC_RECEIVE = 65536, /* bytes of one receive: a turn's share of a link */
+};
+
+enum { /* xc_link.flags */
+    XC_LINK_BOUND = 1,    /* registered under its full JID */
+    XC_LINK_DIRTY = 2,    /* has output since xc_router_take_dirty() */
+    XC_LINK_STALLED = 4,  /* does not drain: nothing is routed to it here */
+    XC_LINK_PENDING = 8,  /* the caller is busy with a stanza of it: all later ones go to the caller */
+    XC_LINK_CLIENT = 16,  /* its stream's default namespace is jabber:client */
+};
+
+typedef struct xc_stamp {
+    uint32_t len;              /* of " from='full@jid/resource'", at bytes */
+    uint32_t jid_len, bare_len; /* of the full JID, at bytes + len; its bare part */
+    uint8_t bytes[];
+} xc_stamp;
+
+typedef struct xc_link {
+    xc_xml xml;
+    xc_out out;
+    xc_shared *shared;         /* borrowed: limits before or after login */
+    xc_stamp *stamp;           /* owned; NULL unless bound */
+    uint8_t *tail;             /* owned: bytes of an unfinished stanza; NULL if none */
+    uint32_t tail_len, tail_cap;
+    uint64_t hash;             /* of the full JID */
+    struct xc_link *dirty;     /* next in the dirty list */
+    uint64_t stanzas;          /* received and routed here */
+    uint32_t hooks;            /* any bit: all its stanzas, and all to it, go to the caller */
+    uint8_t flags;
+} xc_link;
+
+typedef struct xc_router {
+    xc_pool pool;
+    xc_shared *shared;         /* limits of a stream that has logged in */
+    xc_shared *early;          /* and before */
+    uint8_t *buffer;           /* borrowed: XC_HEADROOM + XC_RECEIVE + XC_PAD bytes */
+    struct xc_slot {
+        uint64_t hash;
+        xc_link *link;         /* NULL: free */
+    } *table;
+    size_t mask, used;         /* slots - 1; slots in use */
+    uint64_t seed[2];
+    xc_link *dirty, *dirty_last;
+    size_t high, full;         /* bytes queued for a link: above the first it is reported as slow, above the second nothing is added here */
+    xc_link *current;          /* being fed: its window is */
+    uint8_t *window;
+    size_t window_len;
+    uint64_t routed;           /* stanzas */
+} xc_router;
+
+typedef enum xc_link_event {
+    XC_LINK_IDLE,  /* all bytes used */
+    XC_LINK_OPEN,
+    XC_LINK_STANZA, /* *head and *raw are the stanza, for the caller */
+    XC_LINK_CLOSE,
+    XC_LINK_ERROR, /* link->xml.error; feeding it again says the same */
+    XC_LINK_SLOW,  /* *slow has more than `high` bytes queued: stop reading from this link for a while */
+    XC_LINK_NO_MEMORY,
+} xc_link_event;
+
+bool xc_router_init(xc_router *r, const xc_kernels *k, const xc_limits *limits, const xc_limits *early, size_t high, const uint64_t seed[2],
+                    uint8_t *buffer);
+void xc_router_free(xc_router *r);
+void xc_link_init(xc_router *r, xc_link *l);
+void xc_link_free(xc_router *r, xc_link *l);
+
+/* `received` new bytes are at r->buffer + XC_HEADROOM. */
+xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *head, const uint8_t **raw, xc_link **slow);
+/* Keep the rest of the current window for later. */
+bool xc_link_park(xc_router *r, xc_link *l);
+/* Bytes received and not yet used, leading white space not counted. */
+size_t xc_link_unread(const xc_router *r, const xc_link *l);
+/* Expect a new stream header; unused bytes are in front of it, leading white space dropped. */
+bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in);
+
+bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n);
+void xc_link_mark(xc_router *r, xc_link *l);
+/* The dirty list, first marked first; the router forgets it. */
+xc_link *xc_router_take_dirty(xc_router *r);
+
+/* Register l under its stamp's full JID. Returns false if memory is out. The caller has removed any former holder. */
+bool xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp);
+void xc_router_unbind(xc_router *r, xc_link *l);
+xc_link *xc_router_find(const xc_router *r, const uint8_t *jid, size_t n);
+
+#endif

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Router, Link, OutBuf: the hot path of a server, sans-IO. c/router.h opens with the theory of operation."""
+
+import os
+
+cimport cython
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from _xmppcore.cxml cimport xc_head, xc_kernels_default, xc_limits
+from _xmppcore.stanza cimport stanza_new
+from _xmppcore.xml cimport StreamClose, check_limits, stream_open_new, xml_error
+
+from _xmppcore.jid import JID
+
+
+cdef inline Link link_of(xc_link *l):
+    # The struct is a member of its Python object: the object's address is a fixed distance in front.
+    cdef Link probe = None
+    return <Link><void *>(<char *>l - (<char *>&probe.link - <char *><void *>probe))
+
+
+cdef const uint8_t *data_of(object data, Py_buffer *view) except NULL:
+    PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+    return <const uint8_t *>view.buf if view.len else <const uint8_t *>b""
+
+
+@cython.final
+cdef class OutBuf:
+    """A queue of bytes to send, in pooled blocks: alone, or as `Link.out`."""
+
+    def __cinit__(self):
+        self.pool = &self.own_pool
+        self.out = &self.own_out
+        self.views = []
+
+    def __dealloc__(self):
+        xc_out_drop(&self.own_pool, &self.own_out, self.own_out.bytes)
+        xc_pool_free(&self.own_pool)
+
+    def __len__(self):
+        """Bytes queued."""
+        return self.out.bytes
+
+    def write(self, data):
+        """Append `data` (bytes-like). Of a link's queue use `Link.write`, which also marks the link dirty."""
+        cdef Py_buffer view
+        cdef const uint8_t *p = data_of(data, &view)
+        try:
+            if not xc_out_put(self.pool, self.out, p, view.len):
+                raise MemoryError
+        finally:
+            PyBuffer_Release(&view)
+
+    def buffers(self, Py_ssize_t limit=64):
+        """Up to `limit` memoryviews of the queued bytes in order, for send or sendmsg; valid until the next call of a method."""
+        cdef xc_block *b = self.out.head
+        self._release()
+        while b is not NULL and len(self.views) < limit:
+            if b.end > b.start:
+                self.views.append(PyMemoryView_FromMemory(<char *>b.data + b.start, b.end - b.start, PyBUF_READ))
+            b = b.next
+        return self.views
+
+    def sent(self, size_t n):
+        """Drop the first `n` bytes. ValueError if there are fewer."""
+        if n > self.out.bytes:
+            raise ValueError(f"{n} bytes sent of {self.out.bytes} queued")
+        self._release()
+        xc_out_drop(self.pool, self.out, n)
+
+    def _release(self):
+        if self.views:
+            for view in self.views:
+                view.release()
+            self.views = []
+
+
+@cython.final
+@cython.no_gc_clear  # the router is needed to the end: it must forget the link
+cdef class Link:
+    """One peer's stream: made by `Router.link()`."""
+
+    def __init__(self):
+        raise TypeError("links are made by Router.link()")
+
+    def __dealloc__(self):
+        if self.router is not None:
+            xc_link_free(&self.router.router, &self.link)
+            self.out.pool = &self.out.own_pool  # whoever still holds it has an empty queue of his own
+            self.out.out = &self.out.own_out
+
+    def feed(self, size_t received=0):
+        """Parse `received` bytes of `Router.buffer` behind what is left of earlier ones, and route what needs nobody.
+
+        Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, which has
+        more bytes queued than `high_bytes` after a stanza of ours: do not read from us until it has drained. None
+        when all bytes are used. Call it again, without bytes, until None (or `park`): the next stanza is not looked at before.
+        RuntimeError if bytes are given while another link has not come to None.
+        """
+        cdef xc_head head
+        cdef const uint8_t *raw
+        cdef xc_link *slow
+        cdef xc_router *r = &self.router.router
+        if received and r.current is not NULL:
+            raise RuntimeError("a link has not been fed until None")
+        if received > XC_RECEIVE:
+            raise ValueError("more bytes than the buffer holds")
+        cdef xc_link_event event = xc_link_feed(r, &self.link, received, &head, &raw, &slow)
+        if event == XC_LINK_IDLE:
+            return None
+        if event == XC_LINK_STANZA:
+            return stanza_new(raw, &head, self.link.xml.context)
+        if event == XC_LINK_SLOW:
+            return link_of(slow)
+        if event == XC_LINK_OPEN:
+            return stream_open_new(raw, &head, &self.link.xml)
+        if event == XC_LINK_CLOSE:
+            return StreamClose.__new__(StreamClose)
+        if event == XC_LINK_ERROR:
+            return xml_error(&self.link.xml)
+        raise MemoryError
+
+    def park(self):
+        """Keep what is left of the bytes received for the next `feed`: for a caller that stops before None."""
+        if not xc_link_park(&self.router.router, &self.link):
+            raise MemoryError
+
+    @property
+    def unread_bytes(self):
+        """Bytes received and not used yet, white space in front not counted. Behind `<starttls/>` it must be 0 (RFC 6120 section 5.4.3.3)."""
+        return xc_link_unread(&self.router.router, &self.link)
+
+    def restart(self, *, bint logged_in):
+        """Expect a new stream header; from now on the limits of before (False) or after (True) login hold."""
+        if not xc_link_restart(&self.router.router, &self.link, logged_in):
+            raise MemoryError
+
+    def write(self, data):
+        """Queue `data` (bytes-like) and mark the link dirty."""
+        cdef Py_buffer view
+        cdef const uint8_t *p = data_of(data, &view)
+        try:
+            if not xc_link_write(&self.router.router, &self.link, p, view.len):
+                raise MemoryError
+        finally:
+            PyBuffer_Release(&view)
+
+    @property
+    def queued_bytes(self):
+        """Bytes written and not yet sent."""
+        return self.link.out.bytes
+
+    @property
+    def stanzas(self):
+        """Stanzas of this link that were routed without the caller."""
+        return self.link.stanzas
+
+    @property
+    def hooks(self):
+        """Bits of whoever wants to see this link's stanzas, in and out; 0: nobody, they are routed here."""
+        return self.link.hooks
+
+    @hooks.setter
+    def hooks(self, uint32_t bits):
+        self.link.hooks = bits
+
+    @property
+    def pending(self):
+        """True while the caller is busy with a stanza of this link: `feed` routes nothing, so that order holds."""
+        return bool(self.link.flags & XC_LINK_PENDING)
+
+    @pending.setter
+    def pending(self, bint on):
+        self.link.flags = (self.link.flags & ~XC_LINK_PENDING) | (XC_LINK_PENDING if on else 0)
+
+    @property
+    def stalled(self):
+        """True if the peer does not read: nothing more is routed to it; the sender's `feed` returns the stanza instead."""
+        return bool(self.link.flags & XC_LINK_STALLED)
+
+    @stalled.setter
+    def stalled(self, bint on):
+        self.link.flags = (self.link.flags & ~XC_LINK_STALLED) | (XC_LINK_STALLED if on else 0)
+
+    def bind(self, jid):
+        """Be known by the full JID `jid`: stanzas are stamped with it and routed to it. Returns the link that had it, now unbound, or None."""
+        if jid.resource is None:
+            raise ValueError("a link is bound to a full JID")
+        cdef bytes full = str(jid).encode(), bare = str(jid.bare).encode()
+        cdef bytes stamp_text = b" from='" + (
+            full.replace(b"&", b"&amp;").replace(b"'", b"&apos;").replace(b"<", b"&lt;")) + b"'"
+        self.unbind()
+        cdef Link former = self.router.find(jid)
+        if former is not None:
+            former.unbind()
+        cdef xc_stamp *stamp = <xc_stamp *>malloc(sizeof(xc_stamp) + len(stamp_text) + len(full))
+        if stamp is NULL:
+            raise MemoryError
+        stamp.len = len(stamp_text)
+        stamp.jid_len = len(full)
+        stamp.bare_len = len(bare)
+        memcpy(stamp.bytes, PyBytes_AS_STRING(stamp_text), stamp.len)
+        memcpy(stamp.bytes + stamp.len, PyBytes_AS_STRING(full), stamp.jid_len)
+        if not xc_router_bind(&self.router.router, &self.link, stamp):
+            free(stamp)
+            raise MemoryError
+        self.jid = jid
+        return former
+
+    def unbind(self):
+        """Be known by no JID any more."""
+        xc_router_unbind(&self.router.router, &self.link)
+        self.jid = None
+
+    def __repr__(self):
+        return f"<Link {self.jid or 'unbound'}, {self.link.out.bytes} bytes queued>"
+
+
+@cython.final
+cdef class Router:
+    """All links of one thread: full JIDs, pooled output blocks, the shared receive buffer, and who has output.
+
+    high_bytes: bytes queued for a link above which its senders are told to wait; at four times that nothing more is routed to it.
+    early_stanza_bytes: limit of a stanza before login (RFC 6120 section 13.12: never below 10000). The others: see `StreamParser`.
+    """
+
+    def __cinit__(self, *, max_stanza_bytes=262144, early_stanza_bytes=10000, max_depth=64, max_attributes=64, max_namespaces=256,
+                  max_tag_bytes=65536, size_t high_bytes=262144):
+        cdef xc_limits limits, early
+        cdef bytes seed = os.urandom(16)
+        cdef bytearray memory = bytearray(XC_HEADROOM + XC_RECEIVE + XC_PAD)  # kept alive, and from moving, by the view
+        check_limits(&limits, max_stanza_bytes, max_depth, max_attributes, max_namespaces, max_tag_bytes)
+        check_limits(&early, early_stanza_bytes, max_depth, max_attributes, max_namespaces, min(max_tag_bytes, early_stanza_bytes))
+        limits.text_between = early.text_between = False
+        if not xc_router_init(&self.router, xc_kernels_default(), &limits, &early, high_bytes,
+                              <const uint64_t *>PyBytes_AS_STRING(seed), <uint8_t *>PyByteArray_AS_STRING(memory)):
+            raise MemoryError
+        self.buffer = memoryview(memory)[XC_HEADROOM:XC_HEADROOM + XC_RECEIVE]
+
+    def __dealloc__(self):
+        xc_router_free(&self.router)
+
+    def __len__(self):
+        """Links bound to a full JID."""
+        return self.router.used
+
+    @property
+    def routed(self):
+        """Stanzas routed here, without the caller."""
+        return self.router.routed
+
+    def link(self, owner=None):
+        """A new link with the limits of before login, expecting a stream header. `owner` is kept as `Link.owner`."""
+        cdef Link link = Link.__new__(Link)
+        xc_link_init(&self.router, &link.link)
+        link.router = self
+        link.owner = owner
+        link.out = OutBuf.__new__(OutBuf)
+        link.out.pool = &self.router.pool
+        link.out.out = &link.link.out
+        return link
+
+    def find(self, jid):
+        """The link bound to the full JID `jid`; None if there is none."""
+        cdef bytes full = str(jid).encode()
+        cdef xc_link *l = xc_router_find(&self.router, <const uint8_t *>PyBytes_AS_STRING(full), len(full))
+        return None if l is NULL else link_of(l)
+
+    def take_dirty(self):
+        """The links that were written to since the last call, in the order of the first write."""
+        cdef xc_link *l = xc_router_take_dirty(&self.router)
+        cdef list links = []
+        while l is not NULL:
+            links.append(link_of(l))
+            l = l.dirty
+        return links

@@ -1,0 +1,51 @@
+from typing_extensions import Buffer
+from typing import final
+
+from _xmppcore.element import Element
+from _xmppcore.stanza import Stanza
+
+@final
+class StreamOpen:
+    @property
+    def name(self) -> str: ...
+    @property
+    def ns(self) -> str: ...
+    @property
+    def to(self) -> str | None: ...
+    @property
+    def from_(self) -> str | None: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def version(self) -> str | None: ...
+    @property
+    def lang(self) -> str | None: ...
+    @property
+    def default_ns(self) -> str: ...
+    @property
+    def prefixes(self) -> dict[str, str]: ...
+
+@final
+class StreamClose: ...
+
+@final
+class StreamParser:
+    def __init__(
+        self,
+        *,
+        max_stanza_bytes: int = 262144,
+        max_depth: int = 64,
+        max_attributes: int = 64,
+        max_namespaces: int = 256,
+        max_tag_bytes: int = 65536,
+        text_between: bool = True,
+        kernel: str | None = None,
+    ) -> None: ...
+    @property
+    def pending_bytes(self) -> int: ...
+    def reset(self) -> None: ...
+    def feed(self, data: Buffer) -> list[StreamOpen | Stanza | StreamClose]: ...
+
+def parse_element(
+    data: Buffer | str, default_ns: str = "", *, max_bytes: int = 262144, max_depth: int = 64, max_attributes: int = 64
+) -> Element: ...
