@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiving entity of a client-to-server stream: what a server lets a client do, and when."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from xiot.core import JID, JidError, Stanza, StreamOpen
+from xiot.errors import LinkError, StanzaError, StreamError
+from xiot.proto import bind, features, framing, sasl
+from xiot.proto.events import (
+    Authenticated,
+    CheckPassword,
+    Event,
+    LoginFailed,
+    NeedBind,
+    NeedKeys,
+    NonzaReceived,
+    Ready,
+    StanzaReceived,
+    StartTls,
+)
+from xiot.proto.scram import ScramKeys
+from xiot.proto.stream import Phase, Stream
+from xiot.stanzas import error_to, reply_to
+
+
+class ServerStream(Stream):
+    """The server's end of one stream."""
+
+    def __init__(
+        self,
+        hosts: Callable[[str], features.HostPolicy | None],
+        *,
+        secure: bool = False,
+        bindings: Mapping[str, bytes] | None = None,
+        lang: str = "en",
+    ) -> None:
+        """`hosts` returns the policy of a prepared domain, None if it is not ours.
+
+        `secure`: the stream began in TLS (XEP-0368); `bindings` as in `tls_started`.
+        """
+        super().__init__(secure=secure, bindings=bindings)
+        self.host = ""
+        """The prepared domain that the client asked for; once known, it never changes."""
+        self.id = ""
+        """Of the stream: unpredictable, new at each restart."""
+        self._hosts = hosts
+        self._policy: features.HostPolicy  # of the host; there as soon as a header was accepted
+        self._sasl: sasl.SaslServer | None = None
+        self._failures = 0
+        self._lang = lang
+        self._peer: JID | None = None  # the bare JID in the client's header
+        self._bind_request: Stanza | None = None
+
+    def provide_keys(self, keys: ScramKeys | None) -> list[Event]:
+        """Answer `NeedKeys`; None if there is no such account: the login then fails as with a wrong password."""
+        return self._answer(lambda server: server.provide_keys(keys))
+
+    def password_checked(self, ok: bool) -> list[Event]:
+        """Answer `CheckPassword`."""
+        return self._answer(lambda server: server.password_checked(ok))
+
+    def refuse_login(self, condition: str, text: str | None = None) -> list[Event]:
+        """Answer either by a condition of RFC 6120 section 6.5, such as ``temporary-auth-failure``."""
+        return self._answer(lambda server: server.fail(condition, text))
+
+    def bound(self, jid: JID) -> list[Event]:
+        """Answer `NeedBind` by the full JID that the client gets."""
+        request = self._take_bind_request()
+        if request is None:
+            return []
+        self.jid = jid
+        self.phase = Phase.READY
+        self.send(bind.result(request, jid))
+        return [Ready(jid)]
+
+    def bind_refused(self, error: StanzaError) -> list[Event]:
+        """Answer `NeedBind` by an error (RFC 6120 section 7.6.2); the client may ask again."""
+        request = self._take_bind_request()
+        if request is not None:
+            self._send_error(request, error)
+        return []
+
+    def _answer(self, resume: Callable[[sasl.SaslServer], sasl.ServerStep]) -> list[Event]:
+        if self._sasl is None or not self._sasl.asking:
+            raise RuntimeError("nothing was asked")
+        step = resume(self._sasl)
+        return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
+
+    def _take_bind_request(self) -> Stanza | None:
+        """Return the request to answer; None if the stream was closed meanwhile."""
+        if self._bind_request is None:
+            raise RuntimeError("NeedBind was not asked")
+        request, self._bind_request = self._bind_request, None
+        return request if self.phase is Phase.BINDING else None
+
+    def _send_error(self, stanza: Stanza, error: StanzaError) -> None:
+        answer = error_to(stanza, error)
+        if answer is not None:
+            self.send(answer)
+
+    @property
+    def _asking(self) -> bool:
+        return self._bind_request is not None or (self._sasl is not None and self._sasl.asking)
+
+    def _open(self) -> None:
+        self._opened = True
+        self.id = secrets.token_urlsafe(16)
+        to = None if self._peer is None else str(self._peer)
+        # Section 4.9.1.2: "from" is empty as long as no host of ours was asked for.
+        self._out += framing.open_stream(self.content_ns, id=self.id, from_=self.host, to=to, lang=self._lang)
+
+    def _on_open(self, header: StreamOpen) -> list[Event]:
+        self._check_header(header)
+        self._lang = framing.language(header.lang, self._lang)
+        self._check_addresses(header)
+        if not framing.supports_version(header.version):
+            raise StreamError("unsupported-version")
+        self._open()
+        if self.jid is not None:
+            self.phase = Phase.BINDING
+            self._out += features.render(features.after_login(self._policy))
+            return []
+        self.phase = Phase.NEGOTIATING
+        required = self._policy.starttls == "required"
+        self._sasl = sasl.SaslServer(
+            self._policy.sasl, self.host, secure=self.secure, tls_required=required, bindings=self._bindings
+        )
+        self._out += features.render(
+            features.before_login(self._policy, self._sasl.offered, secure=self.secure, binding_types=self._bindings)
+        )
+        return []
+
+    def _check_addresses(self, header: StreamOpen) -> None:
+        """Sections 4.7.1 and 4.7.2; and what was said before a restart still holds after it (CVE-2018-10847)."""
+        if not header.to:
+            raise StreamError("improper-addressing", "the header has no 'to'")
+        try:
+            to = JID(header.to)
+            peer = None if header.from_ is None else JID(header.from_).bare
+        except JidError:
+            raise StreamError("improper-addressing") from None
+        if to.local is not None or to.resource is not None:
+            raise StreamError("improper-addressing", "'to' is not a domain")
+        policy = self._hosts(to.domain)
+        if policy is None:
+            raise StreamError("host-unknown")
+        if not self.host:
+            self.host, self._policy = to.domain, policy
+        elif to.domain != self.host:
+            raise StreamError("not-authorized", "the stream began with another host")
+        if self.jid is not None and peer not in (None, self.jid):
+            raise StreamError("invalid-from")
+        self._peer = peer
+
+    def _on_nonza_or_stanza(self, stanza: Stanza) -> list[Event]:
+        if self.phase is Phase.NEGOTIATING:
+            return self._on_negotiating(stanza)
+        if stanza.ns in self._policy.nonzas:
+            return [NonzaReceived(stanza)]
+        assert self.jid is not None  # from login on
+        return self._on_binding(stanza, self.jid) if self.phase is Phase.BINDING else self._on_ready(stanza, self.jid)
+
+    def _on_negotiating(self, stanza: Stanza) -> list[Event]:
+        assert self._sasl is not None
+        if (stanza.ns, stanza.name) == (features.NS_TLS, "starttls"):
+            return self._on_starttls()
+        if stanza.ns == sasl.NS:
+            return self._on_sasl_step(sasl.receive(self._sasl, stanza.element))
+        if self._may_ask_before_login(stanza):
+            return [StanzaReceived(stanza)]
+        raise StreamError("not-authorized")
+
+    def _may_ask_before_login(self, stanza: Stanza) -> bool:
+        if not self.secure and self._policy.starttls == "required":
+            return False
+        return (
+            self._is_stanza(stanza)
+            and stanza.name == "iq"
+            and stanza.payload is not None
+            and stanza.payload[0] in self._policy.iq_before_login
+        )
+
+    def _on_starttls(self) -> list[Event]:
+        if self.secure or self._policy.starttls == "off":
+            return self._end(LinkError("the peer asked for TLS that was not offered"), features.TLS_FAILURE)
+        self._out += features.TLS_PROCEED
+        self.phase = Phase.TLS
+        return [StartTls(self.host)]
+
+    def _on_sasl_step(self, step: sasl.ServerStep) -> list[Event]:
+        self._out += sasl.render(step)
+        if isinstance(step, sasl.Success):
+            self.jid = step.jid
+            self._sasl = None
+            return [Authenticated(step.jid, step.mechanism), *self._restart()]
+        if isinstance(step, LoginFailed):
+            self._failures += 1
+            if self._failures < self._policy.sasl.max_failures:
+                return [step]
+            return [step, *self.close(StreamError("policy-violation", "too many failed logins"))]
+        return [step] if isinstance(step, (NeedKeys, CheckPassword)) else []
+
+    def _on_binding(self, stanza: Stanza, jid: JID) -> list[Event]:
+        if not (self._is_stanza(stanza) and bind.is_request(stanza)):
+            raise StreamError("not-authorized")
+        try:
+            resource = bind.parse_request(stanza, jid)
+        except StanzaError as error:
+            self._send_error(stanza, error)
+            return []
+        self._bind_request = stanza
+        return [NeedBind(resource)]
+
+    def _on_ready(self, stanza: Stanza, jid: JID) -> list[Event]:
+        if not self._is_stanza(stanza):
+            raise StreamError("unsupported-stanza-type")
+        if stanza.from_ is not None and not _is_own(stanza.from_, jid):
+            raise StreamError("invalid-from")
+        if bind.is_session_request(stanza) and stanza.to in (None, self.host):
+            self.send(reply_to(stanza))
+            return []
+        if bind.is_request(stanza):
+            self._send_error(stanza, StanzaError("not-allowed", text="this stream has its resource"))
+            return []
+        return [StanzaReceived(stanza)]
+
+
+def _is_own(address: str, jid: JID) -> bool:
+    """Section 8.1.2.1: a client sends as itself, by its full or its bare JID."""
+    if address == str(jid):
+        return True
+    try:
+        return JID(address) in (jid, jid.bare)
+    except JidError:
+        return False
