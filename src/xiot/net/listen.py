@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets: accept, in fair turns, and hand over to the pump."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import trio
+
+from xiot.net.pump import accept_error_is_passing
+
+ACCEPTS_PER_TURN = 64  # a storm of connections must not keep the established ones waiting
+BACKLOG = 1024
+OUT_OF_DESCRIPTORS_S = 0.2  # pause after accept() failed for want of descriptors or memory
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 picks a free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def peer_name(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """An address for logs and for counting: "192.0.2.1:5222", "[::1]:5222"."""
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], None]) -> None:
+    """Accept for ever; `serve(socket, peer)` owns the connected, non-blocking socket."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if not accept_error_is_passing(error):
+                    raise
+                await trio.sleep(OUT_OF_DESCRIPTORS_S)
+                break
+            serve(sock, peer_name(address))

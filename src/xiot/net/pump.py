@@ -1,0 +1,504 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pump: one trio task that moves bytes between all sockets of a server and their links.
+
+Theory of operation. One turn: ask epoll which sockets are ready, receive once from each into the router's buffer, let its link parse
+and route, then send once from each link that was written to. Nothing is awaited inside a turn: sockets are non-blocking, and the task
+waits on the epoll descriptor only. A turn lasts about `TURN_S`; then the other tasks of the process run.
+
+Who receives a stanza is an `Owner`: the session behind a connection, in a higher room. It is called for each event that the link does
+not handle itself, and answers by `link.write`; what it wrote goes out at the end of the turn. Code that writes outside of a turn calls
+`Pump.flush`.
+
+Back-pressure. A link above its high mark makes its senders wait: they are not read until it is below the low mark. If it accepts nothing at
+all for `stall_after_s` it is stalled: its senders go on, what is for it comes back to them, and after `stall_close_s` it is closed. So
+one that stops reading costs a bounded amount of memory and slows nobody for longer than that.
+
+Where there is no epoll each connection has a task that waits for its socket and then takes the same turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import ssl
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+import trio
+
+from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
+
+TURN_S = 0.005  # other tasks of the process wait at most about this long
+POLL_EVENTS = 256  # sockets of one epoll call: fairness between them and new ones
+SWEEP_S = 0.25  # how exactly deadlines are kept
+LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes and to close its side
+
+CLOSED_BY_PEER = "connection closed by the peer"
+
+Event = StreamOpen | Stanza | StreamClose | XmlError
+
+
+class Owner(Protocol):
+    """What the pump calls on behalf of a connection."""
+
+    def on_event(self, event: Event) -> None:
+        """The next thing in the stream. Nothing later of this stream is parsed before this returns."""
+
+    def on_secured(self) -> None:
+        """The TLS handshake is done."""
+
+    def on_timeout(self) -> None:
+        """The deadline of `Connection.set_deadline` has passed."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection is gone; called exactly once. `reason` is for the log."""
+
+
+class Connection:
+    """A socket, its link, and the state of both; made by `Pump.add`."""
+
+    __slots__ = (
+        "_cipher",
+        "_closing",
+        "_deadline",
+        "_incoming",
+        "_interest",
+        "_outgoing",
+        "_progress",
+        "_reading",
+        "_scope",
+        "_securing",
+        "_tls",
+        "_waiters",
+        "bytes_in",
+        "bytes_out",
+        "link",
+        "lost",
+        "owner",
+        "peer",
+        "pump",
+        "sock",
+    )
+
+    def __init__(self, pump: Pump, sock: socket.socket, peer: str) -> None:
+        self.pump = pump
+        self.sock = sock
+        self.peer = peer
+        self.link: Link = pump.router.link(self)
+        self.owner: Owner
+        self.bytes_in = 0  # octets on the wire, both
+        self.bytes_out = 0
+        self.lost: str | None = None  # why the connection is gone
+        self._reading = True
+        self._interest = 0
+        self._closing: str | None = None
+        self._deadline: float | None = None
+        self._progress = 0.0  # when the peer last took something of what is queued
+        self._waiters: list[Connection] = []
+        self._tls: ssl.SSLObject | None = None
+        self._securing = False
+        self._incoming: ssl.MemoryBIO | None = None
+        self._outgoing: ssl.MemoryBIO | None = None
+        self._cipher = b""
+        self._scope: trio.CancelScope | None = None
+
+    @property
+    def closing(self) -> bool:
+        """True once `close` was called or the connection is lost: nothing more is read or worth writing."""
+        return self._closing is not None or self.lost is not None
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session; None on a plain connection and until the handshake is done."""
+        return None if self._securing else self._tls
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Have `Owner.on_timeout` called after so many seconds; None: no deadline any more."""
+        self._deadline = None if seconds is None else monotonic() + seconds
+        self.pump.watch(self)
+
+    def close(self, reason: str) -> None:
+        """Send what is queued, then close; bytes that still come are dropped. `reason` is for the log."""
+        if not self.closing:
+            self._closing = reason
+            self.link.unbind()
+            self.set_deadline(LINGER_S)
+            self.pump.closed(self)
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Go on under TLS as the server: what is queued (``<proceed/>``) leaves in clear first.
+
+        Raises ValueError if clear-text bytes of the peer are already behind (RFC 6120 section 5.4.3.3: they would be acted upon inside
+        of TLS though nobody protected them).
+        """
+        if self.link.unread_bytes:
+            raise ValueError("clear text behind <starttls/>")
+        self.pump.send(self)
+        if self.link.queued_bytes:
+            raise ValueError("the peer does not read")
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._securing = True
+
+
+class Pump:
+    """All connections of one process; `run` is its task.
+
+    low_bytes: senders of a slow link go on when no more than this is queued for it.
+    stall_after_s, stall_close_s: seconds without any progress until a link over its high mark is passed over, and closed.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        low_bytes: int = 65536,
+        stall_after_s: float = 2.0,
+        stall_close_s: float = 30.0,
+        epoll: bool | None = None,
+    ) -> None:
+        self.router = router
+        self.low_bytes = low_bytes
+        self.stall_after_s = stall_after_s
+        self.stall_close_s = stall_close_s
+        self._epoll = select.epoll() if (hasattr(select, "epoll") if epoll is None else epoll) else None
+        self._connections: dict[int, Connection] = {}
+        self._watched: set[Connection] = set()
+        self._resumed: list[Connection] = []
+        self._nursery: trio.Nursery | None = None
+        self._buffer = router.buffer
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def connections(self) -> list[Connection]:
+        """All connections of now."""
+        return list(self._connections.values())
+
+    def add(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None = None) -> Connection:
+        """Take over a connected socket; with `context` TLS begins at once. The caller sets `owner` before the next await."""
+        sock.setblocking(False)
+        with suppress(OSError):  # not every kind of socket has it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, sock, peer)
+        if context is not None:
+            connection.start_tls(context)
+        self._connections[sock.fileno()] = connection
+        self._interest(connection, True, False)
+        if self._epoll is None:
+            assert self._nursery is not None
+            connection._scope = trio.CancelScope()
+            self._nursery.start_soon(self._task, connection)
+        return connection
+
+    async def run(self) -> None:
+        """Move bytes until cancelled; then all sockets are closed."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._sweep)
+                if self._epoll is not None:
+                    await self._poll(self._epoll)
+        finally:
+            for connection in self.connections():
+                self._lose(connection, connection._closing or "shutdown")
+            if self._epoll is not None:
+                self._epoll.close()
+
+    def flush(self) -> None:
+        """Send what was written since the last turn: for code that writes outside of a turn."""
+        while True:
+            for link in self.router.take_dirty():
+                connection: Connection = link.owner
+                self.send(connection)
+            if not self._resumed:
+                return
+            self._go_on(self._resumed.pop())
+
+    def watch(self, connection: Connection) -> None:
+        """Look at the connection's deadlines from now on."""
+        self._watched.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """`Connection.close` was called: its senders need not wait, and its last bytes go out with this turn or `flush`."""
+        self._wake(connection)
+        if not connection.link.queued_bytes and not connection._cipher:
+            self.send(connection)
+
+    # ---- waiting ----
+
+    async def _poll(self, epoll: select.epoll) -> None:
+        fd = epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            end = monotonic() + TURN_S
+            while ready := epoll.poll(0, POLL_EVENTS):
+                for at, mask in ready:
+                    connection = self._connections.get(at)
+                    if connection is None:
+                        continue
+                    if mask & select.EPOLLOUT:
+                        self.send(connection)
+                    if connection.lost is not None:
+                        continue
+                    if connection._reading:
+                        if mask & ~select.EPOLLOUT:
+                            self._receive(connection)
+                    elif mask & (select.EPOLLHUP | select.EPOLLERR):
+                        self._lose(connection, "connection lost")
+                self.flush()
+                if monotonic() > end:
+                    break
+
+    async def _task(self, connection: Connection) -> None:
+        assert connection._scope is not None
+        with connection._scope:
+            while connection.lost is None:
+                want_write = connection._interest & 2
+                try:
+                    if want_write:
+                        await trio.lowlevel.wait_writable(connection.sock)
+                        self.send(connection)
+                    elif connection._interest & 1:
+                        await trio.lowlevel.wait_readable(connection.sock)
+                        self._receive(connection)
+                    else:
+                        await trio.sleep(SWEEP_S)
+                except trio.ClosedResourceError:
+                    return
+                self.flush()
+
+    def _interest(self, connection: Connection, read: bool, write: bool) -> None:
+        interest = read | write << 1
+        if interest == connection._interest or connection.lost is not None:
+            return
+        if self._epoll is not None:
+            mask = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
+            if not interest:  # a hang-up would be reported again and again
+                self._epoll.unregister(connection.sock)
+            elif connection._interest:
+                self._epoll.modify(connection.sock, mask)
+            else:
+                self._epoll.register(connection.sock, mask)
+        connection._interest = interest
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_S)
+            now = monotonic()
+            for connection in list(self._watched):
+                if connection.lost is not None:
+                    self._watched.discard(connection)
+                elif connection._deadline is not None and now >= connection._deadline:
+                    connection._deadline = None
+                    if connection._closing is None:
+                        connection.owner.on_timeout()
+                    else:
+                        self._lose(connection, connection._closing)
+                elif connection._interest & 2:
+                    waited = now - connection._progress
+                    if waited >= self.stall_close_s:
+                        self._lose(connection, "does not read")
+                    elif waited >= self.stall_after_s and connection.link.queued_bytes > self.low_bytes:
+                        connection.link.stalled = True
+                        self._wake(connection)
+                elif connection._deadline is None:
+                    self._watched.discard(connection)
+            self.flush()
+
+    # ---- receiving ----
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            n = connection.sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(connection, f"connection lost: {error.strerror}")
+            return
+        if n == 0:
+            self._lose(connection, connection._closing or CLOSED_BY_PEER)
+            return
+        connection.bytes_in += n
+        if connection._tls is not None:
+            self._receive_tls(connection, n)
+        elif not connection.closing:
+            self._process(connection, n)
+
+    def _receive_tls(self, connection: Connection, n: int) -> None:
+        tls, incoming = connection._tls, connection._incoming
+        assert tls is not None
+        assert incoming is not None
+        if connection.closing:
+            return
+        incoming.write(self._buffer[:n])
+        try:
+            if connection._securing:
+                tls.do_handshake()
+                connection._securing = False
+                connection.owner.on_secured()
+            # pending() is what is decrypted, incoming.pending what is not; asking for more costs an exception.
+            while connection._reading and not connection.closing and (incoming.pending or tls.pending()):
+                got = tls.read(len(self._buffer), self._buffer)
+                if not got:
+                    self._lose(connection, CLOSED_BY_PEER)
+                    return
+                self._process(connection, got)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            with suppress(OSError, ssl.SSLError):
+                self._send_tls(connection)  # the alert
+            self._lose(connection, f"TLS: {error.reason or error}")
+            return
+        if connection._outgoing is not None and connection._outgoing.pending:
+            self.send(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """What a resumed connection has received already."""
+        if connection.closing or not connection._reading:
+            return
+        self._process(connection, 0)
+        if connection._tls is not None and connection.lost is None:
+            self._receive_tls(connection, 0)
+
+    def _process(self, connection: Connection, n: int) -> None:
+        """Feed n bytes of the buffer, and hand on what the link does not handle."""
+        link = connection.link
+        event = link.feed(n)
+        while event is not None:
+            if isinstance(event, Link):
+                self._wait_for(connection, event.owner)
+                return
+            connection.owner.on_event(event)
+            if connection.closing or not connection._reading:
+                link.park()
+                return
+            event = link.feed()
+
+    # ---- back-pressure ----
+
+    def pause(self, connection: Connection) -> None:
+        """Do not read from the connection until `resume`."""
+        connection._reading = False
+        connection.link.park()
+        self._interest(connection, False, bool(connection._interest & 2))
+
+    def resume(self, connection: Connection) -> None:
+        """Read again; what was received before the pause comes first, at the next `flush` or turn."""
+        if not connection._reading and connection.lost is None:
+            connection._reading = True
+            self._interest(connection, True, bool(connection._interest & 2))
+            self._resumed.append(connection)
+
+    def _wait_for(self, connection: Connection, slow: Connection) -> None:
+        self.send(slow)
+        if slow.lost is None and slow.link.queued_bytes > self.low_bytes and not slow.link.stalled:
+            slow._waiters.append(connection)
+            self.pause(connection)
+        else:
+            connection.link.park()
+            self._resumed.append(connection)
+
+    def _wake(self, slow: Connection) -> None:
+        waiters, slow._waiters = slow._waiters, []
+        for connection in waiters:
+            self.resume(connection)
+
+    # ---- sending ----
+
+    def send(self, connection: Connection) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        if connection.lost is not None:
+            return
+        try:
+            done = self._send_tls(connection) if connection._tls is not None else self._send_plain(connection)
+        except OSError as error:
+            self._lose(connection, f"connection lost: {error.strerror or error}")
+            return
+        if connection.link.queued_bytes <= self.low_bytes:
+            if connection.link.stalled:
+                connection.link.stalled = False
+            if connection._waiters:
+                self._wake(connection)
+        if not done:
+            if not connection._interest & 2:
+                connection._progress = monotonic()
+                self.watch(connection)
+                self._interest(connection, connection._reading, True)
+            return
+        if connection._interest & 2:
+            self._interest(connection, connection._reading, False)
+        if connection._closing is not None:
+            # Not close(): bytes of the peer that nobody reads would reset the connection before our last ones arrive.
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_WR)
+            connection._reading = True
+            self._interest(connection, True, False)
+
+    def _send_plain(self, connection: Connection) -> bool:
+        out = connection.link.out
+        sock = connection.sock
+        while buffers := out.buffers():
+            try:
+                n = sock.send(buffers[0]) if len(buffers) == 1 else sock.sendmsg(buffers)
+            except (BlockingIOError, InterruptedError):
+                return False
+            out.sent(n)
+            connection.bytes_out += n
+            connection._progress = monotonic() if connection._interest & 2 else 0.0
+        return True
+
+    def _send_tls(self, connection: Connection) -> bool:
+        out, outgoing, tls = connection.link.out, connection._outgoing, connection._tls
+        assert outgoing is not None
+        assert tls is not None
+        while True:
+            if not connection._cipher:
+                if not connection._securing:
+                    # One block is one record; the socket takes what several of them make at once.
+                    out.sent(sum(tls.write(buffer) for buffer in out.buffers(4)))
+                    if connection._closing is not None and not len(out):
+                        with suppress(ssl.SSLError):
+                            tls.unwrap()  # close_notify
+                connection._cipher = outgoing.read()
+                if not connection._cipher:
+                    return True
+            try:
+                n = connection.sock.send(connection._cipher)
+            except (BlockingIOError, InterruptedError):
+                return False
+            connection._cipher = connection._cipher[n:]
+            connection.bytes_out += n
+            connection._progress = monotonic() if connection._interest & 2 else 0.0
+
+    def _lose(self, connection: Connection, reason: str) -> None:
+        if connection.lost is not None:
+            return
+        if self._epoll is not None and connection._interest:
+            with suppress(OSError, ValueError):
+                self._epoll.unregister(connection.sock)
+        connection.lost = reason
+        del self._connections[connection.sock.fileno()]
+        connection.sock.close()
+        connection.link.unbind()
+        self._wake(connection)
+        if connection._scope is not None:
+            connection._scope.cancel()
+        connection.owner.on_lost(reason)
+
+
+def accept_error_is_passing(error: OSError) -> bool:
+    """True for errors of accept() that concern one connection or the moment, not the listener (accept(2))."""
+    return error.errno in (
+        errno.ECONNABORTED,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.EINTR,
+        errno.EAGAIN,
+    )
