@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class XmlError(Exception):
-    """The input is not XML as XMPP allows it: `condition` is a name of RFC 6120 section 4.9.3, `offset` counts bytes from 0."""
+    """The input is not XML as XMPP allows it: `condition` of RFC 6120 section 4.9.3, at byte `offset`, counted from 0."""
 
     def __init__(self, condition: str, offset: int) -> None:
         super().__init__(condition, offset)

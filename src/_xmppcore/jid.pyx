@@ -7,11 +7,12 @@ object holds is prepared already, so that comparing and hashing are those of its
 """
 
 from functools import lru_cache
+from unicodedata import bidirectional, is_normalized, normalize
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Hash, PyTypeObject
 from cpython.unicode cimport (
-    PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact, PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH, PyUnicode_New,
+    PyUnicode_AsUTF8AndSize, PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_FromObject, PyUnicode_GET_LENGTH, PyUnicode_New,
     PyUnicode_RichCompare, PyUnicode_Substring,
 )
 from libc.stdint cimport uint8_t
@@ -30,7 +31,7 @@ cdef extern from "Python.h":
 
 ctypedef int (*prepare_part)(const uint8_t *octets, size_t *n, uint8_t *out) noexcept nogil
 
-_CACHED = 512  # prepared parts of a kind: at most some 4 MB, were all of them as long as can be
+_CACHED = 512  # prepared parts of a kind: at most some 5 MB, were all of them as long as can be
 
 
 cdef object bad(int code):
@@ -61,29 +62,45 @@ def _property(character):
     return derived_property(ord(character), _profile("OpaqueString").base.ucd)[0]
 
 
+@lru_cache(4096)
+def _stays(profile, character):
+    """True if the profile leaves the character as it is wherever it stands, but for normalization."""
+    try:
+        return profile.enforce(character) == character and bidirectional(character) not in ("R", "AL", "AN")
+    except ValueError:
+        return False
+
+
 def _enforce(profile, allowed, text):
     """Enforces a PRECIS profile (RFC 8264 section 7), in time linear in the length of `text`.
 
     `profile.enforce` would not do: it judges each occurrence of a character anew, and some by a look at the whole string, so that 340
     characters in a stanza's address could stop a server for 0.1 s.
     """
-    prepared = profile.idempotence_check(profile.apply_five_rules(text))
-    for character in set(prepared):
-        kind = _property(character)
-        if kind in allowed:
-            continue
-        if kind not in ("CONTEXTJ", "CONTEXTO"):
-            raise ValueError(f"U+{ord(character):04X} is not allowed")
-        from precis_i18n.context import context_rule_error
-
-        places = [i for i, c in enumerate(prepared) if c == character]
-        if character == "\u30fb" or character.isdecimal():  # RFC 5892 appendix A.7 to A.9: the place makes no difference
-            del places[1:]
-        if any(context_rule_error(prepared, i, profile.base.ucd) for i in places):
-            raise ValueError(f"U+{ord(character):04X} is not allowed where it is")
+    if is_normalized("NFC", text) and all([_stays(profile, character) for character in set(text)]):
+        prepared = text
+    else:
+        prepared = profile.idempotence_check(profile.apply_five_rules(text))
+        for character in set(prepared):
+            kind = _property(character)
+            if kind in ("CONTEXTJ", "CONTEXTO"):
+                _check_context(profile, character, prepared)
+            elif kind not in allowed:
+                raise ValueError(f"U+{ord(character):04X} is not allowed")
     if not 0 < len(prepared.encode()) <= XC_JID_PART_MAX:
         raise ValueError("empty or too long")
     return prepared
+
+
+def _check_context(profile, character, prepared):
+    """Raises ValueError where the character stands in a context that RFC 5892 appendix A forbids."""
+    from precis_i18n.context import context_rule_error
+
+    places = [place for place, c in enumerate(prepared) if c == character]
+    if character == "\u30fb" or character.isdecimal():  # appendix A.7 to A.9 look at the whole string: all places are alike
+        del places[1:]
+    if any([context_rule_error(prepared, place, profile.base.ucd) for place in places]):
+        raise ValueError(f"U+{ord(character):04X} is not allowed where it is")
 
 
 @lru_cache(_CACHED)
@@ -102,13 +119,19 @@ def _resource(text):
 
 
 @lru_cache(_CACHED)
+def _label(text):
+    """The U-label or NR-LDH label of a mapped label (RFC 5891 section 5), and how many octets its A-label has."""
+    import idna
+
+    label = idna.ulabel(text)
+    return label, len(label) if label.isascii() else len("xn--") + len(label.encode("punycode"))
+
+
+@lru_cache(_CACHED)
 def _domain(text):
     """RFC 7622 section 3.2: an IPv6 address in brackets, or U-labels and NR-LDH labels, mapped as RFC 5895 section 2 has it."""
     if text.startswith("["):
         return _ip_literal(text.removesuffix("."))
-
-    import idna
-    from unicodedata import normalize
 
     # Lower case by code point: a capital sigma is a small one wherever it stands, as in all other mappings of domain names.
     narrow = _profile("UsernameCaseMapped").width_mapping_rule("".join([character.lower() for character in text]))
@@ -117,8 +140,7 @@ def _domain(text):
     # No A-label is shorter than its U-label, so this refuses nothing that the exact test would not; it bounds the work before that.
     if len(mapped) > XC_JID_DOMAIN_MAX or max(map(len, labels)) > XC_JID_LABEL_MAX:
         raise ValueError("too long")
-    labels = [idna.ulabel(label) for label in labels]
-    lengths = [len(label) if label.isascii() else len("xn--") + len(label.encode("punycode")) for label in labels]
+    labels, lengths = zip(*map(_label, labels))
     if max(lengths) > XC_JID_LABEL_MAX or sum(lengths) + len(lengths) - 1 > XC_JID_DOMAIN_MAX:
         raise ValueError("too long")
     return ".".join(labels)  # less than 1023 octets: one of four octets takes at least one of the 253
@@ -200,7 +222,7 @@ cdef JID parsed(const uint8_t *octets, Py_ssize_t n, str text):
     cdef int code = xc_jid_prepare(octets, n, out, &parts)
     if code == XC_JID_OK:
         length = xc_jid_len(&parts)
-        if text is None or length != n or memcmp(out, octets, n) != 0 or not PyUnicode_CheckExact(text):
+        if text is None or length != n or memcmp(out, octets, n) != 0:
             text = ascii_str(out, length)
         return made(text, parts.local_len, xc_jid_bare_len(&parts))
     if code != XC_JID_SLOW:
@@ -242,12 +264,16 @@ cdef class JID:
     """
 
     @classmethod
-    def of(cls, str local, str domain not None, str resource=None):
+    def of(cls, local, domain, resource=None):
         """The JID of these parts, each of which may yet be unprepared; None = there is no such part.
 
         Raises JidError, also for an empty part, and for '@' or '/' in `local` or `domain` (RFC 7622 sections 3.2 to 3.4).
         """
-        return joined(local, domain, resource)
+        return joined(
+            None if local is None else PyUnicode_FromObject(local),
+            PyUnicode_FromObject(domain),
+            None if resource is None else PyUnicode_FromObject(resource),
+        )
 
     @property
     def local(self):
@@ -262,7 +288,8 @@ cdef class JID:
     @property
     def resource(self):
         """The resourcepart, None if there is none (RFC 7622 section 3.4)."""
-        return None if self.is_bare else PyUnicode_Substring(self.full, self.bare_len + 1, PyUnicode_GET_LENGTH(self.full))
+        cdef Py_ssize_t length = PyUnicode_GET_LENGTH(self.full)
+        return None if self.bare_len == length else PyUnicode_Substring(self.full, self.bare_len + 1, length)
 
     @property
     def is_bare(self):
@@ -278,10 +305,10 @@ cdef class JID:
             self.kept_bare = made(PyUnicode_Substring(self.full, 0, self.bare_len), self.local_len, self.bare_len)
         return self.kept_bare
 
-    def with_resource(self, str resource not None):
+    def with_resource(self, resource):
         """The full JID of the same account or host with this resourcepart instead (RFC 7622 section 3.4). Raises JidError."""
         cdef str bare = PyUnicode_Substring(self.full, 0, self.bare_len)
-        return made(f"{bare}/{prepared_resource(resource)}", self.local_len, self.bare_len)
+        return made(f"{bare}/{prepared_resource(PyUnicode_FromObject(resource))}", self.local_len, self.bare_len)
 
     def __str__(self):
         return self.full
@@ -313,8 +340,10 @@ cdef class JID:
 cdef JID constructed(object text):
     if type(text) is JID:
         return text
-    if isinstance(text, str):
+    if type(text) is str:
         return parsed_str(text)
+    if isinstance(text, str):
+        return parsed_str(PyUnicode_FromObject(text))
     raise TypeError(f"a JID is made of str or JID, not {type(text).__name__}")
 
 
@@ -356,9 +385,9 @@ def _bench_prepare(list texts not None, Py_ssize_t repeat):
     """Prepares each of `texts` (bytes) `repeat` times without leaving C; returns how many were plain."""
     cdef uint8_t out[XC_JID_INPUT_MAX]
     cdef xc_jid_parts parts
-    cdef Py_ssize_t plain = 0, i
+    cdef Py_ssize_t plain = 0
     cdef bytes text
-    for i in range(repeat):
+    for _ in range(repeat):
         for text in texts:
             plain += xc_jid_prepare(<const uint8_t *><const char *>text, len(text), out, &parts) == XC_JID_OK
     return plain

@@ -9,7 +9,7 @@ from _xmppcore.xml import StreamClose, StreamOpen
 
 @final
 class OutBuf:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> OutBuf: ...
     def __len__(self) -> int: ...
     def write(self, data: Buffer) -> None: ...
     def buffers(self, limit: int = 64) -> list[memoryview]: ...
@@ -17,6 +17,7 @@ class OutBuf:
 
 @final
 class Link:
+    def __new__(cls, router: Router, owner: Any = None) -> Link: ...
     owner: Any
     hooks: int
     pending: bool
@@ -42,8 +43,8 @@ class Link:
 
 @final
 class Router:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         max_stanza_bytes: int = 262144,
         early_stanza_bytes: int = 10000,
@@ -52,7 +53,7 @@ class Router:
         max_namespaces: int = 256,
         max_tag_bytes: int = 65536,
         high_bytes: int = 262144,
-    ) -> None: ...
+    ) -> Router: ...
     def __len__(self) -> int: ...
     @property
     def buffer(self) -> memoryview: ...

@@ -16,8 +16,6 @@ from _xmppcore.cxml cimport xc_head, xc_kernels_default, xc_limits
 from _xmppcore.stanza cimport stanza_new
 from _xmppcore.xml cimport StreamClose, check_limits, stream_open_new, xml_error
 
-from _xmppcore.jid import JID
-
 
 cdef inline Link link_of(xc_link *l):
     # The struct is a member of its Python object: the object's address is a fixed distance in front.
@@ -84,10 +82,15 @@ cdef class OutBuf:
 @cython.final
 @cython.no_gc_clear  # the router is needed to the end: it must forget the link
 cdef class Link:
-    """One peer's stream: made by `Router.link()`."""
+    """One peer's stream, with the limits of before login, expecting a stream header. `owner` is the caller's."""
 
-    def __init__(self):
-        raise TypeError("links are made by Router.link()")
+    def __cinit__(self, Router router not None, owner=None):
+        xc_link_init(&router.router, &self.link)
+        self.router = router
+        self.owner = owner
+        self.out = OutBuf.__new__(OutBuf)
+        self.out.pool = &router.router.pool
+        self.out.out = &self.link.out
 
     def __dealloc__(self):
         if self.router is not None:
@@ -133,7 +136,10 @@ cdef class Link:
 
     @property
     def unread_bytes(self):
-        """Bytes received and not used yet, white space in front not counted. Behind `<starttls/>` it must be 0 (RFC 6120 section 5.4.3.3)."""
+        """Bytes received and not used yet, but for white space in front.
+
+        Behind `<starttls/>` it must be 0 (RFC 6120 section 5.4.3.3).
+        """
         return xc_link_unread(&self.router.router, &self.link)
 
     def restart(self, *, bint logged_in):
@@ -189,7 +195,10 @@ cdef class Link:
         self.link.flags = (self.link.flags & ~XC_LINK_STALLED) | (XC_LINK_STALLED if on else 0)
 
     def bind(self, jid):
-        """Be known by the full JID `jid`: stanzas are stamped with it and routed to it. Returns the link that had it, now unbound, or None."""
+        """Be known by the full JID `jid`: stanzas are stamped with it and routed to it.
+
+        Returns the link that had it, now unbound, or None.
+        """
         if jid.resource is None:
             raise ValueError("a link is bound to a full JID")
         cdef bytes full = str(jid).encode(), bare = str(jid.bare).encode()
@@ -256,15 +265,8 @@ cdef class Router:
         return self.router.routed
 
     def link(self, owner=None):
-        """A new link with the limits of before login, expecting a stream header. `owner` is kept as `Link.owner`."""
-        cdef Link link = Link.__new__(Link)
-        xc_link_init(&self.router, &link.link)
-        link.router = self
-        link.owner = owner
-        link.out = OutBuf.__new__(OutBuf)
-        link.out.pool = &self.router.pool
-        link.out.out = &link.link.out
-        return link
+        """A new `Link` of this router."""
+        return Link.__new__(Link, self, owner)
 
     def find(self, jid):
         """The link bound to the full JID `jid`; None if there is none."""

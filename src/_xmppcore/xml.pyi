@@ -1,5 +1,6 @@
-from typing_extensions import Buffer
 from typing import final
+
+from typing_extensions import Buffer
 
 from _xmppcore.element import Element
 from _xmppcore.stanza import Stanza
@@ -30,8 +31,8 @@ class StreamClose: ...
 
 @final
 class StreamParser:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         max_stanza_bytes: int = 262144,
         max_depth: int = 64,
@@ -40,7 +41,7 @@ class StreamParser:
         max_tag_bytes: int = 65536,
         text_between: bool = True,
         kernel: str | None = None,
-    ) -> None: ...
+    ) -> StreamParser: ...
     @property
     def pending_bytes(self) -> int: ...
     def reset(self) -> None: ...

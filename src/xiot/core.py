@@ -2,4 +2,4 @@
 """The compiled core under the name that users of xiot import: ``xiot.core``."""
 
 from _xmppcore import *  # noqa: F403
-from _xmppcore import __all__ as __all__  # noqa: PLC0414
+from _xmppcore import __all__ as __all__

@@ -41,10 +41,33 @@ STANZA_ERROR_TYPES: dict[str, str] = {
 
 # RFC 6120 section 4.9.3.
 STREAM_ERRORS = frozenset(
-    """bad-format bad-namespace-prefix conflict connection-timeout host-gone host-unknown improper-addressing
-    internal-server-error invalid-from invalid-namespace invalid-xml not-authorized not-well-formed policy-violation
-    remote-connection-failed reset resource-constraint restricted-xml see-other-host system-shutdown
-    undefined-condition unsupported-encoding unsupported-feature unsupported-stanza-type unsupported-version""".split()
+    [
+        "bad-format",
+        "bad-namespace-prefix",
+        "conflict",
+        "connection-timeout",
+        "host-gone",
+        "host-unknown",
+        "improper-addressing",
+        "internal-server-error",
+        "invalid-from",
+        "invalid-namespace",
+        "invalid-xml",
+        "not-authorized",
+        "not-well-formed",
+        "policy-violation",
+        "remote-connection-failed",
+        "reset",
+        "resource-constraint",
+        "restricted-xml",
+        "see-other-host",
+        "system-shutdown",
+        "undefined-condition",
+        "unsupported-encoding",
+        "unsupported-feature",
+        "unsupported-stanza-type",
+        "unsupported-version",
+    ]
 )
 
 

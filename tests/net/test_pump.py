@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 import trustme
 
 from xiot.core import JID, Router, Stanza, StreamClose, StreamOpen, XmlError
@@ -113,7 +114,7 @@ async def running(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
         nursery.start_soon(accept, listener, serve)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         yield bench
         for stream in bench.streams:
             stream.socket.close()
@@ -139,7 +140,9 @@ async def test_a_stanza_to_a_bound_link_is_stamped_and_arrives(loop: bool) -> No
 async def test_what_nobody_routes_goes_to_the_owner_in_order(loop: bool) -> None:
     async with running(epoll=loop) as bench:
         one, peer = await bench.join("one@x/a")
-        await one.send_all(b"".join(b"<iq id='%d' type='get'><q xmlns='u'/></iq>" % i for i in range(50)) + b"</stream:stream>")
+        await one.send_all(
+            b"".join(b"<iq id='%d' type='get'><q xmlns='u'/></iq>" % i for i in range(50)) + b"</stream:stream>"
+        )
         await until(lambda: isinstance(peer.events[-1], StreamClose))
         assert [e.id for e in peer.events if isinstance(e, Stanza)] == [str(i) for i in range(50)]
 
@@ -155,7 +158,9 @@ async def test_last_words_arrive_before_the_connection_closes_though_the_peer_go
         assert len(bench.pump) == 0
 
 
-async def test_a_closed_connection_ends_though_the_peer_never_closes(loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closed_connection_ends_though_the_peer_never_closes(
+    loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("xiot.net.pump.LINGER_S", 0.1)
     async with running(epoll=loop) as bench:
         _, peer = await bench.join()

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation.  The scalar code is the definition: split, then three loops that map and look every byte up in a set of 128
- * bits. The SSE2 code is a filter in front of it, for JIDs of 16 to 63 bytes. It makes one 64-bit word each of the places of '@', '/',
- * '.' and '-', so that split and label rules are a few shifts and ands, without a loop whose end is mispredicted; a second pass knows
- * which part a byte is in, and maps and judges 16 at a time. It has only one verdict, "all of it plain": whatever else it sees, the
- * scalar code decides.
+ * Theory of operation.  The scalar code is the definition: split, then three loops that map every byte and look it up in a set of
+ * 128 bits. The SSE2 code is a filter in front of it, for JIDs of 16 to 63 bytes. It makes one 64-bit word each of the places of '@',
+ * '/', '.' and '-', so that split and label rules are a few shifts and ands, without a loop whose end is mispredicted; a second pass
+ * knows which part a byte is in, and maps and judges 16 at a time. It has only one verdict, "all of it plain": whatever else it
+ * sees, the scalar code decides.
  */
 #include "jid.h"
 
@@ -105,14 +105,10 @@ typedef struct {
     uint64_t at, slash, dot, hyphen;
 } marks;
 
-static inline __m128i is(__m128i v, int c) {
-    return _mm_cmpeq_epi8(v, _mm_set1_epi8((char)c));
-}
+static inline __m128i is(__m128i v, int c) { return _mm_cmpeq_epi8(v, _mm_set1_epi8((char)c)); }
 
 /* Bytes below c; those above 0x7F count as negative, so below too. */
-static inline __m128i below(__m128i v, int c) {
-    return _mm_cmplt_epi8(v, _mm_set1_epi8((char)c));
-}
+static inline __m128i below(__m128i v, int c) { return _mm_cmplt_epi8(v, _mm_set1_epi8((char)c)); }
 
 /* Bytes from `low` to `high`. */
 static inline __m128i within(__m128i v, int low, int high) {
@@ -120,9 +116,7 @@ static inline __m128i within(__m128i v, int low, int high) {
     return _mm_cmpeq_epi8(_mm_min_epu8(offset, _mm_set1_epi8((char)(high - low))), offset);
 }
 
-static inline uint64_t bits(__m128i v, unsigned i) {
-    return (uint64_t)(uint32_t)_mm_movemask_epi8(v) << i;
-}
+static inline uint64_t bits(__m128i v, unsigned i) { return (uint64_t)(uint32_t)_mm_movemask_epi8(v) << i; }
 
 static inline void find_marks(const uint8_t *in, unsigned i, marks *m) {
     __m128i v = _mm_loadu_si128((const __m128i *)(in + i));
@@ -141,15 +135,15 @@ static inline __m128i lower_and_judge(const uint8_t *in, unsigned i, unsigned do
     _mm_storeu_si128((__m128i *)(out + i), _mm_or_si128(v, _mm_and_si128(_mm_and_si128(letter, in_bare), _mm_set1_epi8(0x20))));
     /* The split leaves no '/' in the bare part; '&' and '\'' differ in bit 0, '<' and '>' in bit 1, ' ' and '"' too. */
     __m128i bit1 = _mm_or_si128(v, _mm_set1_epi8(2));
-    __m128i local_bad = _mm_or_si128(_mm_or_si128(is(bit1, '"'), is(bit1, '>')),
-                                     _mm_or_si128(is(_mm_or_si128(v, _mm_set1_epi8(1)), '\''), is(v, ':')));
+    __m128i local_bad =
+        _mm_or_si128(_mm_or_si128(is(bit1, '"'), is(bit1, '>')), _mm_or_si128(is(_mm_or_si128(v, _mm_set1_epi8(1)), '\''), is(v, ':')));
     __m128i domain_bad = _mm_andnot_si128(_mm_or_si128(letter, within(v, '-', '9')), in_bare);
     __m128i any_bad = below(_mm_add_epi8(v, _mm_set1_epi8(1)), ' ' + 1); /* one more, so that 0x7F is negative as well */
     return _mm_or_si128(any_bad, _mm_or_si128(_mm_and_si128(in_local, local_bad), _mm_andnot_si128(in_local, domain_bad)));
 }
 
-/* True if the JID is plain, and then `out` and `parts` are done. 16 <= n <= 63: the last 16 bytes are loaded as such, so that nothing
- * outside is touched, and what is seen twice is found twice. */
+/* True if the JID is plain, and then `out` and `parts` are done. 16 <= n <= 63: the last 16 bytes are loaded as such, so that
+ * nothing outside is touched, and what is seen twice is found twice. */
 static bool prepare_plain(const uint8_t *in, unsigned n, uint8_t *out, xc_jid_parts *parts) {
     marks m = {0};
     for (unsigned i = 0; i < n - 16; i += 16) find_marks(in, i, &m);
@@ -160,8 +154,8 @@ static bool prepare_plain(const uint8_t *in, unsigned n, uint8_t *out, xc_jid_pa
     unsigned local_len = at ? (unsigned)__builtin_ctzll(at) : 0, domain_from = local_len + (at != 0);
     uint64_t domain = bare & ~BELOW(domain_from), dot = m.dot & domain;
     uint64_t first = (dot << 1 | BIT(domain_from)) & domain, last = (dot | BIT(bare_len)) >> 1 & domain;
-    uint64_t odd = (first | last) & (dot | m.hyphen);       /* an empty label, a final dot, a hyphen at either end of a label */
-    odd |= first << 2 & m.hyphen & m.hyphen >> 1;           /* "??--" */
+    uint64_t odd = (first | last) & (dot | m.hyphen); /* an empty label, a final dot, a hyphen at either end of a label */
+    odd |= first << 2 & m.hyphen & m.hyphen >> 1;     /* "??--" */
     if (odd || domain == 0 || (at & 1) || bare_len + 1 == n) return false;
 
     __m128i bad = _mm_setzero_si128();

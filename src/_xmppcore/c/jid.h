@@ -2,10 +2,10 @@
 /*
  * JID preparation (RFC 7622) for the addresses that are plain ASCII, which is nearly all of them.
  *
- * Contract.  Every function reads only [in, in + n) and writes only [out, out + n); `in` and `out` do not overlap. Bytes may have any
- * value, NUL and broken UTF-8 included. If the answer is not XC_JID_OK, what `out` and `parts` hold is undefined. XC_JID_SLOW
+ * Contract.  Every function reads only [in, in + n) and writes only [out, out + n); `in` and `out` do not overlap. Bytes may have
+ * any value, NUL and broken UTF-8 included. If the answer is not XC_JID_OK, what `out` and `parts` hold is undefined. XC_JID_SLOW
  * says: nothing definite, Unicode tables are needed (a byte above 0x7F, an A-label, an IP literal). Prepared JIDs come out as they
- * went in, so two JIDs are the same if and only if their prepared forms are equal byte for byte.
+ * went in, and two JIDs are the same if and only if their prepared forms are equal byte for byte.
  */
 #ifndef XC_JID_H
 #define XC_JID_H
@@ -13,11 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define XC_JID_PART_MAX 1023u                       /* octets, RFC 7622 section 3.1 */
-#define XC_JID_MAX (3 * XC_JID_PART_MAX + 2)        /* octets of a prepared JID, likewise */
-#define XC_JID_INPUT_MAX (XC_JID_MAX + 1)           /* that and the final dot of a domain: longer input is refused unread */
-#define XC_JID_LABEL_MAX 63u                        /* octets, RFC 1035 section 2.3.4 */
-#define XC_JID_DOMAIN_MAX 253u                      /* octets in A-label form: the 255 of RFC 1035 are those of the wire form */
+#define XC_JID_PART_MAX 1023u                /* octets, RFC 7622 section 3.1 */
+#define XC_JID_MAX (3 * XC_JID_PART_MAX + 2) /* octets of a prepared JID, likewise */
+#define XC_JID_INPUT_MAX (XC_JID_MAX + 1)    /* that and the final dot of a domain: longer input is refused unread */
+#define XC_JID_LABEL_MAX 63u                 /* octets, RFC 1035 section 2.3.4 */
+#define XC_JID_DOMAIN_MAX 253u               /* octets in A-label form: the 255 of RFC 1035 are those of the wire form */
 
 enum {
     XC_JID_OK,
@@ -34,9 +34,7 @@ typedef struct {
 } xc_jid_parts;
 
 /* Octets of local@domain. */
-static inline uint32_t xc_jid_bare_len(const xc_jid_parts *parts) {
-    return parts->local_len + (parts->local_len != 0) + parts->domain_len;
-}
+static inline uint32_t xc_jid_bare_len(const xc_jid_parts *parts) { return parts->local_len + (parts->local_len != 0) + parts->domain_len; }
 
 /* Octets of local@domain/resource. */
 static inline uint32_t xc_jid_len(const xc_jid_parts *parts) {

@@ -149,10 +149,10 @@ static bool same_lang(const xc_context *a, const xc_context *b) {
     return a->lang.len == b->lang.len && memcmp(a->bytes + a->lang.off, b->bytes + b->lang.off, a->lang.len) == 0;
 }
 
-/* Bytes of xml:lang that could not stand in single quotes. */
+/* Can these bytes of xml:lang stand in single quotes as they are? */
 static bool plain(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (p[i] == '\'' || p[i] == '&' || p[i] == '<') return false;
+        if (p[i] == '\'' || p[i] == '&' || p[i] == '<' || p[i] < ' ') return false;
     return true;
 }
 
@@ -262,15 +262,13 @@ bool xc_link_park(xc_router *r, xc_link *l) {
     const uint8_t *from = r->window + keep;
     xc_xml_shift(&l->xml, keep);
     if (n == 0 || (l->tail && l->tail_cap > 2 * XC_HEADROOM && n <= XC_HEADROOM)) { /* the large stanza is over */
-        uint8_t *old = l->tail;
-        l->tail = NULL;
-        l->tail_len = l->tail_cap = 0;
-        if (n) {
-            l->tail = malloc(l->tail_cap = XC_HEADROOM + XC_PAD);
-            if (l->tail) memcpy(l->tail, from, l->tail_len = (uint32_t)n);
-        }
-        free(old);
-        return n == 0 || l->tail;
+        uint8_t *small = n ? malloc(XC_HEADROOM + XC_PAD) : NULL;
+        if (small) memcpy(small, from, n);
+        free(l->tail);
+        l->tail = small;
+        l->tail_len = small ? (uint32_t)n : 0;
+        l->tail_cap = small ? XC_HEADROOM + XC_PAD : 0;
+        return n == 0 || small;
     }
     if (from >= l->tail && l->tail && from < l->tail + l->tail_cap) {
         if (from != l->tail) memmove(l->tail, from, n);
@@ -295,21 +293,16 @@ static size_t skip_white(const uint8_t *p, size_t from, size_t n) {
 }
 
 size_t xc_link_unread(const xc_router *r, const xc_link *l) {
-    bool here = r->current == l;
-    size_t n = here ? r->window_len : l->tail_len;
-    return n - skip_white(here ? r->window : l->tail, l->xml.pos, n);
+    if (r->current == l) return r->window_len - skip_white(r->window, xc_xml_keep(&l->xml), r->window_len);
+    return l->tail_len - skip_white(l->tail, 0, l->tail_len);
 }
 
 bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in) {
     if (!xc_link_park(r, l)) return false;
-    /* White space behind the element that ended the old stream belongs to it: nothing may stand before an XML declaration. */
-    size_t n = skip_white(l->tail, l->xml.pos, l->tail_len);
-    l->tail_len -= (uint32_t)n;
-    if (l->tail_len) memmove(l->tail, l->tail + n, l->tail_len);
     xc_xml_free(&l->xml, l->shared);
     xc_xml_init(&l->xml);
     l->shared = logged_in ? r->shared : r->early;
-    l->flags &= (uint8_t)~XC_LINK_CLIENT;
+    l->flags = (uint8_t)((l->flags & ~XC_LINK_CLIENT) | XC_LINK_RESTARTED);
     return true;
 }
 
@@ -317,6 +310,12 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
     if (r->current != l || received) {
         if (r->current && !xc_link_park(r, r->current)) return XC_LINK_NO_MEMORY;
         if (!open_window(r, l, received)) return XC_LINK_NO_MEMORY;
+        if (l->flags & XC_LINK_RESTARTED) {
+            size_t white = skip_white(r->window, 0, r->window_len);
+            r->window += white;
+            r->window_len -= white;
+            if (r->window_len) l->flags &= (uint8_t)~XC_LINK_RESTARTED;
+        }
     }
     for (;;) {
         size_t at;
@@ -339,7 +338,10 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
             return XC_LINK_OPEN;
         }
         case XC_CLOSE: return XC_LINK_CLOSE;
-        case XC_ERROR: return XC_LINK_ERROR;
+        case XC_ERROR: /* nothing is parsed any more: the rest is dropped, and so is all that comes */
+            l->xml.pos = (uint32_t)r->window_len;
+            xc_link_park(r, l);
+            return XC_LINK_ERROR;
         case XC_NEED_DATA: return xc_link_park(r, l) ? XC_LINK_IDLE : XC_LINK_NO_MEMORY;
         }
     }

@@ -33,6 +33,7 @@ enum { /* xc_link.flags */
     XC_LINK_STALLED = 4,  /* does not drain: nothing is routed to it here */
     XC_LINK_PENDING = 8,  /* the caller is busy with a stanza of it: all later ones go to the caller */
     XC_LINK_CLIENT = 16,  /* its stream's default namespace is jabber:client */
+    XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
 typedef struct xc_stamp {
@@ -79,7 +80,7 @@ typedef enum xc_link_event {
     XC_LINK_OPEN,
     XC_LINK_STANZA, /* *head and *raw are the stanza, for the caller */
     XC_LINK_CLOSE,
-    XC_LINK_ERROR, /* link->xml.error; feeding it again says the same */
+    XC_LINK_ERROR, /* link->xml.error; all bytes are dropped, and feeding more says the same */
     XC_LINK_SLOW,  /* *slow has more than `high` bytes queued: stop reading from this link for a while */
     XC_LINK_NO_MEMORY,
 } xc_link_event;
@@ -90,13 +91,14 @@ void xc_router_free(xc_router *r);
 void xc_link_init(xc_router *r, xc_link *l);
 void xc_link_free(xc_router *r, xc_link *l);
 
-/* `received` new bytes are at r->buffer + XC_HEADROOM. */
+/* `received` new bytes are at r->buffer + XC_HEADROOM; before they were put there, the link fed last has come to XC_LINK_IDLE,
+ * XC_LINK_ERROR, or been parked. */
 xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *head, const uint8_t **raw, xc_link **slow);
 /* Keep the rest of the current window for later. */
 bool xc_link_park(xc_router *r, xc_link *l);
 /* Bytes received and not yet used, leading white space not counted. */
 size_t xc_link_unread(const xc_router *r, const xc_link *l);
-/* Expect a new stream header; unused bytes are in front of it, leading white space dropped. */
+/* Expect a new stream header; unused bytes are in front of it. White space before it is dropped, also what is yet to come. */
 bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in);
 
 bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n);

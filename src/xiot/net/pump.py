@@ -340,7 +340,7 @@ class Pump:
                 connection.owner.on_secured()
             # pending() is what is decrypted, incoming.pending what is not; asking for more costs an exception.
             while connection._reading and not connection.closing and (incoming.pending or tls.pending()):
-                got = tls.read(len(self._buffer), self._buffer)
+                got = int(tls.read(len(self._buffer), self._buffer))  # with a buffer, their number
                 if not got:
                     self._lose(connection, CLOSED_BY_PEER)
                     return

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``xiot``: finds the subcommand, and turns every failure into one line.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 78 the configuration cannot be used (EX_CONFIG of sysexits.h).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from xiot.errors import XiotError
+
+if TYPE_CHECKING:
+    from xiot.server.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Entry(NamedTuple):
+    """One subcommand: where it is, the extra of the package that it needs, and its line in ``xiot --help``."""
+
+    target: str
+    extra: str | None
+    help: str
+
+
+COMMANDS = {
+    "demo": Entry("xiot.cli.demo:demo", "demo", "Show it working: a server, three things, and their readings."),
+    "send": Entry("xiot.cli.talk:send", None, "Send a message."),
+    "serve": Entry("xiot.cli.serve:serve", "server", "Run the server."),
+    "sub": Entry("xiot.cli.talk:sub", None, "Subscribe to a node and print what is published."),
+    "user": Entry("xiot.cli.user:user", "server", "Add, change, remove and list accounts."),
+}
+
+
+class Commands(click.Group):
+    """Imports a subcommand when it is used: ``xiot --help`` is fast, and works without the extras."""
+
+    def __init__(self, **attributes: Any) -> None:
+        names = {name: click.Command(name, help=entry.help) for name, entry in COMMANDS.items()}
+        super().__init__(commands=names, **attributes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        ctx.meta["xiot.extra"] = entry.extra
+        module, _, name = entry.target.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in sorted(COMMANDS.items())])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand. Whatever it raises becomes one line, and the exit code."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if os.environ.get("XIOT_TRACEBACK"):
+                raise
+            raise _presentable(error, ctx.meta.get("xiot.extra")) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xiot")
+def main() -> None:
+    """XMPP for the Internet of Things: a server, a client, and tools."""
+
+
+def config_option(command: F) -> F:
+    """Add ``--config FILE`` to a command, which gets the `Config` that was read from it as `config`."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="XIOT_CONFIG",
+        metavar="FILE",
+        callback=_load,
+        help="Configuration. Else XIOT_CONFIG, /etc/xiot/xiot.toml, $XDG_CONFIG_HOME/xiot/xiot.toml or ./xiot.toml.",
+    )(command)
+
+
+def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> Config | None:
+    from xiot.server import config
+
+    return None if ctx.resilient_parsing else config.load(path or config.find())
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+def _presentable(error: BaseException, extra: str | None) -> BaseException:
+    """Return what to raise in place of `error`, so that click prints one line, or nothing."""
+    while isinstance(error, BaseExceptionGroup):  # a nursery's: the first failure made the others
+        error = error.exceptions[0]
+    # The text of an error that nobody expected may hold anything, a password too.
+    message = f"internal error: {type(error).__name__}; XIOT_TRACEBACK=1 shows where"
+    match error:
+        case click.ClickException() | click.Abort() | click.exceptions.Exit() | KeyboardInterrupt() | BrokenPipeError():
+            return error
+        case ModuleNotFoundError() if extra is not None and not (error.name or "").startswith(("xiot", "_xmppcore")):
+            message = f"{error.name} is not installed; this command needs: pip install 'xiot[{extra}]'"
+        case OSError() if error.strerror:
+            message = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        case XiotError():
+            message = str(error)
+    return _Failure(" ".join(message.split()), getattr(error, "exit_code", 1))

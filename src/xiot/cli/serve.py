@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``xiot serve``: run the server of a configuration file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+import structlog
+import trio
+
+from xiot.cli.main import config_option
+from xiot.server.config import Config
+from xiot.server.server import Server
+
+
+@click.command()
+@config_option
+@click.option("--log-json", is_flag=True, help="Write logs as JSON, one object a line.")
+def serve(config: Config, log_json: bool) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    set_up_logs(json=log_json)
+    try:
+        server = Server(config)
+    except OSError as error:
+        raise click.ClickException(error.strerror or str(error)) from None
+    trio.run(lambda: server.run(signals=True))
+
+
+def set_up_logs(*, json: bool = False, level: int = logging.INFO) -> None:
+    """Log to standard error: for people, or as JSON. Control characters of peers never reach the terminal."""
+    last: structlog.typing.Processor
+    if json:
+        last = structlog.processors.JSONRenderer()
+    else:
+        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            escape_controls,
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+def escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace what is not printable in values that may come from peers: no forged lines, no escape sequences, no bidi tricks."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and key != "exc_info":
+            event[key] = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in value)
+    return event

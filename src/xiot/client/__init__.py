@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client: a logged-in stream with typed verbs, on trio or asyncio."""
+
+from xiot.client.client import Client, Item, Message, Presence, connect
+
+__all__ = ["Client", "Item", "Message", "Presence", "connect"]

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's configuration: one TOML file, read into typed, frozen tables.
+
+A file is either taken whole or refused with one line that names the place, such as ``host[0].registration``, and, for a
+name that looks mistyped, the one that was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import msgspec
+from msgspec import inspect
+
+from xiot.core import JID
+from xiot.errors import XiotError
+
+__all__ = [
+    "C2S",
+    "Accounts",
+    "Address",
+    "Config",
+    "ConfigError",
+    "Host",
+    "HostName",
+    "Limits",
+    "Mechanism",
+    "Tls",
+    "find",
+    "load",
+]
+
+Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "ANONYMOUS"]
+
+MAX_SHOWN = 100
+"""Characters of a wrong value in a message: the line stays one that people read."""
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+CountOrOff = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+StanzaBytes = Annotated[int, msgspec.Meta(ge=10_000, le=2**30)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 86_400)]
+
+
+class ConfigError(XiotError):
+    """The configuration cannot be used; the text is one line: file, place, what is wrong."""
+
+    exit_code = 78
+    """EX_CONFIG of sysexits.h."""
+
+
+class HostName(str):
+    """The domain of a JID, prepared (RFC 7622 section 3.2)."""
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError if `text` is not a domain."""
+        try:
+            jid = JID(text)
+        except ValueError:
+            raise ValueError(f"{_toml(text)} is not a host name") from None
+        if jid.local is not None or jid.resource is not None:
+            raise ValueError(f"{_toml(text)} is not a host name but a JID")
+        return super().__new__(cls, jid.domain)
+
+
+class Address(str):
+    """Where to listen: ``127.0.0.1:5222`` or ``[::1]:5222``. Port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError if `text` is not an IP address and a port."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", text, re.ASCII)
+        if match is None:
+            raise ValueError(f"{_toml(text)} is not like 127.0.0.1:5222 or [::1]:5222")
+        ipv6, ipv4, port = match.groups()
+        try:
+            host = ipaddress.IPv6Address(ipv6) if ipv6 else ipaddress.IPv4Address(ipv4)
+        except ValueError:
+            raise ValueError(f"{ipv6 or ipv4} is not an IP address") from None
+        if int(port) > 65_535:
+            raise ValueError(f"{port} is not a port: it goes up to 65535")
+        self = super().__new__(cls, f"[{host}]:{int(port)}" if ipv6 else f"{host}:{int(port)}")
+        self.host = str(host)
+        self.port = int(port)
+        return self
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file: a key that is not a field is an error."""
+
+
+class Host(_Table, frozen=True):
+    """``[[host]]``: one domain that this server answers for."""
+
+    name: HostName
+    admins: tuple[JID, ...] = ()
+    """Bare JIDs that may administer this host."""
+
+    registration: Literal["off", "open"] = "off"
+    """Who may make an account over the stream (XEP-0077). Off: open servers are used for spam accounts."""
+
+    mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)[:-1]
+    """What to offer for login, best first; one that cannot work on a stream (binding without TLS) is left out there."""
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+class C2S(_Table, frozen=True):
+    """``[c2s]``: where and how clients connect."""
+
+    listen: tuple[Address, ...] = (Address("0.0.0.0:5222"), Address("[::]:5222"))
+    """Streams that begin in the clear (RFC 6120 section 3.2.1)."""
+
+    listen_tls: tuple[Address, ...] = ()
+    """Streams inside TLS from the first octet (XEP-0368). None by default: a file that narrows `listen` means it."""
+
+    starttls: Literal["required", "optional", "off"] = "required"
+    """Required: without TLS anybody on the way reads and changes the stream (RFC 7590)."""
+
+    plain_without_tls: bool = False
+    """SASL PLAIN sends the password itself, so by default only under TLS (RFC 4616)."""
+
+
+class Tls(_Table, frozen=True):
+    """``[tls]``: PEM files for all hosts that name none of their own."""
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+class Accounts(_Table, frozen=True):
+    """``[accounts]``: how passwords are kept."""
+
+    scram_iterations: Annotated[int, msgspec.Meta(ge=4_096, le=1_000_000)] = 10_000
+    """PBKDF2 rounds of new passwords. RFC 7677 section 4: at least 4096; our client takes at most a million, and a
+    small device pays for each one."""
+
+
+class Limits(_Table, frozen=True):
+    """``[limits]``: nothing grows without bound. In each, the reason."""
+
+    max_stanza_bytes: StanzaBytes = 262_144
+    """After login. A stanza is held whole in memory; RFC 6120 section 13.12 forbids less than 10000."""
+
+    pre_auth_stanza_bytes: StanzaBytes = 10_000
+    """Before login, anybody may send: the least that RFC 6120 section 13.12 allows."""
+
+    pre_auth_s: Seconds = 30.0
+    """From connect to login, TLS included: sockets that never log in must not use up the descriptors."""
+
+    max_depth: Annotated[int, msgspec.Meta(ge=8, le=1_000)] = 64
+    """Elements within elements: readers of a tree recurse. Real stanzas stay under 20."""
+
+    max_attributes: Annotated[int, msgspec.Meta(ge=16, le=1_024)] = 256
+    """On one element: each is compared with the others for duplicates, so many are costly."""
+
+    out_high_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=2**30)] = 1_048_576
+    """Waiting for one connection to take it; above, whoever sends to it is slowed."""
+
+    stall_s: Seconds = 60.0
+    """A connection above `out_high_bytes` that takes no octet for so long is closed: its peer does not read."""
+
+    connections_per_address: CountOrOff = 0
+    """Open at a time from one IP address (XEP-0205 section 4.1); 0 is off, since many may share one behind a NAT."""
+
+    resources_per_account: Count = 32
+    """Each costs memory and a copy of every presence (XEP-0205 section 4.4)."""
+
+    auth_failures_per_stream: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
+    """Then the stream is closed: slows guessing. RFC 6120 section 6.4.5 recommends 2 to 5."""
+
+    registrations_per_address_per_hour: CountOrOff = 5
+    """Where registration is open (XEP-0077): robots register thousands; 0 is off."""
+
+
+class Config(_Table, frozen=True, rename={"hosts": "host"}):
+    """The whole file. All paths in it are absolute, or relative to the working directory as the file itself is."""
+
+    hosts: tuple[Host, ...]
+    data_dir: Path = Path("/var/lib/xiot")
+    c2s: C2S = C2S()
+    tls: Tls = Tls()
+    accounts: Accounts = Accounts()
+    limits: Limits = Limits()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "xiot.db"
+
+    def key_pair(self, host: Host) -> tuple[Path, Path] | None:
+        """Return certificate and key of `host`, its own or those of ``[tls]``; None if there are to be made ones."""
+        for table in (host, self.tls):
+            if table.certificate is not None and table.private_key is not None:
+                return table.certificate, table.private_key
+        return None
+
+
+def find() -> Path:
+    """Return the file to use when none is named: the first that exists of the usual places. Raises ConfigError."""
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    places = ["/etc/xiot/xiot.toml", f"{own}/xiot/xiot.toml", "xiot.toml"]
+    for place in places:
+        if os.path.exists(place):  # False too where we may not look
+            return Path(place)
+    raise ConfigError(f"no configuration file: none of {', '.join(places)}; name one by --config")
+
+
+def load(path: Path) -> Config:
+    """Read and check the file at `path`. Raises ConfigError."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _convert(data, path.parent)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (ConfigError, ValueError) as error:  # ValueError: not TOML, not UTF-8
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _convert(data: dict[str, Any], base: Path) -> Config:
+    """Turn a parsed file into tables; `base` is where relative paths start."""
+
+    def custom(kind: type, value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{_toml(value)} is not a string")
+        if kind is JID:
+            return _account(value)
+        return base / value if kind is Path else kind(value)
+
+    _check_keys(data, inspect.type_info(Config), "")
+    try:
+        config = msgspec.convert(data, Config, dec_hook=custom)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        message = message[0].lower() + message[1:].replace("`object`", "`table`")
+        raise ConfigError(f"{place.rstrip('`')}: {message}") from None
+    _check_hosts(config)
+    _check_listeners(config.c2s)
+    return msgspec.structs.replace(config, data_dir=base / config.data_dir)
+
+
+def _account(text: str) -> JID:
+    try:
+        jid = JID(text)
+    except ValueError:
+        raise ValueError(f"{_toml(text)} is not a JID") from None
+    if jid.local is None or not jid.is_bare:
+        raise ValueError(f"{_toml(text)} is not the JID of an account, like admin@example.org")
+    return jid
+
+
+def _check_keys(data: Any, kind: inspect.Type, place: str) -> None:
+    """Refuse what msgspec would refuse without a hint: unknown and missing keys, unknown choices."""
+    if isinstance(kind, inspect.StructType) and isinstance(data, dict):
+        fields = {field.encode_name: field for field in kind.fields}
+        for key, value in data.items():
+            if key not in fields:
+                shown = key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml(key)
+                raise ConfigError(f"{place}{shown}: unknown key{_near(key, fields)}")
+            _check_keys(value, fields[key].type, f"{place}{key}.")
+        for name, field in fields.items():
+            if field.required and name not in data:
+                raise ConfigError(f"{place}{name}: missing")
+    elif isinstance(kind, inspect.VarTupleType) and isinstance(data, list):
+        for index, value in enumerate(data):
+            _check_keys(value, kind.item_type, f"{place[:-1]}[{index}].")
+    elif isinstance(kind, inspect.LiteralType) and data not in kind.values:
+        choices = [str(value) for value in kind.values]
+        raise ConfigError(f"{place[:-1]}: {_toml(data)} is not one of {', '.join(choices)}{_near(str(data), choices)}")
+
+
+def _check_hosts(config: Config) -> None:
+    if not config.hosts:
+        raise ConfigError("host: at least one [[host]] is needed")
+    seen: dict[str, int] = {}
+    for index, host in enumerate(config.hosts):
+        place = f"host[{index}]"
+        if host.name in seen:
+            raise ConfigError(f"{place}.name: {host.name} is already host[{seen[host.name]}]")
+        seen[host.name] = index
+        if not host.mechanisms:
+            raise ConfigError(f"{place}.mechanisms: empty, so nobody could log in")
+        _check_pair(host, place)
+    _check_pair(config.tls, "tls")
+
+
+def _check_pair(table: Host | Tls, place: str) -> None:
+    if (table.certificate is None) != (table.private_key is None):
+        there, absent = ("certificate", "private_key") if table.certificate else ("private_key", "certificate")
+        raise ConfigError(f"{place}.{absent}: missing, but {there} is given")
+
+
+def _check_listeners(c2s: C2S) -> None:
+    seen: set[Address] = set()
+    for key, addresses in (("listen", c2s.listen), ("listen_tls", c2s.listen_tls)):
+        for index, address in enumerate(addresses):
+            if address in seen and address.port != 0:
+                raise ConfigError(f"c2s.{key}[{index}]: {address} is listened on twice")
+            seen.add(address)
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    folded = {other.casefold(): other for other in words}
+    match = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f"; did you mean {folded[match[0]]}?" if match else ""
+
+
+def _toml(value: object) -> str:
+    """Return `value` on one line, as a reader of TOML knows it."""
+    text = msgspec.json.encode(value).decode()
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:MAX_SHOWN])

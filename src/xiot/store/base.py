@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every store can do, whatever it is kept on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from xiot.errors import XiotError
+from xiot.model.effects import Tx
+
+T = TypeVar("T")
+
+
+class StoreError(XiotError):
+    """The store could not read or write; nothing of what the caller asked for has been done."""
+
+
+class Secrets(Protocol):
+    """Random octets that the server makes for itself once and keeps over restarts."""
+
+    def get(self, name: str) -> bytes | None:
+        """Return the secret, or None if there is none of this name."""
+
+    def put(self, name: str, value: bytes) -> None:
+        """Store a secret, replacing the one of the same name."""
+
+
+class Transaction(Tx, Protocol):
+    """One open transaction: what functions given to `Store.run` work on. Not to be kept after they return."""
+
+    @property
+    def secrets(self) -> Secrets: ...
+
+
+class Store(ABC):
+    """Where a server's state lives."""
+
+    @abstractmethod
+    async def run(self, fn: Callable[[Transaction], T]) -> T:
+        """Call ``fn(tx)`` in a transaction of its own; what it did is durable when this returns.
+
+        Functions run one at a time, in the order of the calls, maybe in another thread, so `fn` touches nothing but
+        `tx` and returns plain data. If it raises, nothing of what it did stays, and the exception is raised here. Once
+        `fn` is in the queue, a cancellation does not stop it.
+
+        Raises StoreError if the store itself fails; then, too, nothing of `fn` stays.
+        """
+
+    @staticmethod
+    def open(path: Path) -> AbstractAsyncContextManager[Store]:
+        """Open the SQLite database at `path`, made or migrated if need be; when closed, what was queued is done.
+
+        Raises StoreError, above all if a newer xiot wrote the database.
+        """
+        from xiot.store.sqlite import SqliteStore
+
+        return SqliteStore.open(path)

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store in memory: for tests, demonstrations, and things that need not remember.
+
+Theory of operation. Each change of a table is noted in a log with what was there before; if the function raises, the
+log is undone from its end. The rows themselves are frozen, so what a function was given cannot change later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import trio
+
+from xiot.model.accounts import Credentials
+from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
+from xiot.model.roster import RosterItem
+from xiot.store.base import Store, Transaction
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+_ABSENT: Any = object()
+
+
+class MemoryStore(Store):
+    """A `xiot.store.base.Store` that is empty at first and gone at last."""
+
+    def __init__(self) -> None:
+        self._log = _Log()
+        self._tx = MemoryTransaction(self._log)
+
+    async def run(self, fn: Callable[[Transaction], T]) -> T:
+        """Call ``fn(tx)`` at once; see `xiot.store.base.Store.run`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            result = fn(self._tx)
+        except BaseException:
+            self._log.undo()
+            raise
+        finally:
+            self._log.clear()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return result
+
+
+class _Items(dict[str, tuple[int, Item]]):
+    """The items of a node by id, each with its number, in ascending order of the numbers."""
+
+
+class _Log:
+    """What the open transaction has changed."""
+
+    def __init__(self) -> None:
+        self._changes: list[tuple[dict[Any, Any], Any, Any]] = []
+        self.clear = self._changes.clear
+
+    def put(self, table: dict[K, V], key: K, value: V) -> None:
+        """Set a row, at its old place if there is one."""
+        self._changes.append((table, key, table.get(key, _ABSENT)))
+        table[key] = value
+
+    def delete(self, table: dict[K, V], key: K) -> None:
+        """Remove a row, if there is one."""
+        if key in table:
+            self._changes.append((table, key, table.pop(key)))
+
+    def undo(self) -> None:
+        """Restore all rows, and the order of items."""
+        shuffled = {}
+        for table, key, before in reversed(self._changes):
+            if before is _ABSENT:
+                del table[key]
+            else:
+                table[key] = before
+                shuffled[id(table)] = table
+        for table in shuffled.values():
+            if isinstance(table, _Items):
+                ordered = sorted(table.items(), key=lambda row: row[1][0])
+                table.clear()
+                table.update(ordered)
+
+
+class MemoryTransaction:
+    """The open transaction: all the stores, noting changes in the same log."""
+
+    def __init__(self, log: _Log) -> None:
+        self.accounts = MemoryAccounts(log)
+        self.roster = MemoryRoster(log)
+        self.nodes = MemoryNodes(log)
+        self.secrets = MemorySecrets(log)
+
+
+class MemoryAccounts:
+    """`xiot.model.accounts.AccountStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._accounts: dict[str, dict[str, Credentials]] = {}
+
+    def get(self, bare: str, mechanism: str) -> Credentials | None:
+        return self._accounts.get(bare, {}).get(mechanism)
+
+    def put(self, bare: str, credentials: Credentials) -> None:
+        if bare not in self._accounts:
+            self._log.put(self._accounts, bare, {})
+        self._log.put(self._accounts[bare], credentials.mechanism, credentials)
+
+    def remove(self, bare: str) -> None:
+        self._log.delete(self._accounts, bare)
+
+    def exists(self, bare: str) -> bool:
+        return bare in self._accounts
+
+    def list(self, host: str, after: str = "", limit: int = 1000) -> Sequence[str]:
+        return sorted(bare for bare in self._accounts if bare.rpartition("@")[2] == host and bare > after)[:limit]
+
+
+class MemorySecrets:
+    """`xiot.store.base.Secrets` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._secrets: dict[str, bytes] = {}
+
+    def get(self, name: str) -> bytes | None:
+        return self._secrets.get(name)
+
+    def put(self, name: str, value: bytes) -> None:
+        self._log.put(self._secrets, name, value)
+
+
+class MemoryRoster:
+    """`xiot.model.roster.RosterStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._rosters: dict[str, dict[str, RosterItem]] = {}
+        self._versions: dict[str, int] = {}
+
+    def get(self, owner: str, jid: str) -> RosterItem | None:
+        return self._rosters.get(owner, {}).get(jid)
+
+    def items(self, owner: str) -> Sequence[RosterItem]:
+        return sorted(self._rosters.get(owner, {}).values(), key=lambda item: item.jid)
+
+    def count(self, owner: str) -> int:
+        return len(self._rosters.get(owner, {}))
+
+    def put(self, item: RosterItem) -> None:
+        if item.owner not in self._rosters:
+            self._log.put(self._rosters, item.owner, {})
+        self._log.put(self._rosters[item.owner], item.jid, item)
+
+    def delete(self, owner: str, jid: str) -> None:
+        self._log.delete(self._rosters.get(owner, {}), jid)
+
+    def version(self, owner: str) -> int:
+        return self._versions.get(owner, 0)
+
+    def put_version(self, owner: str, version: int) -> None:
+        self._log.put(self._versions, owner, version)
+
+    def clear(self, owner: str) -> None:
+        self._log.delete(self._rosters, owner)
+        self._log.delete(self._versions, owner)
+
+
+class _Node:
+    """A node and what belongs to it."""
+
+    def __init__(self) -> None:
+        self.items = _Items()
+        self.subscriptions: dict[str, Subscription] = {}
+        self.affiliations: dict[str, Affiliation] = {}
+
+
+class MemoryNodes:
+    """`xiot.model.nodes.NodeStore` in memory. To put what belongs to a node that is not there raises LookupError."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._nodes: dict[tuple[str, str], Node] = {}
+        self._contents: dict[tuple[str, str], _Node] = {}
+        self._last_number = 0
+
+    def node(self, service: str, name: str) -> Node | None:
+        return self._nodes.get((service, name))
+
+    def node_names(self, service: str, after: str = "", limit: int = 1000) -> Sequence[str]:
+        return sorted(name for at, name in self._nodes if at == service and name > after)[:limit]
+
+    def node_count(self, service: str) -> int:
+        return sum(at == service for at, _ in self._nodes)
+
+    def put_node(self, node: Node) -> None:
+        key = node.service, node.name
+        if key not in self._contents:
+            self._log.put(self._contents, key, _Node())
+        self._log.put(self._nodes, key, node)
+
+    def delete_node(self, service: str, name: str) -> None:
+        self._log.delete(self._nodes, (service, name))
+        self._log.delete(self._contents, (service, name))
+
+    def item(self, service: str, node: str, id: str) -> Item | None:
+        numbered = self._content(service, node).items.get(id)
+        return None if numbered is None else numbered[1]
+
+    def items(self, service: str, node: str, limit: int) -> Sequence[Item]:
+        return [item for _, item in islice(reversed(self._content(service, node).items.values()), limit)]
+
+    def item_count(self, service: str, node: str) -> int:
+        return len(self._content(service, node).items)
+
+    def oldest_ids(self, service: str, node: str, limit: int) -> Sequence[str]:
+        return list(islice(self._content(service, node).items, limit))
+
+    def put_item(self, item: Item) -> None:
+        items = self._existing(item.service, item.node).items
+        self._log.delete(items, item.id)
+        self._last_number += 1
+        self._log.put(items, item.id, (self._last_number, item))
+
+    def delete_item(self, service: str, node: str, id: str) -> None:
+        self._log.delete(self._content(service, node).items, id)
+
+    def delete_items(self, service: str, node: str, keep: int = 0) -> None:
+        items = self._content(service, node).items
+        for id in list(islice(items, max(len(items) - keep, 0))):
+            self._log.delete(items, id)
+
+    def subscriber_jids(self, service: str, node: str) -> Sequence[str]:
+        return sorted(self._content(service, node).subscriptions)
+
+    def subscription(self, service: str, node: str, jid: str) -> Subscription | None:
+        return self._content(service, node).subscriptions.get(jid)
+
+    def subscriptions_of(
+        self, bare: str, service: str | None = None, node: str | None = None
+    ) -> Sequence[Subscription]:
+        return [
+            content.subscriptions[jid]
+            for (at, name), content in sorted(self._contents.items(), key=lambda row: row[0])
+            for jid in sorted(content.subscriptions)
+            if _bare(jid) == bare and service in (None, at) and node in (None, name)
+        ]
+
+    def subscription_count(self, service: str, *, bare: str | None = None, node: str | None = None) -> int:
+        return sum(
+            bare in (None, _bare(jid))
+            for (at, name), content in self._contents.items()
+            if at == service and node in (None, name)
+            for jid in content.subscriptions
+        )
+
+    def put_subscription(self, subscription: Subscription) -> None:
+        subscriptions = self._existing(subscription.service, subscription.node).subscriptions
+        self._log.put(subscriptions, subscription.jid, subscription)
+
+    def delete_subscription(self, service: str, node: str, jid: str) -> None:
+        self._log.delete(self._content(service, node).subscriptions, jid)
+
+    def delete_resource_subscriptions(self, domain: str) -> None:
+        for content in self._contents.values():
+            for jid in list(content.subscriptions):
+                if "/" in jid and _bare(jid).rpartition("@")[2] == domain:
+                    self._log.delete(content.subscriptions, jid)
+
+    def affiliation(self, service: str, node: str, jid: str) -> Role | None:
+        affiliation = self._content(service, node).affiliations.get(jid)
+        return None if affiliation is None else affiliation.role
+
+    def affiliations(self, service: str, node: str) -> Sequence[Affiliation]:
+        return sorted(self._content(service, node).affiliations.values(), key=lambda affiliation: affiliation.jid)
+
+    def affiliations_of(self, jid: str, service: str) -> Sequence[Affiliation]:
+        found = (content.affiliations.get(jid) for (at, _), content in self._contents.items() if at == service)
+        return sorted((affiliation for affiliation in found if affiliation), key=lambda affiliation: affiliation.node)
+
+    def put_affiliation(self, affiliation: Affiliation) -> None:
+        affiliations = self._existing(affiliation.service, affiliation.node).affiliations
+        self._log.put(affiliations, affiliation.jid, affiliation)
+
+    def delete_affiliation(self, service: str, node: str, jid: str) -> None:
+        self._log.delete(self._content(service, node).affiliations, jid)
+
+    def _content(self, service: str, node: str) -> _Node:
+        return self._contents.get((service, node)) or _Node()
+
+    def _existing(self, service: str, node: str) -> _Node:
+        try:
+            return self._contents[service, node]
+        except KeyError:
+            raise LookupError(f"no node {node!r} at {service}") from None
+
+
+def _bare(jid: str) -> str:
+    return jid.partition("/")[0]

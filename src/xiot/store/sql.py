@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model's stores as SQL, by SQLAlchemy Core. `xiot.store.sqlite` opens a database and runs transactions on it.
+
+Each statement is built once, with its parameters named ``jid_``, ``node_``, ...: to build it anew for each call would
+cost five times what running it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from xiot.model.accounts import Credentials
+from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
+from xiot.model.roster import RosterItem
+from xiot.store import tables as t
+
+
+def _text(name: str) -> sa.BindParameter[str]:
+    """A parameter; the name ends in ``_``, since in an UPDATE that of a column would set it."""
+    return sa.bindparam(name, type_=sa.Text)
+
+
+def _number(name: str) -> sa.BindParameter[int]:
+    return sa.bindparam(name, type_=sa.Integer)
+
+
+def _put(table: sa.Table, *key: str) -> sa.Insert:
+    """Insert a row, or update the one with this `key`, which is unique. Takes all columns as parameters."""
+    statement = insert(table)
+    values = {name: statement.excluded[name] for name in table.columns.keys() if name not in key}  # noqa: SIM118
+    return statement.on_conflict_do_update(index_elements=key, set_=values)
+
+
+class _Rows:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._execute = connection.execute
+
+
+class SqlAccounts(_Rows):
+    """`xiot.model.accounts.AccountStore` on SQL."""
+
+    _a, _c = t.accounts.c, t.credentials.c
+    _GET = sa.select(t.credentials).where(_c.jid == _text("jid_"), _c.mechanism == _text("mechanism_"))
+    _PUT = _put(t.accounts, "jid")
+    _PUT_CREDENTIALS = _put(t.credentials, "jid", "mechanism")
+    _REMOVE = sa.delete(t.accounts).where(_a.jid == _text("jid_"))
+    _EXISTS = sa.select(_a.jid).where(_a.jid == _text("jid_"))
+    _LIST = (
+        sa.select(_a.jid)
+        .where(_a.host == _text("host_"), _a.jid > _text("after_"))
+        .order_by(_a.jid)
+        .limit(_number("limit_"))
+    )
+
+    def get(self, bare: str, mechanism: str) -> Credentials | None:
+        row = self._execute(self._GET, {"jid_": bare, "mechanism_": mechanism}).one_or_none()
+        return None if row is None else Credentials(*row[1:])
+
+    def put(self, bare: str, credentials: Credentials) -> None:
+        self._execute(self._PUT, {"jid": bare, "host": bare.rpartition("@")[2]})
+        self._execute(self._PUT_CREDENTIALS, {"jid": bare, **asdict(credentials)})
+
+    def remove(self, bare: str) -> None:
+        self._execute(self._REMOVE, {"jid_": bare})
+
+    def exists(self, bare: str) -> bool:
+        return self._execute(self._EXISTS, {"jid_": bare}).one_or_none() is not None
+
+    def list(self, host: str, after: str = "", limit: int = 1000) -> Sequence[str]:
+        return self._execute(self._LIST, {"host_": host, "after_": after, "limit_": limit}).scalars().all()
+
+
+class SqlSecrets(_Rows):
+    """`xiot.store.base.Secrets` on SQL."""
+
+    _GET = sa.select(t.secrets.c.value).where(t.secrets.c.name == _text("name_"))
+    _PUT = _put(t.secrets, "name")
+
+    def get(self, name: str) -> bytes | None:
+        return self._execute(self._GET, {"name_": name}).scalar()
+
+    def put(self, name: str, value: bytes) -> None:
+        self._execute(self._PUT, {"name": name, "value": value})
+
+
+class SqlRoster(_Rows):
+    """`xiot.model.roster.RosterStore` on SQL."""
+
+    _i, _v = t.roster_items.c, t.roster_versions.c
+    _KEY = sa.and_(_i.owner == _text("owner_"), _i.jid == _text("jid_"))
+    _GET = sa.select(t.roster_items).where(_KEY)
+    _ITEMS = sa.select(t.roster_items).where(_i.owner == _text("owner_")).order_by(_i.jid)
+    _COUNT = sa.select(sa.func.count()).where(_i.owner == _text("owner_"))
+    _PUT = _put(t.roster_items, "owner", "jid")
+    _DELETE = sa.delete(t.roster_items).where(_KEY)
+    _VERSION = sa.select(_v.version).where(_v.owner == _text("owner_"))
+    _PUT_VERSION = _put(t.roster_versions, "owner")
+    _CLEAR_ITEMS = sa.delete(t.roster_items).where(_i.owner == _text("owner_"))
+    _CLEAR_VERSION = sa.delete(t.roster_versions).where(_v.owner == _text("owner_"))
+
+    def get(self, owner: str, jid: str) -> RosterItem | None:
+        row = self._execute(self._GET, {"owner_": owner, "jid_": jid}).one_or_none()
+        return None if row is None else _roster_item(row)
+
+    def items(self, owner: str) -> Sequence[RosterItem]:
+        return [_roster_item(row) for row in self._execute(self._ITEMS, {"owner_": owner})]
+
+    def count(self, owner: str) -> int:
+        return self._execute(self._COUNT, {"owner_": owner}).scalar_one()
+
+    def put(self, item: RosterItem) -> None:
+        self._execute(self._PUT, {**asdict(item), "groups": sorted(item.groups)})
+
+    def delete(self, owner: str, jid: str) -> None:
+        self._execute(self._DELETE, {"owner_": owner, "jid_": jid})
+
+    def version(self, owner: str) -> int:
+        return self._execute(self._VERSION, {"owner_": owner}).scalar() or 0
+
+    def put_version(self, owner: str, version: int) -> None:
+        self._execute(self._PUT_VERSION, {"owner": owner, "version": version})
+
+    def clear(self, owner: str) -> None:
+        self._execute(self._CLEAR_ITEMS, {"owner_": owner})
+        self._execute(self._CLEAR_VERSION, {"owner_": owner})
+
+
+class SqlNodes(_Rows):
+    """`xiot.model.nodes.NodeStore` on SQL. To put what belongs to a node that is not there raises LookupError."""
+
+    _n, _i, _s, _a = t.nodes.c, t.items.c, t.subscriptions.c, t.affiliations.c
+    _OF_SERVICE = _n.service == _text("service_")
+    _THIS = sa.and_(_OF_SERVICE, _n.name == _text("node_"))
+    _ID = sa.select(_n.id).where(_THIS)
+    _THIS_ID = _ID.scalar_subquery()
+
+    _NODE = sa.select(_n.creator, _n.created, _n.config).where(_THIS)
+    _NAMES = sa.select(_n.name).where(_OF_SERVICE, _n.name > _text("after_")).order_by(_n.name).limit(_number("limit_"))
+    _COUNT = sa.select(sa.func.count()).where(_OF_SERVICE)
+    _PUT = _put(t.nodes, "service", "name")
+    _DELETE = sa.delete(t.nodes).where(_THIS)
+
+    _OF_NODE = sa.select(_i.id, _i.publisher, _i.published, _i.payload).where(_i.node_id == _THIS_ID)
+    _ITEM = _OF_NODE.where(_i.id == _text("id_"))
+    _NEWEST = _OF_NODE.order_by(_i.seq.desc()).limit(_number("limit_"))
+    _OLDEST = sa.select(_i.id).where(_i.node_id == _THIS_ID).order_by(_i.seq).limit(_number("limit_"))
+    _ITEM_COUNT = sa.select(_n.item_count).where(_THIS)
+    _REPLACED = sa.select(sa.func.count()).where(_i.node_id == _n.id, _i.id == _text("id_")).scalar_subquery()
+    _NUMBER = (
+        sa.update(t.nodes)
+        .where(_THIS)
+        .values(last_seq=_n.last_seq + 1, item_count=_n.item_count + 1 - _REPLACED)
+        .returning(_n.id, _n.last_seq)
+    )
+    _PUT_ITEM = _put(t.items, "node_id", "id")
+    _DELETE_ITEM = sa.delete(t.items).where(_i.node_id == _THIS_ID, _i.id == _text("id_"))
+    _NEWEST_TO_DELETE = (
+        sa.select(_i.seq).where(_i.node_id == _THIS_ID).order_by(_i.seq.desc()).limit(1).offset(_number("keep_"))
+    )
+    _DELETE_ITEMS = sa.delete(t.items).where(_i.node_id == _THIS_ID, _i.seq <= _NEWEST_TO_DELETE.scalar_subquery())
+    _FEWER = sa.update(t.nodes).where(_THIS).values(item_count=_n.item_count - _number("deleted_"))
+
+    _SUBSCRIBERS = sa.select(_s.jid).where(_s.node_id == _THIS_ID).order_by(_s.jid)
+    _SUBSCRIPTION = sa.select(_s.jid).where(_s.node_id == _THIS_ID, _s.jid == _text("jid_"))
+    _SUBSCRIPTIONS_OF = (
+        sa.select(_n.service, _n.name, _s.jid)
+        .join_from(t.subscriptions, t.nodes)
+        .where(_s.bare == _text("jid_"))
+        .where(_text("service_").is_(None) | _OF_SERVICE, _text("node_").is_(None) | (_n.name == _text("node_")))
+        .order_by(_n.service, _n.name, _s.jid)
+    )
+    _AT = sa.select(sa.func.count()).select_from(t.subscriptions.join(t.nodes)).where(_OF_SERVICE)
+    _AT_NODE = _AT.where(_n.name == _text("node_"))
+    _OF_BARE = _s.bare == _text("jid_")
+    _SUBSCRIPTION_COUNTS: ClassVar = {
+        (False, False): _AT,
+        (True, False): _AT.where(_OF_BARE),
+        (False, True): _AT_NODE,
+        (True, True): _AT_NODE.where(_OF_BARE),
+    }
+    _PUT_SUBSCRIPTION = _put(t.subscriptions, "node_id", "jid")
+    _DELETE_SUBSCRIPTION = sa.delete(t.subscriptions).where(_s.node_id == _THIS_ID, _s.jid == _text("jid_"))
+    _DELETE_OF_RESOURCES = sa.delete(t.subscriptions).where(_s.domain == _text("domain_"), _s.jid != _s.bare)
+
+    _AFFILIATION = sa.select(_a.role).where(_a.node_id == _THIS_ID, _a.jid == _text("jid_"))
+    _AFFILIATIONS = sa.select(_a.jid, _a.role).where(_a.node_id == _THIS_ID).order_by(_a.jid)
+    _AFFILIATIONS_OF = (
+        sa.select(_n.name, _a.role)
+        .join_from(t.affiliations, t.nodes)
+        .where(_a.jid == _text("jid_"), _OF_SERVICE)
+        .order_by(_n.name)
+    )
+    _PUT_AFFILIATION = _put(t.affiliations, "node_id", "jid")
+    _DELETE_AFFILIATION = sa.delete(t.affiliations).where(_a.node_id == _THIS_ID, _a.jid == _text("jid_"))
+
+    def node(self, service: str, name: str) -> Node | None:
+        row = self._execute(self._NODE, {"service_": service, "node_": name}).one_or_none()
+        return None if row is None else Node(service, name, row.creator, row.created, NodeConfig(**row.config))
+
+    def node_names(self, service: str, after: str = "", limit: int = 1000) -> Sequence[str]:
+        return self._execute(self._NAMES, {"service_": service, "after_": after, "limit_": limit}).scalars().all()
+
+    def node_count(self, service: str) -> int:
+        return self._execute(self._COUNT, {"service_": service}).scalar_one()
+
+    def put_node(self, node: Node) -> None:
+        self._execute(self._PUT, asdict(node))
+
+    def delete_node(self, service: str, name: str) -> None:
+        self._execute(self._DELETE, {"service_": service, "node_": name})
+
+    def item(self, service: str, node: str, id: str) -> Item | None:
+        row = self._execute(self._ITEM, {"service_": service, "node_": node, "id_": id}).one_or_none()
+        return None if row is None else Item(service, node, *row)
+
+    def items(self, service: str, node: str, limit: int) -> Sequence[Item]:
+        rows = self._execute(self._NEWEST, {"service_": service, "node_": node, "limit_": limit})
+        return [Item(service, node, *row) for row in rows]
+
+    def item_count(self, service: str, node: str) -> int:
+        return self._execute(self._ITEM_COUNT, {"service_": service, "node_": node}).scalar() or 0
+
+    def oldest_ids(self, service: str, node: str, limit: int) -> Sequence[str]:
+        return self._execute(self._OLDEST, {"service_": service, "node_": node, "limit_": limit}).scalars().all()
+
+    def put_item(self, item: Item) -> None:
+        key = {"service_": item.service, "node_": item.node, "id_": item.id}
+        row = self._execute(self._NUMBER, key).one_or_none()
+        if row is None:
+            raise LookupError(f"no node {item.node!r} at {item.service}")
+        values = {"publisher": item.publisher, "published": item.published, "payload": item.payload}
+        self._execute(self._PUT_ITEM, {"node_id": row.id, "id": item.id, "seq": row.last_seq, **values})
+
+    def delete_item(self, service: str, node: str, id: str) -> None:
+        self._delete(self._DELETE_ITEM, {"service_": service, "node_": node, "id_": id})
+
+    def delete_items(self, service: str, node: str, keep: int = 0) -> None:
+        self._delete(self._DELETE_ITEMS, {"service_": service, "node_": node, "keep_": keep})
+
+    def subscriber_jids(self, service: str, node: str) -> Sequence[str]:
+        return self._execute(self._SUBSCRIBERS, {"service_": service, "node_": node}).scalars().all()
+
+    def subscription(self, service: str, node: str, jid: str) -> Subscription | None:
+        row = self._execute(self._SUBSCRIPTION, {"service_": service, "node_": node, "jid_": jid}).one_or_none()
+        return None if row is None else Subscription(service, node, jid)
+
+    def subscriptions_of(
+        self, bare: str, service: str | None = None, node: str | None = None
+    ) -> Sequence[Subscription]:
+        rows = self._execute(self._SUBSCRIPTIONS_OF, {"jid_": bare, "service_": service, "node_": node})
+        return [Subscription(*row) for row in rows]
+
+    def subscription_count(self, service: str, *, bare: str | None = None, node: str | None = None) -> int:
+        statement = self._SUBSCRIPTION_COUNTS[bare is not None, node is not None]
+        return self._execute(statement, {"service_": service, "jid_": bare, "node_": node}).scalar_one()
+
+    def put_subscription(self, subscription: Subscription) -> None:
+        node_id = self._node_id(subscription.service, subscription.node)
+        bare = subscription.jid.partition("/")[0]
+        values = {"bare": bare, "domain": bare.rpartition("@")[2]}
+        self._execute(self._PUT_SUBSCRIPTION, {"node_id": node_id, "jid": subscription.jid, **values})
+
+    def delete_subscription(self, service: str, node: str, jid: str) -> None:
+        self._execute(self._DELETE_SUBSCRIPTION, {"service_": service, "node_": node, "jid_": jid})
+
+    def delete_resource_subscriptions(self, domain: str) -> None:
+        self._execute(self._DELETE_OF_RESOURCES, {"domain_": domain})
+
+    def affiliation(self, service: str, node: str, jid: str) -> Role | None:
+        role: Role | None = self._execute(self._AFFILIATION, {"service_": service, "node_": node, "jid_": jid}).scalar()
+        return role
+
+    def affiliations(self, service: str, node: str) -> Sequence[Affiliation]:
+        rows = self._execute(self._AFFILIATIONS, {"service_": service, "node_": node})
+        return [Affiliation(service, node, *row) for row in rows]
+
+    def affiliations_of(self, jid: str, service: str) -> Sequence[Affiliation]:
+        rows = self._execute(self._AFFILIATIONS_OF, {"jid_": jid, "service_": service})
+        return [Affiliation(service, row.name, jid, row.role) for row in rows]
+
+    def put_affiliation(self, affiliation: Affiliation) -> None:
+        node_id = self._node_id(affiliation.service, affiliation.node)
+        self._execute(self._PUT_AFFILIATION, {"node_id": node_id, "jid": affiliation.jid, "role": affiliation.role})
+
+    def delete_affiliation(self, service: str, node: str, jid: str) -> None:
+        self._execute(self._DELETE_AFFILIATION, {"service_": service, "node_": node, "jid_": jid})
+
+    def _delete(self, statement: sa.Delete, parameters: dict[str, str | int]) -> None:
+        """Delete items of one node, and keep its count right."""
+        deleted = self._execute(statement, parameters).rowcount
+        if deleted:
+            node = {"service_": parameters["service_"], "node_": parameters["node_"]}
+            self._execute(self._FEWER, {**node, "deleted_": deleted})
+
+    def _node_id(self, service: str, name: str) -> int:
+        id: int | None = self._execute(self._ID, {"service_": service, "node_": name}).scalar()
+        if id is None:
+            raise LookupError(f"no node {name!r} at {service}")
+        return id
+
+
+class SqlTransaction:
+    """One open transaction: all the stores, on the same `connection`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.accounts = SqlAccounts(connection)
+        self.roster = SqlRoster(connection)
+        self.nodes = SqlNodes(connection)
+        self.secrets = SqlSecrets(connection)
+
+
+def _roster_item(row: sa.Row[Any]) -> RosterItem:
+    return RosterItem(row.owner, row.jid, row.name, frozenset(row.groups), row.subscription, row.ask, row.approved)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store on one SQLite file: a writer thread, and group commits.
+
+Theory of operation. `SqliteStore.run` puts a job (a function, and the task that waits for it) into a queue. The thread
+takes all jobs that have queued up, runs them in one transaction, each behind a savepoint, commits, and only then lets
+the loop wake the tasks. So one fsync serves as many jobs as came during the one before it (the fewer, the faster they
+are answered), a job that raises takes back only what it did itself, and nobody hears of a change that a power cut could
+undo: the journal is a WAL with ``synchronous=FULL``, which syncs at each commit.
+
+Other processes (``xiot user add``) may write to the same file: a transaction begins with BEGIN IMMEDIATE, which waits
+its turn up to `BUSY_S`, so that none fails halfway because another has written in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import outcome
+import sqlalchemy as sa
+import trio
+
+from xiot.store import tables
+from xiot.store.base import Store, StoreError, Transaction
+from xiot.store.sql import SqlTransaction
+
+T = TypeVar("T")
+
+BUSY_S = 10
+"""How long to wait for another process's transaction: over a disk's worst fsync, under a client's patience."""
+MAX_QUEUED = 1_000
+"""Jobs that wait: about the work of a tenth of a second. Callers of more wait before the queue."""
+MAX_BATCH = 200
+"""Jobs in one commit: the first waits for the last, some ten milliseconds."""
+MIN_SQLITE = (3, 35)
+"""RETURNING."""
+
+
+@dataclass(slots=True)
+class _Job:
+    fn: Callable[[Transaction], Any]
+    task: trio.lowlevel.Task
+    result: outcome.Outcome[Any] = field(init=False)
+
+
+class SqliteStore(Store):
+    """A store on one SQLite file; made by `open`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._places = trio.Semaphore(MAX_QUEUED)
+        self._loop = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._work, name="xiot store", daemon=True)
+        self._closed = False
+
+    @staticmethod
+    @asynccontextmanager
+    async def open(path: Path) -> AsyncIterator[Store]:
+        """Open the database at `path`; see `xiot.store.base.Store.open`."""
+        store = SqliteStore(await trio.to_thread.run_sync(_connect, path))
+        store._thread.start()
+        try:
+            yield store
+        finally:
+            store._closed = True
+            store._jobs.put(None)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(store._thread.join)
+
+    async def run(self, fn: Callable[[Transaction], T]) -> T:
+        """Call ``fn(tx)`` in the store's thread; see `xiot.store.base.Store.run`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._places.acquire_nowait()  # no checkpoint before the queue: it would change the order of the callers
+        except trio.WouldBlock:
+            await self._places.acquire()
+        try:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._jobs.put(_Job(fn, trio.lowlevel.current_task()))
+            result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+            return result
+        finally:
+            self._places.release()
+
+    def _work(self) -> None:
+        """The thread: commit batches until there comes a None."""
+        going = True
+        while going:
+            batch = [self._jobs.get()]
+            with contextlib.suppress(Empty):
+                while len(batch) < MAX_BATCH:
+                    batch.append(self._jobs.get_nowait())
+            going = None not in batch
+            jobs = [job for job in batch if job is not None]
+            self._commit(jobs)
+            with contextlib.suppress(trio.RunFinishedError):  # the loop was torn down: nobody waits any more
+                self._loop.run_sync_soon(_release, jobs)
+        self._connection.close()
+        self._connection.engine.dispose()
+
+    def _commit(self, jobs: Sequence[_Job]) -> None:
+        """Run all `jobs` in one transaction, and give each its result."""
+        execute = self._driver.execute
+        try:
+            with self._connection.begin():
+                tx = SqlTransaction(self._connection)
+                for job in jobs:
+                    execute("SAVEPOINT job")
+                    job.result = outcome.capture(job.fn, tx)
+                    if isinstance(job.result, outcome.Error):
+                        execute("ROLLBACK TO job")
+                        if isinstance(job.result.error, sa.exc.SQLAlchemyError):
+                            job.result = outcome.Error(_store_error(job.result.error))
+                    execute("RELEASE job")  # fails if SQLite has given up the whole transaction
+        except Exception as error:  # the disk is full, another process keeps the lock, ...: none is stored
+            for job in jobs:
+                job.result = outcome.Error(_store_error(error))
+
+
+def _release(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        trio.lowlevel.reschedule(job.task, job.result)
+
+
+def _store_error(error: Exception) -> StoreError:
+    """Keep what the database said, not the statement."""
+    result = StoreError(str(getattr(error, "orig", None) or error))
+    result.__cause__ = error
+    return result
+
+
+def _connect(path: Path) -> sa.Connection:
+    """Open, make or migrate the database at `path`. Raises StoreError."""
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
+    _make_private(path)
+    url = sa.URL.create("sqlite", database=str(path))
+    # Parameters are keys and names of people: out of errors, and so out of logs.
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        connection = engine.connect()
+        with connection.begin():
+            _migrate(connection)
+    except Exception as error:
+        engine.dispose()
+        raise StoreError(f"{path}: {_store_error(error)}") from error
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if there is none, for its owner's eyes only: what will be in it helps to log in as anybody."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        existed = path.exists()
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            folder = path.parent.stat()
+            if not existed and os.geteuid() == 0:  # ``sudo xiot user add`` must not lock the server out
+                os.chown(file, folder.st_uid, folder.st_gid)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def _on_connect(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # else the driver begins transactions when it likes to, and savepoints go wrong
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _migrate(connection: sa.Connection) -> None:
+    """Bring the schema to `tables.REVISION`."""
+    found = None
+    if sa.inspect(connection).has_table("alembic_version"):
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found == tables.REVISION:
+        return
+    if found is not None and found > tables.REVISION:
+        raise StoreError(
+            f"a newer xiot wrote it (its schema is {found}, this xiot knows up to {tables.REVISION}): update xiot"
+        )
+    from alembic import command, config  # takes as long to import as all else here, and is rarely needed
+
+    migration = config.Config(attributes={"connection": connection})
+    migration.set_main_option("script_location", "xiot.store:migrations")
+    command.upgrade(migration, "head")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of the SQL store.
+
+Text is never truncated: keys are whole prepared JIDs and whole node names. SQLite orders TEXT by its UTF-8 octets,
+which is the order of code points that the Protocols of `xiot.model` promise. A change here needs a migration in
+`xiot.store.migrations`, and a new `REVISION`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+REVISION = "0001"
+"""The newest migration: what a database must be at for this code."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Timestamp(sa.TypeDecorator[datetime]):
+    """A moment, as the integer number of microseconds since 1970 in UTC: exact, and SQLite has no type of its own."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = sa.MetaData()
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("jid", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Index("accounts_by_host", "host", "jid"),
+    sqlite_with_rowid=False,
+)
+
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("jid", sa.ForeignKey("accounts.jid", ondelete="CASCADE"), primary_key=True),
+    sa.Column("mechanism", sa.Text, primary_key=True),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("iterations", sa.Integer, nullable=False),
+    sa.Column("stored_key", sa.LargeBinary, nullable=False),
+    sa.Column("server_key", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+roster_items = sa.Table(
+    "roster_items",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("groups", sa.JSON, nullable=False),
+    sa.Column("subscription", sa.Text, nullable=False),
+    sa.Column("ask", sa.Boolean, nullable=False),
+    sa.Column("approved", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+roster_versions = sa.Table(
+    "roster_versions",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What belongs to a node names it by a number: a service and a node name in each of 10^6 items, and in their indexes,
+# would cost more than most readings do.
+nodes = sa.Table(
+    "pubsub_nodes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("creator", sa.Text, nullable=False),
+    sa.Column("created", Timestamp, nullable=False),
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("item_count", sa.Integer, nullable=False, server_default="0"),  # every publish asks; COUNT(*) is linear
+    sa.Column("last_seq", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("service", "name"),
+)
+
+items = sa.Table(
+    "pubsub_items",
+    metadata,
+    sa.Column("node_id", sa.ForeignKey("pubsub_nodes.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),  # the order of items: the highest is the newest
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("publisher", sa.Text, nullable=False),
+    sa.Column("published", Timestamp, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("node_id", "id"),
+    sa.Index("pubsub_items_by_age", "node_id", "seq", unique=True),
+)
+
+subscriptions = sa.Table(
+    "pubsub_subscriptions",
+    metadata,
+    sa.Column("node_id", sa.ForeignKey("pubsub_nodes.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True),
+    sa.Column("bare", sa.Text, nullable=False, index=True),
+    sa.Column("domain", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index(  # read when a host starts
+    "pubsub_subscriptions_of_resources",
+    subscriptions.c.domain,
+    sqlite_where=subscriptions.c.jid != subscriptions.c.bare,
+)
+
+affiliations = sa.Table(
+    "pubsub_affiliations",
+    metadata,
+    sa.Column("node_id", sa.ForeignKey("pubsub_nodes.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True, index=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real server on loopback, for tests."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+import xiot
+from xiot.client import Client
+from xiot.core import JID
+from xiot.net.tls import client_context
+from xiot.server.config import load
+from xiot.server.server import Server
+
+HOST = "localhost"
+PASSWORD = "s3cret"
+
+CONFIG = """
+data_dir = "."
+[[host]]
+name = "localhost"
+registration = "open"
+[[host]]
+name = "anon.localhost"
+mechanisms = ["ANONYMOUS"]
+[c2s]
+listen = ["127.0.0.1:0"]
+listen_tls = ["127.0.0.1:0"]
+starttls = "{starttls}"
+plain_without_tls = {plain}
+[accounts]
+scram_iterations = 4096
+[limits]
+{limits}
+"""
+
+
+class Running:
+    """A server, and how to reach it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.address = str(server.addresses[0][0])
+        self.tls_address = str(server.addresses[1][0])
+        self.ca_file = server.certificates.development_ca
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        return client_context(self.ca_file)
+
+    async def account(self, *names: str) -> None:
+        for name in names:
+            await self.server.accounts.add(JID(f"{name}@{HOST}"), PASSWORD)
+
+    def connect(self, name: str, **options: Any) -> Any:
+        """`xiot.connect` as name@localhost, or name if it is a JID, over STARTTLS with the certificate verified."""
+        jid = name if "@" in name else f"{name}@{HOST}"
+        return xiot.connect(jid, PASSWORD, address=self.address, ca_file=self.ca_file, **options)
+
+    async def raw(self) -> trio.SocketStream:
+        """A bare connection."""
+        host, _, port = self.address.rpartition(":")
+        return await trio.open_tcp_stream(host, int(port))
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, *, starttls: str = "required", plain: bool = False, **limits: float
+) -> AsyncIterator[Running]:
+    """A server with its data in `folder`."""
+    config = folder / "xiot.toml"
+    written = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    config.write_text(CONFIG.format(starttls=starttls, plain=str(plain).lower(), limits=written))
+    async with trio.open_nursery() as nursery:
+        server = Server(load(config))
+        await nursery.start(lambda task_status: server.run(task_status=task_status))
+        yield Running(server)
+        nursery.cancel_scope.cancel()
+
+
+async def next_of(items: Any, seconds: float = 5) -> Any:
+    """The next thing that comes."""
+    with trio.fail_after(seconds):
+        return await anext(items)
+
+
+__all__ = ["HOST", "PASSWORD", "Client", "Running", "next_of", "serving"]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thin thread: our client against our server, over real sockets and TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+import xiot
+from xiot.core import JID
+from xiot.xep import disco, version
+
+from .serving import PASSWORD, next_of, serving
+
+
+async def test_a_message_to_a_full_jid_arrives_stamped(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with (
+            running.connect("romeo@localhost/orchard") as romeo,
+            running.connect("juliet@localhost/balcony") as juliet,
+        ):
+            await romeo.send_message(juliet.jid, "art thou not Romeo & a <Montague>?")
+            got = await next_of(juliet.messages())
+            assert (got.sender, got.type, got.body) == (romeo.jid, "chat", "art thou not Romeo & a <Montague>?")
+            assert running.server.router.routed == 1
+
+
+async def test_a_message_to_a_bare_jid_goes_to_who_is_available(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("romeo") as romeo, running.connect("juliet") as juliet:
+            await romeo.send_message("juliet@localhost", "too early")
+            refused = await next_of(romeo.messages())
+            assert refused.type == "error"
+            await juliet.send_presence(priority=1)
+            await next_of(juliet.presences())
+            await romeo.send_message("juliet@localhost", "hark")
+            assert (await next_of(juliet.messages())).body == "hark"
+
+
+async def test_publish_and_subscribe(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("boiler", "app")
+        async with running.connect("boiler") as boiler, running.connect("app") as app:
+            first = xiot.reading(temperature=(21.5, "Cel"))
+            await boiler.publish("plant/boiler", first)
+            async with app.subscribe("plant/boiler") as readings:
+                item = await next_of(readings)
+                assert item.reading == first
+                second = xiot.reading(temperature=(22.25, "Cel"), burner=True, state="on")
+                id = await boiler.publish("plant/boiler", second)
+                item = await next_of(readings)
+                assert (item.id, item.publisher.bare, item.reading) == (id, JID("boiler@localhost"), second)
+            with pytest.raises(xiot.StanzaError, match="forbidden"):
+                await app.publish("plant/boiler", first)
+            with pytest.raises(xiot.StanzaError, match="item-not-found"):
+                async with app.subscribe("plant/none"):
+                    pass
+
+
+async def test_wrong_password_and_unknown_user_are_refused_alike(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        for name, password in (("romeo", "wrong"), ("nobody", PASSWORD)):
+            with pytest.raises(xiot.AuthError, match="not-authorized"):
+                async with xiot.connect(
+                    f"{name}@localhost", password, address=running.address, ca_file=running.ca_file
+                ):
+                    pass
+
+
+async def test_direct_tls_and_anonymous(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with xiot.connect(
+            "romeo@localhost", PASSWORD, address=running.tls_address, ca_file=running.ca_file, tls="direct"
+        ) as romeo:
+            assert await romeo.ping() > 0
+        async with xiot.connect(
+            "anon.localhost", address=running.tls_address, ca_file=running.ca_file, tls="direct"
+        ) as anon:
+            assert anon.jid.domain == "anon.localhost"
+            assert await anon.ping() > 0
+
+
+async def test_what_the_server_tells_of_itself(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with running.connect("romeo") as romeo:
+            info = await disco.info(romeo, "localhost")
+            assert info.can("urn:xmpp:ping")
+            assert ("server", "im") in {(i.category, i.type) for i in info.identities}
+            assert JID("pubsub.localhost") in {item.jid for item in await disco.items(romeo, "localhost")}
+            assert (await version.version(romeo, "localhost")).name == "xiot"
+            with pytest.raises(xiot.StanzaError, match="remote-server-not-found"):
+                await disco.info(romeo, "elsewhere.example")
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        with pytest.raises(xiot.LinkError, match="certificate of localhost is refused"):
+            async with xiot.connect("romeo@localhost", PASSWORD, address=running.address):
+                pass
+
+
+async def test_system_shutdown_ends_every_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with running.connect("romeo") as romeo:
+            await running.server._drain()
+            with pytest.raises(xiot.StreamError, match="system-shutdown"), trio.fail_after(5):
+                async for _ in romeo.messages():
+                    pass
