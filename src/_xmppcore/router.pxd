@@ -77,6 +77,7 @@ cdef class OutBuf:
     cdef xc_pool own_pool
     cdef xc_out own_out
     cdef list views         # handed out by buffers() and valid until the queue changes
+    cdef int _release(self) except -1
 
 
 @cython.final

@@ -29,6 +29,7 @@ cdef const uint8_t *data_of(object data, Py_buffer *view) except NULL:
 
 
 @cython.final
+@cython.no_gc_clear  # the views are needed to the end: they must not outlive the bytes
 cdef class OutBuf:
     """A queue of bytes to send, in pooled blocks: alone, or as `Link.out`."""
 
@@ -38,6 +39,7 @@ cdef class OutBuf:
         self.views = []
 
     def __dealloc__(self):
+        self._release()
         xc_out_drop(&self.own_pool, &self.own_out, self.own_out.bytes)
         xc_pool_free(&self.own_pool)
 
@@ -72,11 +74,12 @@ cdef class OutBuf:
         self._release()
         xc_out_drop(self.pool, self.out, n)
 
-    def _release(self):
+    cdef int _release(self) except -1:
         if self.views:
             for view in self.views:
                 view.release()
             self.views = []
+        return 0
 
 
 @cython.final
@@ -85,15 +88,16 @@ cdef class Link:
     """One peer's stream, with the limits of before login, expecting a stream header. `owner` is the caller's."""
 
     def __cinit__(self, Router router not None, owner=None):
+        self.out = OutBuf.__new__(OutBuf)
         xc_link_init(&router.router, &self.link)
         self.router = router
         self.owner = owner
-        self.out = OutBuf.__new__(OutBuf)
         self.out.pool = &router.router.pool
         self.out.out = &self.link.out
 
     def __dealloc__(self):
         if self.router is not None:
+            self.out._release()
             xc_link_free(&self.router.router, &self.link)
             self.out.pool = &self.out.own_pool  # whoever still holds it has an empty queue of his own
             self.out.out = &self.out.own_out
@@ -104,7 +108,7 @@ cdef class Link:
         Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, which has
         more bytes queued than `high_bytes` after a stanza of ours: do not read from us until it has drained. None
         when all bytes are used. Call it again, without bytes, until None (or `park`): the next stanza is not looked at before.
-        RuntimeError if bytes are given while another link has not come to None.
+        RuntimeError if bytes are given while a link has not come to None (or an `XmlError`, or `park`).
         """
         cdef xc_head head
         cdef const uint8_t *raw
@@ -276,8 +280,8 @@ cdef class Router:
 
     def take_dirty(self):
         """The links that were written to since the last call, in the order of the first write."""
+        cdef list links = []  # first: making it may run the garbage collector, and that may free links of the list
         cdef xc_link *l = xc_router_take_dirty(&self.router)
-        cdef list links = []
         while l is not NULL:
             links.append(link_of(l))
             l = l.dirty

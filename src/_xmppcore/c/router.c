@@ -332,7 +332,8 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
         case XC_OPEN: {
             const xc_context *c = l->xml.context;
             for (uint32_t i = 0; i < c->nbinds; i++)
-                if (c->binds[i].prefix.len == 0 && c->binds[i].uri.len == 13 && memcmp(c->bytes + c->binds[i].uri.off, "jabber:client", 13) == 0)
+                if (c->binds[i].prefix.len == 0 && c->binds[i].uri.len == 13 &&
+                    memcmp(c->bytes + c->binds[i].uri.off, "jabber:client", 13) == 0)
                     l->flags |= XC_LINK_CLIENT;
             *raw = r->window + at;
             return XC_LINK_OPEN;

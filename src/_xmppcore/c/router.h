@@ -27,17 +27,17 @@ enum {
     XC_RECEIVE = 65536, /* bytes of one receive: a turn's share of a link */
 };
 
-enum { /* xc_link.flags */
-    XC_LINK_BOUND = 1,    /* registered under its full JID */
-    XC_LINK_DIRTY = 2,    /* has output since xc_router_take_dirty() */
-    XC_LINK_STALLED = 4,  /* does not drain: nothing is routed to it here */
-    XC_LINK_PENDING = 8,  /* the caller is busy with a stanza of it: all later ones go to the caller */
-    XC_LINK_CLIENT = 16,  /* its stream's default namespace is jabber:client */
-    XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
+enum {                         /* xc_link.flags */
+       XC_LINK_BOUND = 1,      /* registered under its full JID */
+       XC_LINK_DIRTY = 2,      /* has output since xc_router_take_dirty() */
+       XC_LINK_STALLED = 4,    /* does not drain: nothing is routed to it here */
+       XC_LINK_PENDING = 8,    /* the caller is busy with a stanza of it: all later ones go to the caller */
+       XC_LINK_CLIENT = 16,    /* its stream's default namespace is jabber:client */
+       XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
 typedef struct xc_stamp {
-    uint32_t len;              /* of " from='full@jid/resource'", at bytes */
+    uint32_t len;               /* of " from='full@jid/resource'", at bytes */
     uint32_t jid_len, bare_len; /* of the full JID, at bytes + len; its bare part */
     uint8_t bytes[];
 } xc_stamp;
@@ -45,38 +45,38 @@ typedef struct xc_stamp {
 typedef struct xc_link {
     xc_xml xml;
     xc_out out;
-    xc_shared *shared;         /* borrowed: limits before or after login */
-    xc_stamp *stamp;           /* owned; NULL unless bound */
-    uint8_t *tail;             /* owned: bytes of an unfinished stanza; NULL if none */
+    xc_shared *shared; /* borrowed: limits before or after login */
+    xc_stamp *stamp;   /* owned; NULL unless bound */
+    uint8_t *tail;     /* owned: bytes of an unfinished stanza; NULL if none */
     uint32_t tail_len, tail_cap;
-    uint64_t hash;             /* of the full JID */
-    struct xc_link *dirty;     /* next in the dirty list */
-    uint64_t stanzas;          /* received and routed here */
-    uint32_t hooks;            /* any bit: all its stanzas, and all to it, go to the caller */
+    uint64_t hash;         /* of the full JID */
+    struct xc_link *dirty; /* next in the dirty list */
+    uint64_t stanzas;      /* received and routed here */
+    uint32_t hooks;        /* any bit: all its stanzas, and all to it, go to the caller */
     uint8_t flags;
 } xc_link;
 
 typedef struct xc_router {
     xc_pool pool;
-    xc_shared *shared;         /* limits of a stream that has logged in */
-    xc_shared *early;          /* and before */
-    uint8_t *buffer;           /* borrowed: XC_HEADROOM + XC_RECEIVE + XC_PAD bytes */
+    xc_shared *shared; /* limits of a stream that has logged in */
+    xc_shared *early;  /* and before */
+    uint8_t *buffer;   /* borrowed: XC_HEADROOM + XC_RECEIVE + XC_PAD bytes */
     struct xc_slot {
         uint64_t hash;
-        xc_link *link;         /* NULL: free */
+        xc_link *link; /* NULL: free */
     } *table;
-    size_t mask, used;         /* slots - 1; slots in use */
+    size_t mask, used; /* slots - 1; slots in use */
     uint64_t seed[2];
     xc_link *dirty, *dirty_last;
-    size_t high, full;         /* bytes queued for a link: above the first it is reported as slow, above the second nothing is added here */
-    xc_link *current;          /* being fed: its window is */
+    size_t high, full; /* bytes queued for a link: above the first it is reported as slow, above the second nothing is added here */
+    xc_link *current;  /* being fed: its window is */
     uint8_t *window;
     size_t window_len;
-    uint64_t routed;           /* stanzas */
+    uint64_t routed; /* stanzas */
 } xc_router;
 
 typedef enum xc_link_event {
-    XC_LINK_IDLE,  /* all bytes used */
+    XC_LINK_IDLE, /* all bytes used */
     XC_LINK_OPEN,
     XC_LINK_STANZA, /* *head and *raw are the stanza, for the caller */
     XC_LINK_CLOSE,

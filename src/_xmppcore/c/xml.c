@@ -711,15 +711,12 @@ static verdict special(run *r, const uint8_t *p) {
         if (v == OK) return fail(r, XC_ERROR_RESTRICTED_XML, p, last);
         return MORE;
     }
-    if (p[1] == '?') {
-        const uint8_t *q = scan_name(p + 2);
-        if (q == p + 2) return stray(r, q);
-        if (q == r->end) return MORE;
-        /* a name that is "xml" in any case is reserved: a declaration in the wrong place */
-        bool xml = q == p + 5 && (p[2] | 0x20) == 'x' && (p[3] | 0x20) == 'm' && (p[4] | 0x20) == 'l';
-        return fail(r, xml ? XC_ERROR_NOT_WELL_FORMED : XC_ERROR_RESTRICTED_XML, p, q);
-    }
-    return stray(r, p + 1);
+    const uint8_t *q = scan_name(p + 2);
+    if (q == p + 2) return stray(r, q);
+    if (q == r->end) return MORE;
+    /* a name that is "xml" in any case is reserved: a declaration in the wrong place */
+    bool xml = q == p + 5 && (p[2] | 0x20) == 'x' && (p[3] | 0x20) == 'm' && (p[4] | 0x20) == 'l';
+    return fail(r, xml ? XC_ERROR_NOT_WELL_FORMED : XC_ERROR_RESTRICTED_XML, p, q);
 }
 
 /* "'value'" behind white space, '=' and white space. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -117,12 +118,21 @@ def demo(once: bool, port: int) -> None:
     with tempfile.TemporaryDirectory(prefix="xiot-demo-") as folder:
         config = Path(folder, "xiot.toml")
         config.write_text(CONFIG.format(port=port), encoding="utf-8")
-        try:
-            trio.run(run_once if once else run_live, Server(load(config)), console)
-        except KeyboardInterrupt:
-            console.print("stopped")
-        except OSError as error:
-            raise click.ClickException(error.strerror or str(error)) from None
+        trio.run(until_interrupted, run_once if once else run_live, Server(load(config)), console)
+
+
+async def until_interrupted(run: Callable[[Server, Console], Awaitable[None]], server: Server, console: Console) -> None:
+    """Run until it is done, or until Ctrl-C or SIGTERM: then everything ends in order."""
+
+    async def wait() -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for _ in received:
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await run(server, console)
+        nursery.cancel_scope.cancel()
 
 
 async def run_once(server: Server, console: Console) -> None:

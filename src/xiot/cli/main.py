@@ -63,7 +63,7 @@ class Commands(click.Group):
         """Run the subcommand. Whatever it raises becomes one line, and the exit code."""
         try:
             return super().invoke(ctx)
-        except Exception as error:
+        except (Exception, BaseExceptionGroup) as error:
             if os.environ.get("XIOT_TRACEBACK"):
                 raise
             raise _presentable(error, ctx.meta.get("xiot.extra")) from None
@@ -115,3 +115,7 @@ def _presentable(error: BaseException, extra: str | None) -> BaseException:
         case XiotError():
             message = str(error)
     return _Failure(" ".join(message.split()), getattr(error, "exit_code", 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -109,5 +109,3 @@ def run(
         trio.run(main)
     except (xiot.XiotError, TimeoutError, trio.TooSlowError, ValueError) as error:
         raise click.ClickException(str(error) or "no answer in time") from None
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -11,7 +11,8 @@ not handle itself, and answers by `link.write`; what it wrote goes out at the en
 
 Back-pressure. A link above its high mark makes its senders wait: they are not read until it is below the low mark. If it accepts nothing at
 all for `stall_after_s` it is stalled: its senders go on, what is for it comes back to them, and after `stall_close_s` it is closed. So
-one that stops reading costs a bounded amount of memory and slows nobody for longer than that.
+one that stops reading costs a bounded amount of memory and slows nobody for longer than that. Nor is a connection read while it is
+itself above the mark: who does not take our answers may not ask for more.
 
 Where there is no epoll each connection has a task that waits for its socket and then takes the same turn.
 """
@@ -60,6 +61,7 @@ class Connection:
     """A socket, its link, and the state of both; made by `Pump.add`."""
 
     __slots__ = (
+        "_choked",
         "_cipher",
         "_closing",
         "_deadline",
@@ -92,6 +94,7 @@ class Connection:
         self.bytes_out = 0
         self.lost: str | None = None  # why the connection is gone
         self._reading = True
+        self._choked = False  # not read because of what is queued for itself
         self._interest = 0
         self._closing: str | None = None
         self._deadline: float | None = None
@@ -146,7 +149,8 @@ class Connection:
 class Pump:
     """All connections of one process; `run` is its task.
 
-    low_bytes: senders of a slow link go on when no more than this is queued for it.
+    high_bytes: a link for which more is queued is not read. Those that send to it: see `Router`.
+    low_bytes: it and the senders of a slow link go on when no more than this is queued for it.
     stall_after_s, stall_close_s: seconds without any progress until a link over its high mark is passed over, and closed.
     """
 
@@ -154,12 +158,14 @@ class Pump:
         self,
         router: Router,
         *,
+        high_bytes: int = 262144,
         low_bytes: int = 65536,
         stall_after_s: float = 2.0,
         stall_close_s: float = 30.0,
         epoll: bool | None = None,
     ) -> None:
         self.router = router
+        self.high_bytes = high_bytes
         self.low_bytes = low_bytes
         self.stall_after_s = stall_after_s
         self.stall_close_s = stall_close_s
@@ -372,6 +378,8 @@ class Pump:
                 self._wait_for(connection, event.owner)
                 return
             connection.owner.on_event(event)
+            if connection._reading and link.queued_bytes > self.high_bytes:
+                self._choke(connection)
             if connection.closing or not connection._reading:
                 link.park()
                 return
@@ -391,6 +399,13 @@ class Pump:
             connection._reading = True
             self._interest(connection, True, bool(connection._interest & 2))
             self._resumed.append(connection)
+
+    def _choke(self, connection: Connection) -> None:
+        """Read on when it has taken what is queued for it."""
+        self.send(connection)
+        if connection.lost is None and connection.link.queued_bytes > self.low_bytes:
+            connection._choked = True
+            self.pause(connection)
 
     def _wait_for(self, connection: Connection, slow: Connection) -> None:
         self.send(slow)
@@ -420,6 +435,9 @@ class Pump:
         if connection.link.queued_bytes <= self.low_bytes:
             if connection.link.stalled:
                 connection.link.stalled = False
+            if connection._choked:
+                connection._choked = False
+                self.resume(connection)
             if connection._waiters:
                 self._wake(connection)
         if not done:

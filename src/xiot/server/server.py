@@ -52,7 +52,12 @@ class Server:
             high_bytes=limits.out_high_bytes,
         )
         self.hard_bytes = 4 * limits.out_high_bytes
-        self.pump = Pump(self.router, low_bytes=limits.out_high_bytes // 4, stall_close_s=limits.stall_s)
+        self.pump = Pump(
+            self.router,
+            high_bytes=limits.out_high_bytes,
+            low_bytes=limits.out_high_bytes // 4,
+            stall_close_s=limits.stall_s,
+        )
         self.routing = Routing(self)
         self.hosts: dict[str, LocalHost] = {}
         self.places: dict[str, Place] = {}
@@ -66,6 +71,7 @@ class Server:
         self._listeners: list[tuple[socket.socket, bool]] = []
         self._sessions: set[ClientSession] = set()
         self._empty = trio.Event()
+        self._stopped = False
         self._by_address: dict[str, int] = {}
         self._registered: dict[str, list[float]] = {}
         try:
@@ -116,6 +122,7 @@ class Server:
                         await self._drain()
                         self.nursery.cancel_scope.cancel()
                 finally:
+                    self._stopped = True
                     with trio.CancelScope(shield=True):
                         self.close()
                         if self._sessions:
@@ -256,7 +263,8 @@ class Server:
             except XiotError:
                 self.log.exception("subscriptions could not be ended", jid=str(jid))
 
-        self.nursery.start_soon(end)
+        if not self._stopped:
+            self.nursery.start_soon(end)
 
     def sessions_of(self, jid: JID) -> list[ClientSession]:
         """The bound sessions of an account."""

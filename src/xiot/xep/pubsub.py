@@ -278,6 +278,13 @@ class EventPurge(Payload, tag=(NS_EVENT, "purge")):
     node: str = attr()
 
 
+class EventConfiguration(Payload, tag=(NS_EVENT, "configuration")):
+    """A node that was configured, and how, if the service tells that (section 8.2.5.3)."""
+
+    node: str | None = attr(default=None)
+    form: Form | None = child(default=None)
+
+
 class EventSubscription(Payload, tag=(NS_EVENT, "subscription")):
     """A subscription that changed without being asked."""
 
@@ -286,7 +293,7 @@ class EventSubscription(Payload, tag=(NS_EVENT, "subscription")):
     subscription: SubscriptionName = attr()
 
 
-_EventVerb = EventItems | EventDelete | EventPurge | EventSubscription
+_EventVerb = EventItems | EventDelete | EventPurge | EventConfiguration | EventSubscription
 
 
 class Event(Payload, tag=(NS_EVENT, "event")):

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``xiot serve`` as an operator runs it: a process, a configuration file, signals."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+import xiot
+from xiot.net.tls import client_context
+
+EXAMPLE = """
+data_dir = "data"
+[[host]]
+name = "bench.test"
+admins = ["admin@bench.test"]
+registration = "open"            # off (default) | open
+[[host]]
+name = "anon.test"
+mechanisms = ["ANONYMOUS"]
+# certificate and private_key may be given per host too
+[c2s]
+listen = ["127.0.0.1:{port}", "[::1]:{port}"]
+listen_tls = ["127.0.0.1:{tls_port}"]  # direct TLS, XEP-0368
+starttls = "optional"            # required (default) | optional | off
+plain_without_tls = true         # false (default): SASL PLAIN only under TLS
+[limits]
+max_stanza_bytes = 262144
+"""
+COMMAND = [sys.executable, "-m", "xiot.cli.main"]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Process:
+    """A running ``xiot serve``."""
+
+    def __init__(self, process: trio.Process, port: int, tls_port: int, folder: Path) -> None:
+        self.process = process
+        self.port = port
+        self.tls_port = tls_port
+        self.folder = folder
+        self.log = ""
+
+    async def read_log(self) -> None:
+        assert self.process.stderr is not None
+        async for data in self.process.stderr:
+            self.log += data.decode()
+
+    async def logged(self, pattern: str) -> None:
+        with trio.fail_after(20):
+            while not re.search(pattern, self.log):
+                assert self.process.poll() is None, self.log
+                await trio.sleep(0.02)
+
+
+@asynccontextmanager
+async def serve(folder: Path, text: str = EXAMPLE) -> AsyncIterator[Process]:
+    port, tls_port = free_port(), free_port()
+    config = folder / "xiot.toml"
+    config.write_text(text.format(port=port, tls_port=tls_port))
+    async with trio.open_nursery() as nursery:
+        process = await trio.lowlevel.open_process(
+            [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        running = Process(process, port, tls_port, folder)
+        nursery.start_soon(running.read_log)
+        try:
+            await running.logged(rf"listening .*127.0.0.1:{tls_port}")
+            yield running
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            with trio.move_on_after(20, shield=True):
+                await process.wait()
+            for pipe in (process.stderr, process.stdout):
+                await pipe.aclose()
+
+
+async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tmp_path: Path) -> None:
+    async with serve(tmp_path) as running:
+        ca_file = tmp_path / "data/tls/ca.pem"
+        assert "development" in running.log
+        add = [*COMMAND, "user", "add", "admin@bench.test", "--password-stdin", "--config", str(tmp_path / "xiot.toml")]
+        await trio.run_process(add, stdin=b"s3cret\n")
+        address = f"127.0.0.1:{running.port}"
+        async with (
+            xiot.connect("admin@bench.test", "s3cret", address=address, ca_file=ca_file) as admin,
+            xiot.connect("anon.test", address=f"[::1]:{running.port}", tls="off") as anon,
+        ):
+            await admin.send_message(anon.jid, "hello")
+            with trio.fail_after(5):
+                assert (await anext(anon.messages())).body == "hello"
+            running.process.send_signal(signal.SIGTERM)
+            for client in (admin, anon):
+                with pytest.raises(xiot.StreamError, match="system-shutdown"), trio.fail_after(10):
+                    async for _ in client.messages():
+                        pass
+        with trio.fail_after(20):
+            assert await running.process.wait() == 0
+        await trio.sleep(0.1)
+        assert "Traceback" not in running.log
+        assert "s3cret" not in running.log
+        ends = [line for line in running.log.splitlines() if "c2s ended" in line]
+        assert len(ends) == 2
+        assert all("reason=" in line and "system-shutdown" in line for line in ends)
+
+
+HOSTS = """
+data_dir = "data"
+[[host]]
+name = "one.test"
+certificate = "one.test.pem"
+private_key = "one.test.key"
+[[host]]
+name = "two.test"
+certificate = "two.test.pem"
+private_key = "two.test.key"
+[c2s]
+listen = ["127.0.0.1:{port}"]
+listen_tls = ["127.0.0.1:{tls_port}"]
+"""
+
+
+async def test_each_host_shows_its_own_certificate(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for host in ("one.test", "two.test"):
+        cert = ca.issue_cert(host)
+        cert.private_key_pem.write_to_path(tmp_path / f"{host}.key")
+        cert.cert_chain_pems[0].write_to_path(tmp_path / f"{host}.pem")
+    async with serve(tmp_path, HOSTS) as running:
+        for host in ("one.test", "two.test"):
+            assert await served_names(running.tls_port, host, tmp_path / "ca.pem") == {host}
+
+
+async def served_names(port: int, host: str, ca_file: Path) -> set[str]:
+    """The DNS names in the certificate that a handshake for `host` gets, verified."""
+    tcp = await trio.open_tcp_stream("127.0.0.1", port)
+    stream = trio.SSLStream(tcp, client_context(ca_file), server_hostname=host)
+    await stream.do_handshake()
+    certificate = stream.getpeercert()
+    await trio.aclose_forcefully(stream)
+    return {name for kind, name in certificate["subjectAltName"] if kind == "DNS"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_mistyped_key_is_one_line_and_exit_status_78(tmp_path: Path) -> None:
+    config = tmp_path / "xiot.toml"
+    config.write_text('[[host]]\nname = "x.test"\nregistartion = "open"\n')
+    done = run("serve", "--config", str(config))
+    assert done.returncode == 78
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "host[0].registartion" in done.stderr
+    assert "did you mean registration?" in done.stderr
+
+
+def test_a_port_in_use_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        config = tmp_path / "xiot.toml"
+        config.write_text(f'data_dir = "d"\n[[host]]\nname = "x.test"\n[c2s]\nlisten = ["127.0.0.1:{port}"]\n')
+        done = run("serve", "--config", str(config))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == f"Error: cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_old_tls_and_weak_ciphers_are_refused(tmp_path: Path) -> None:
+    async with serve(tmp_path) as running:
+        for weaken in (
+            lambda c: setattr(c, "maximum_version", ssl.TLSVersion.TLSv1_1),
+            lambda c: (setattr(c, "maximum_version", ssl.TLSVersion.TLSv1_2), c.set_ciphers("AES128-SHA")),
+        ):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            weaken(context)
+            tcp = await trio.open_tcp_stream("127.0.0.1", running.tls_port)
+            with pytest.raises(trio.BrokenResourceError):
+                await trio.SSLStream(tcp, context).do_handshake()
+            await tcp.aclose()
