@@ -78,7 +78,6 @@ cdef extern from "xml.h" nogil:
         pass
     xc_shared *xc_shared_new(const xc_kernels *kernels, const xc_limits *limits)
     void xc_shared_free(xc_shared *s)
-    void xc_shared_kernels(xc_shared *s, const xc_kernels *kernels)
     ctypedef struct xc_xml:
         xc_context *context
         uint64_t base

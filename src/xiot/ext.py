@@ -22,7 +22,6 @@ import enum
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from xiot.model.effects import Effect, apply
@@ -309,6 +308,8 @@ def third_party() -> list[Extension]:
 
     Raises TypeError if one of them is not an `Extension`.
     """
+    from importlib.metadata import entry_points  # slow to import, and a device has no use for it
+
     found = [entry.load() for entry in entry_points(group="xiot.extensions")]
     for extension in found:
         if not isinstance(extension, Extension):

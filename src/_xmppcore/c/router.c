@@ -293,6 +293,7 @@ static size_t skip_white(const uint8_t *p, size_t from, size_t n) {
 }
 
 size_t xc_link_unread(const xc_router *r, const xc_link *l) {
+    if (XC_DEFENCE_OFF(r->shared, XC_OFF_CLEAR_TEXT)) return 0;
     if (r->current == l) return r->window_len - skip_white(r->window, xc_xml_keep(&l->xml), r->window_len);
     return l->tail_len - skip_white(l->tail, 0, l->tail_len);
 }

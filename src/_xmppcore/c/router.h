@@ -27,13 +27,14 @@ enum {
     XC_RECEIVE = 65536, /* bytes of one receive: a turn's share of a link */
 };
 
-enum {                         /* xc_link.flags */
-       XC_LINK_BOUND = 1,      /* registered under its full JID */
-       XC_LINK_DIRTY = 2,      /* has output since xc_router_take_dirty() */
-       XC_LINK_STALLED = 4,    /* does not drain: nothing is routed to it here */
-       XC_LINK_PENDING = 8,    /* the caller is busy with a stanza of it: all later ones go to the caller */
-       XC_LINK_CLIENT = 16,    /* its stream's default namespace is jabber:client */
-       XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
+/* xc_link.flags */
+enum {
+    XC_LINK_BOUND = 1,      /* registered under its full JID */
+    XC_LINK_DIRTY = 2,      /* has output since xc_router_take_dirty() */
+    XC_LINK_STALLED = 4,    /* does not drain: nothing is routed to it here */
+    XC_LINK_PENDING = 8,    /* the caller is busy with a stanza of it: all later ones go to the caller */
+    XC_LINK_CLIENT = 16,    /* its stream's default namespace is jabber:client */
+    XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
 typedef struct xc_stamp {

@@ -44,6 +44,9 @@ struct xc_shared {
     const xc_kernels *k;
     xc_limits limits;
     xc_stack *pool;            /* LIFO: the hottest one first */
+#ifdef XC_DEBUG
+    unsigned defences_off;
+#endif
     attr attrs[];              /* max_attributes: of the tag in hand */
 };
 
@@ -225,8 +228,16 @@ xc_shared *xc_shared_new(const xc_kernels *kernels, const xc_limits *limits) {
     s->limits = *limits;
     if (limits->max_tag_bytes > limits->max_stanza_bytes) s->limits.max_tag_bytes = limits->max_stanza_bytes;
     s->pool = NULL;
+#ifdef XC_DEBUG
+    const char *off = getenv("XC_DEFENCES_OFF");
+    s->defences_off = off ? (unsigned)strtoul(off, NULL, 10) : 0;
+#endif
     return s;
 }
+
+#ifdef XC_DEBUG
+bool xc_defence_off(const xc_shared *s, enum xc_defence defence) { return s->defences_off & defence; }
+#endif
 
 void xc_shared_free(xc_shared *s) {
     if (!s) return;
@@ -236,9 +247,6 @@ void xc_shared_free(xc_shared *s) {
     }
     free(s);
 }
-
-const xc_limits *xc_shared_limits(const xc_shared *s) { return &s->limits; }
-void xc_shared_kernels(xc_shared *s, const xc_kernels *kernels) { s->k = kernels; }
 
 static xc_stack *stack_take(xc_shared *s) {
     xc_stack *t = s->pool;
@@ -331,7 +339,8 @@ static verdict check_reference(run *r, const uint8_t *p, const uint8_t **next) {
     if (q == name || *q != ';') return stray(r, q);
     size_t n = (size_t)(q - name);
     if (!((n == 2 && (memcmp(name, "lt", 2) == 0 || memcmp(name, "gt", 2) == 0)) || (n == 3 && memcmp(name, "amp", 3) == 0) ||
-          (n == 4 && (memcmp(name, "quot", 4) == 0 || memcmp(name, "apos", 4) == 0))))
+          (n == 4 && (memcmp(name, "quot", 4) == 0 || memcmp(name, "apos", 4) == 0))) &&
+        !XC_DEFENCE_OFF(r->s, XC_OFF_ENTITY))
         return fail(r, XC_ERROR_RESTRICTED_XML, p, q);
     *next = q + 1;
     return OK;
@@ -345,6 +354,7 @@ static verdict qualified_name(run *r, const uint8_t *p, const uint8_t **end, uin
         *prefix_len = (uint32_t)(q - p);
         const uint8_t *local = q + 1;
         q = scan_name(local);
+        while (*q == ':' && XC_DEFENCE_OFF(r->s, XC_OFF_COLONS)) q = scan_name(q + 1);
         if (q == local || *q == ':') return stray(r, q);
     }
     *end = q;
@@ -719,6 +729,22 @@ static verdict special(run *r, const uint8_t *p) {
     return fail(r, xml ? XC_ERROR_NOT_WELL_FORMED : XC_ERROR_RESTRICTED_XML, p, q);
 }
 
+#ifdef XC_DEBUG
+/* Behind what `special` would refuse at p, if it is whole and that defence is off; else NULL. */
+static const uint8_t *skip_special(run *r, const uint8_t *p) {
+    static const struct {
+        const char *start, *end;
+        enum xc_defence defence;
+    } kinds[] = {{"<!DOCTYPE", "]>", XC_OFF_DTD}, {"<!--", "-->", XC_OFF_COMMENT}, {"<?", "?>", XC_OFF_INSTRUCTION}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (!XC_DEFENCE_OFF(r->s, kinds[i].defence) || strncmp((const char *)p, kinds[i].start, strlen(kinds[i].start)) != 0) continue;
+        const char *end = strstr((const char *)p, kinds[i].end); /* a zero byte stands behind the input */
+        if (end) return (const uint8_t *)end + strlen(kinds[i].end);
+    }
+    return NULL;
+}
+#endif
+
 /* "'value'" behind white space, '=' and white space. */
 static verdict pseudo_value(run *r, const uint8_t **p, const uint8_t **value, size_t *len) {
     const uint8_t *q = skip_white(*p);
@@ -770,7 +796,8 @@ static verdict declaration(run *r, const uint8_t *p, const uint8_t **next) {
         if (which == 0)
             for (size_t i = 2; i < len; i++) good = good && value[i] >= '0' && value[i] <= '9';
         if (!good) return fail(r, XC_ERROR_NOT_WELL_FORMED, value, q - 1);
-        if (which == 1 && !(len == 5 && equal_nocase(value, "utf-8", 5))) return fail(r, XC_ERROR_UNSUPPORTED_ENCODING, value, q - 1);
+        if (which == 1 && !(len == 5 && equal_nocase(value, "utf-8", 5)) && !XC_DEFENCE_OFF(r->s, XC_OFF_ENCODING))
+            return fail(r, XC_ERROR_UNSUPPORTED_ENCODING, value, q - 1);
         done = which + 1;
     }
 }
@@ -891,7 +918,7 @@ static int body(run *r, size_t *at) {
         }
         if (x->depth < 2) {
             p = skip_white(p);
-            if (*p != '<' && p != r->end && !(x->depth == 1 && limits->text_between)) {
+            if (*p != '<' && p != r->end && !(x->depth == 1 && limits->text_between) && !XC_DEFENCE_OFF(r->s, XC_OFF_OUTSIDE)) {
                 fail(r, x->depth == 1 && *p >= 0x20 ? XC_ERROR_BAD_FORMAT : XC_ERROR_NOT_WELL_FORMED, p, p);
                 goto failed;
             }
@@ -925,6 +952,12 @@ static int body(run *r, size_t *at) {
                 break;
             }
             if (p[1] == '!' || p[1] == '?') {
+#ifdef XC_DEBUG
+                if ((next = skip_special(r, p))) {
+                    p = next;
+                    break;
+                }
+#endif
                 v = special(r, p);
                 if (v != OK) goto token;
                 if (x->depth == 1 && !limits->text_between) {
@@ -966,6 +999,10 @@ static int body(run *r, size_t *at) {
             break;
         default:
             if (p == r->end) goto need;
+            if (XC_DEFENCE_OFF(r->s, XC_OFF_CONTROL)) {
+                p++;
+                break;
+            }
             fail(r, XC_ERROR_NOT_WELL_FORMED, p, p);
             goto failed;
         }
@@ -1052,6 +1089,7 @@ static xc_event die(xc_xml *x, xc_shared *s, xc_error e, size_t off) {
 xc_event xc_xml_next(xc_xml *x, xc_shared *s, uint8_t *buf, size_t len, xc_head *head, size_t *at) {
     if (x->state == DEAD) return XC_ERROR;
     size_t limit = x->checked;
+    if (XC_DEFENCE_OFF(s, XC_OFF_UTF8)) limit = len;
     if (limit < len && !x->bad_utf8) limit += s->k->utf8(buf + limit, len - limit, &x->bad_utf8);
     x->checked = (uint32_t)limit;
     run r = {.x = x, .s = s, .buf = buf, .end = buf + limit, .head = head};

@@ -91,8 +91,20 @@ typedef struct xc_stack xc_stack;   /* open elements and declarations of an unfi
 
 xc_shared *xc_shared_new(const xc_kernels *kernels, const xc_limits *limits);
 void xc_shared_free(xc_shared *s);
-const xc_limits *xc_shared_limits(const xc_shared *s);
-void xc_shared_kernels(xc_shared *s, const xc_kernels *kernels);
+
+#ifdef XC_DEBUG
+/* Checks that no limit turns off. xc_shared_new() takes a mask of those to leave out from the environment variable XC_DEFENCES_OFF, so
+ * that tests can see of each that it is needed. */
+enum xc_defence {
+    XC_OFF_DTD = 1, XC_OFF_COMMENT = 2, XC_OFF_INSTRUCTION = 4, XC_OFF_ENTITY = 8, XC_OFF_ENCODING = 16, XC_OFF_UTF8 = 32,
+    XC_OFF_CONTROL = 64, XC_OFF_OUTSIDE = 128, XC_OFF_COLONS = 256, XC_OFF_CLEAR_TEXT = 512,
+};
+bool xc_defence_off(const xc_shared *s, enum xc_defence defence);
+#define XC_DEFENCE_OFF(s, defence) xc_defence_off(s, defence)
+#else
+#define XC_DEFENCE_OFF(s, defence) false
+#endif
+
 
 typedef struct xc_xml {
     xc_context *context;        /* owned; NULL before the root */

@@ -121,7 +121,9 @@ def demo(once: bool, port: int) -> None:
         trio.run(until_interrupted, run_once if once else run_live, Server(load(config)), console)
 
 
-async def until_interrupted(run: Callable[[Server, Console], Awaitable[None]], server: Server, console: Console) -> None:
+async def until_interrupted(
+    run: Callable[[Server, Console], Awaitable[None]], server: Server, console: Console
+) -> None:
     """Run until it is done, or until Ctrl-C or SIGTERM: then everything ends in order."""
 
     async def wait() -> None:

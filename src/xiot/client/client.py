@@ -8,6 +8,7 @@ messages and presence into bounded inboxes. Writing is done by the caller's task
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -22,7 +23,7 @@ import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
 from xiot.client.inbox import Inbox
-from xiot.core import JID, Element, JidError, Stanza, StreamParser, XmlError
+from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Key, Style, dispatch_table
 from xiot.net.dial import bindings, dial, parse_address, secure
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from xiot.schema import Payload
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0  # for the peer's closing tag
 RECEIVE_BYTES = 16384
@@ -403,6 +406,8 @@ class Client:
             await self._reply(reply_to(stanza, None if outcome is None else outcome.to_element()))
         except StanzaError as error:
             await self._reply(error_to(stanza, error))
+        except Exception:
+            await self._failed(stanza)
 
     async def _answer_later(self, stanza: Stanza, outcome: Any) -> None:
         try:
@@ -410,6 +415,12 @@ class Client:
             await self._reply(reply_to(stanza, None if payload is None else payload.to_element()))
         except StanzaError as error:
             await self._reply(error_to(stanza, error))
+        except Exception:
+            await self._failed(stanza)
+
+    async def _failed(self, stanza: Stanza) -> None:
+        log.exception("a handler failed on the request %s", stanza.id)
+        await self._reply(error_to(stanza, StanzaError("internal-server-error")))
 
     async def _reply(self, answer: Element | None) -> None:
         if answer is not None and self._ended is None:
@@ -468,19 +479,18 @@ def feed(parser: StreamParser, machine: ClientStream, data: bytes) -> list[Event
     Raises LinkError if the server has sent something behind an element after which a new stream, or TLS, begins.
     """
     events: list[Event] = []
+    parsed: list[StreamOpen | Stanza | StreamClose | XmlError] = []
     try:
-        parsed = parser.feed(data)
-        while parsed:
-            for index, event in enumerate(parsed):
-                news = machine.receive(event)
-                events += news
-                if any(isinstance(e, (StartTls, RestartStream)) for e in news) and (
-                    index + 1 < len(parsed) or parser.pending_bytes
-                ):
-                    raise LinkError("the server sent more than it may at this point")
-            parsed = parser.feed(b"")  # an error that came behind the events
+        parsed += parser.feed(data)
+        parser.feed(b"")  # an error that came behind the events
     except XmlError as error:
-        events += machine.receive(error)
+        parsed.append(error)
+    for index, event in enumerate(parsed):
+        news = machine.receive(event)
+        events += news
+        more = index + 1 < len(parsed) or parser.pending_bytes
+        if more and any(isinstance(e, (StartTls, RestartStream)) for e in news):
+            raise LinkError("the server sent more than it may at this point")
     return events
 
 

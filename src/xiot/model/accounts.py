@@ -38,4 +38,4 @@ class AccountStore(Protocol):
         """Return whether there is such an account."""
 
     def list(self, host: str, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """Return at most `limit` bare JIDs of `host` that are greater than `after`, in ascending order of code points."""
+        """Return at most `limit` bare JIDs of `host` that are greater than `after`, in order of code points."""

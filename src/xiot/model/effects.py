@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a rule asks for: changes to be stored, then things to be sent.
 
-Theory of operation. A rule of this room is a plain function: it takes state that was loaded before, and returns a list of effects. It
-reads no store, no clock and no socket, so it is tested by a plain call. The shell loads the state, calls the rule and hands the effects to
-`apply`, all in one transaction; after the commit it sends what `apply` returned. So nobody is told of a change that was lost, and
-since load, rule and apply see one transaction, two requests for the same node cannot slip between each other.
+Theory of operation. A rule of this room is a plain function: it takes state that was loaded before, and returns a list
+of effects. It reads no store, no clock and no socket, so it is tested by a plain call. The shell loads the state, calls
+the rule and hands the effects to `apply`, all in one transaction; after the commit it sends what `apply` returned. So
+nobody is told of a change that was lost, and since load, rule and apply see one transaction, two requests for the same
+node cannot slip between each other.
 
-A room adds a kind of thing to send by deriving from `Effect`, and a kind of thing to store by giving its rows `put` and `delete`.
+A file of rules adds a kind of thing to send by deriving from `Effect`, and a kind of thing to store by giving its rows
+`put` and `delete`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish-subscribe as plain data and rules (XEP-0060): nodes, items, subscriptions, affiliations.
 
-Theory of operation. There are three kinds of functions here. ``load_...`` reads from a store what one verb needs, never more items than
-it says; the verb itself (`publish`, `subscribe`, ...) takes that state and returns effects, or raises `NodeError`; a question
-(`find_items`, `subscriptions`, ...) changes nothing, so it reads the store and answers at once. A verb's state holds only as long as its
-transaction: load, verb and `xiot.model.effects.apply` belong into one. A node has at most ``max_items`` items at any time, so a publish
-evicts at most one.
+Theory of operation. There are three kinds of functions here. ``load_...`` reads from a store what one verb needs, and
+never all items; the verb itself (`publish`, `subscribe`, ...) takes that state and returns effects, or raises
+`NodeError`; a question (`find_items`, `subscriptions`, ...) changes nothing, so it reads the store and answers at once.
+A verb's state holds only as long as its transaction: load, verb and `xiot.model.effects.apply` belong into one. A node
+has at most ``max_items`` items at any time, so a publish evicts at most one.
 
 Sections cited are those of XEP-0060.
 """
@@ -35,7 +35,7 @@ Role = Literal["owner", "publisher", "publish-only", "member", "outcast"]
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """What an owner can set at a node (section 16.4.4); each field is a str, an int or a bool."""
+    """What an owner can set at a node (section 17.4.4); each field is a str, an int or a bool."""
 
     title: str = ""
     access_model: AccessModel = "open"
@@ -53,8 +53,8 @@ class NodeConfig:
     def changed(self, texts: Mapping[str, str], max_items: int) -> NodeConfig:
         """Return this configuration with the fields in `texts` changed, as a form gave them (section 8.2.5).
 
-        Names that are no fields of ours are passed over: nobody was offered them. `max_items` is the most a node may keep.
-        Raises NodeError ``not-acceptable`` if a value is not one of those the field can have.
+        Names that are no fields of ours are passed over: nobody was offered them. `max_items` is the most a node may
+        keep. Raises NodeError ``not-acceptable`` if a value is not one of those the field can have.
         """
         values: dict[str, Any] = {}
         for name in _READERS.keys() & texts.keys():
@@ -174,8 +174,8 @@ class Affiliation:
 class NodeStore(Protocol):
     """The nodes of all services of this server; every `service` and `jid` is a prepared JID.
 
-    Items have an order: a stored item becomes the newest, also when it replaces one with the same id. No method reads more
-    items than `limit` or `ids` says.
+    Items have an order: a stored item becomes the newest, also when it replaces one with the same id. No method reads
+    more items than its `limit`.
     """
 
     def node(self, service: str, name: str) -> Node | None:
@@ -215,7 +215,7 @@ class NodeStore(Protocol):
         """Remove all items of a node but the newest `keep`."""
 
     def subscriber_jids(self, service: str, node: str) -> Sequence[str]:
-        """Return the JIDs subscribed to a node, in ascending order; every publish asks, so an implementation may cache it."""
+        """Return the JIDs subscribed to a node, in ascending order; every publish asks, so it may be cached."""
 
     def subscription(self, service: str, node: str, jid: str) -> Subscription | None:
         """Return the subscription of exactly this JID, or None."""
@@ -223,10 +223,10 @@ class NodeStore(Protocol):
     def subscriptions_of(
         self, bare: str, service: str | None = None, node: str | None = None
     ) -> Sequence[Subscription]:
-        """Return the subscriptions of `bare` and of its resources, at one service or node or everywhere, ordered by key."""
+        """Return the subscriptions of `bare` and its resources, at a service, a node or everywhere, ordered by key."""
 
     def subscription_count(self, service: str, *, bare: str | None = None, node: str | None = None) -> int:
-        """Return how many subscriptions there are at a service: of `bare` and its resources, at one node, or of both."""
+        """Return how many subscriptions a service has: of `bare` and its resources, at one node, or both."""
 
     def put_subscription(self, subscription: Subscription) -> None:
         """Store `subscription`; once more is no error."""
@@ -257,7 +257,7 @@ class NodeStore(Protocol):
 
 
 class NodeError(StanzaError):
-    """A request that a service refuses; `detail` is the child in the ``#errors`` namespace, if there is one (section 14)."""
+    """A request that a service refuses; `detail` is the child in the ``#errors`` namespace, if any (section 12)."""
 
     def __init__(
         self,
@@ -306,7 +306,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribed:
-    """The one who is told is no longer subscribed (section 12.10)."""
+    """The one who is told is no longer subscribed (section 13.14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,8 +518,9 @@ def publish(
 ) -> list[Effect]:
     """Publish an item; makes the node if there is none (section 7.1).
 
-    `item_id` is the publisher's, or else one that the caller made; None if the request had no item at all. `payload` is an
-    XML element that stands alone, or empty. `options` are what the node must be like, or is made like (section 7.1.5).
+    `item_id` is the publisher's, or else one that the caller made; None if the request had no item at all. `payload` is
+    an XML element that stands alone, or empty. `options` are what the node must be like, or is made like (section
+    7.1.5).
     """
     at, service, options = state.at, state.at.service, options or {}
     if not at.name:
@@ -541,7 +542,7 @@ def publish(
     if node.config.persist_items:
         effects += [Delete(ItemKey(service.jid, at.name, id)) for id in state.evicted]
         effects.append(Put(item))
-    # Nobody is told of evicted items (section 7.1.2.5 leaves it open): once a node is full, that would double each event.
+    # Nobody is told of evicted items (section 7.1.2.5 leaves it open): at a full node that would double each event.
     return effects + at.notify(Published(_shown(item, node.config)), state.subscribers)
 
 
@@ -598,7 +599,10 @@ def load_retract(store: NodeStore, service: Service, name: str, sender: JID, ite
 
 
 def retract(state: RetractState, item_id: str, notify: bool = False) -> list[Effect]:
-    """Remove an item (section 7.2): an owner any, others what they published. Tells the subscribers if `notify`, or by configuration."""
+    """Remove an item (section 7.2): an owner any, others what they published.
+
+    Tells the subscribers if `notify`, or if the node is configured so.
+    """
     at = state.at
     config = at.existing().config
     if not item_id:
@@ -629,7 +633,7 @@ class Found:
 def find_items(
     store: NodeStore, service: Service, name: str, sender: JID, ids: Sequence[str] = (), max_items: int | None = None
 ) -> Found:
-    """Return the items with `ids`, or the newest `max_items`, or as many of the newest as fit an answer (section 6.5)."""
+    """Return the items with `ids`, or the newest `max_items`, or the newest that fit an answer (section 6.5)."""
     at = load_at(store, service, name, sender)
     config = at.existing().config
     _check_access(at, config)
@@ -689,9 +693,10 @@ def load_subscribe(store: NodeStore, service: Service, name: str, sender: JID) -
 
 
 def subscribe(state: SubscribeState, jid: JID) -> list[Effect]:
-    """Subscribe `jid`, the bare or the full JID of the sender (section 6.1); once more is no error, and sends the last item again.
+    """Subscribe `jid`, the bare or the full JID of the sender (section 6.1).
 
-    A full JID's subscription ends with that resource (`resource_gone`), so no other resource can ask for it.
+    Once more is no error, and sends the last item again. A full JID's subscription ends with that resource
+    (`resource_gone`), so no other resource can ask for it.
     """
     at = state.at
     if jid not in (at.sender, at.sender.bare):
@@ -740,7 +745,7 @@ def load_resource(store: NodeStore, jid: JID) -> Sequence[Subscription]:
 
 
 def resource_gone(subscriptions: Sequence[Subscription]) -> list[Effect]:
-    """End the subscriptions of a full JID whose resource went offline (section 12.4)."""
+    """End the subscriptions of a full JID whose resource went offline (section 13.5)."""
     return [Delete(subscription) for subscription in subscriptions]
 
 

@@ -33,7 +33,7 @@ class Route:
 
     resources: tuple[str, ...]
     otherwise: Literal["store", "bounce", "drop"]
-    """Keep it until somebody comes, else ``service-unavailable``; ``service-unavailable`` at once; or nothing at all."""
+    """Keep it until somebody comes, or answer ``service-unavailable``, or do nothing at all."""
 
 
 def reachable(available: Iterable[Available]) -> list[Available]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readings: what a thing measured at a moment, in the terms that all generations of sensor data share.
 
-Those are XEP-0323 and the sensor data of the Neuro-Foundation (``urn:nfi:iot:sd:1.0``); each has its own wire form in `xiot.xep`.
+Those are XEP-0323 and the sensor data of the Neuro-Foundation (``urn:nfi:iot:sd:1.0``); each has its own wire form in
+`xiot.xep`.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ _BY_VALUE: Any = None
 class Field:
     """A named value: ``field.value`` in ``field.unit``; ``str(field)`` is both, ``float(field)`` the number.
 
-    A numeric value is a float if that says exactly the same in its shortest decimal form, else a Decimal; so a number has the
-    same value after any number of journeys, whether it was given as int, float or Decimal.
+    A numeric value is a float if that says exactly the same in its shortest decimal form, else a Decimal; so a number
+    has the same value after any number of journeys, whether it was given as int, float or Decimal.
     """
 
     name: str
@@ -108,9 +109,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The fields that a thing had at `timestamp`: ``reading["temperature"]`` is a `Field`, iteration gives all of them, in order.
+    """The fields that a thing had at `timestamp`: ``reading["temperature"]`` is a `Field`.
 
-    Two fields of one name are possible (its momentary and its peak value); the first counts.
+    Iteration gives all of them, in order. Two fields of one name are possible (its momentary and its peak value); the
+    first counts.
     """
 
     timestamp: datetime
@@ -139,10 +141,11 @@ class Reading:
 def reading(
     at: datetime | None = None, /, **fields: Value | enum.Enum | tuple[float | Decimal, str] | Field
 ) -> Reading:
-    """Return a reading made now, or at the moment `at`, which has a time zone: ``reading(temperature=(21.5, "Cel"), open=True)``.
+    """Return a reading made now, or `at`, which has a time zone: ``reading(temperature=(21.5, "Cel"), open=True)``.
 
     A field is a value, a (number, unit) pair, or a `Field`, which takes the name of its keyword.
-    Raises ValueError if a value cannot be sent: NaN, infinite, without a time zone, with characters that XML has no place for.
+    Raises ValueError if a value cannot be sent: NaN, infinite, without a time zone, with characters that XML has no
+    place for.
     """
     if not fields:
         raise ValueError("a reading has at least one field")
@@ -189,10 +192,10 @@ _TYPES: dict[type, FieldType] = {
 
 
 def parse(type: FieldType, text: str) -> Value:
-    """Return the value that `text` is in the lexical form of XML Schema, to the microsecond. Raises ValueError if it is none.
+    """Return the value that `text` is in the lexical form of XML Schema, to the microsecond.
 
-    A dateTime without a time zone counts as UTC (the examples of XEP-0323 have none); of a date, the zone is left away.
-    A duration with years or months is refused: nobody knows how long it is.
+    Raises ValueError if it is none. A dateTime without a time zone counts as UTC (the examples of XEP-0323 have none);
+    of a date, the zone is left away. A duration with years or months is refused: nobody knows how long it is.
     """
     match type:
         case "numeric":

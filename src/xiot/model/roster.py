@@ -159,6 +159,6 @@ def _pushed(state: RosterState, item: RosterItem | None) -> list[Effect]:
 
 
 def changes_since(store: RosterStore, owner: str, version: int | None) -> tuple[Sequence[RosterItem] | None, int]:
-    """Return the whole roster and its version; None in place of the roster if it is still at `version` (section 2.6.3)."""
+    """Return the whole roster, or None if it is still at `version`, and its version (section 2.6.3)."""
     current = store.version(owner)
     return (None if version == current else store.items(owner)), current

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units of measurement: the names of the SenML registry (RFC 8428 section 12.1, RFC 8798), how people write them, and what they are worth."""
+"""Units of measurement: their names in the SenML registry, how people write them, and what they are worth.
+
+The registry is that of RFC 8428 section 12.1 with the units of RFC 8798.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class Unit:
 
 
 def _table() -> dict[str, Unit]:
-    primary = """m kg s A K cd mol Hz rad sr N Pa J W C V F S Wb T H lm lx Bq Gy Sv kat m/s l/s pH dB dBW count / bit bit/s 1/s
-        S/m B VA VAs var vars J/m lat lon beats EL %EL Bspl"""
+    primary = """m kg s A K cd mol Hz rad sr N Pa J W C V F S Wb T H lm lx Bq Gy Sv kat m/s l/s pH dB dBW count / bit
+        bit/s 1/s S/m B VA VAs var vars J/m lat lon beats EL %EL Bspl"""
     written = {"Ohm": "Ω", "m2": "m²", "m3": "m³", "m/s2": "m/s²", "m3/s": "m³/s", "W/m2": "W/m²", "cd/m2": "cd/m²"}
     written |= {"%RH": "% RH", "kg/m3": "kg/m³", "deg": "°"}
     units = [Unit(code, code, code) for code in primary.split()]
@@ -74,7 +77,7 @@ _BY_SYMBOL = {unit.symbol: unit for unit in UNITS.values()}
 
 
 def find(text: str) -> Unit | None:
-    """Return the unit with that code or symbol (``Cel`` or ``°C``), None if it is not in the registry: things may use any text."""
+    """Return the unit with that code or symbol (``Cel`` or ``°C``), None if it is not in the registry."""
     return UNITS.get(text) or _BY_SYMBOL.get(text)
 
 
@@ -85,7 +88,10 @@ def symbol(unit: str) -> str:
 
 
 def convert(value: float, unit: str, to: str) -> float:
-    """Return `value`, given in `unit`, in the unit `to`, rounded once. Raises ValueError if they do not measure the same."""
+    """Return `value`, given in `unit`, in the unit `to`, rounded once.
+
+    Raises ValueError if the units do not measure the same, or are not in the registry.
+    """
     source, target = find(unit), find(to)
     if source is None or target is None or source.base != target.base:
         raise ValueError(f"no way from {unit!r} to {to!r}")

@@ -131,12 +131,15 @@ class Routing:
 
     def _presence(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
         if stanza.type not in (None, "unavailable"):
+            if stanza.type == "error" and to.resource is not None:
+                there = host.online.get(to.bare, {}).get(to.resource)
+                self._deliver(stanza, session, [] if there is None else [there], bounce=False)
             if stanza.type in ("error", "unsubscribe", "unsubscribed"):
                 return
             raise StanzaError("feature-not-implemented", text="presence subscriptions are not built yet")
         directed = session.availability.directed
         if stanza.type is None:
-            if len(directed) >= MAX_DIRECTED:
+            if to not in directed and len(directed) >= MAX_DIRECTED:
                 raise StanzaError("resource-constraint")
             directed.add(to)
         else:

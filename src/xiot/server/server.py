@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from xiot.core import JID, Element, Router, Stanza
 from xiot.errors import StanzaError, StreamError, XiotError
 from xiot.ext import third_party
 from xiot.model import nodes
-from xiot.model.effects import apply
+from xiot.model.effects import Tx, apply
 from xiot.net.listen import accept, listen
 from xiot.net.pump import Pump
 from xiot.proto import sasl
@@ -107,6 +108,8 @@ class Server:
                 self.accounts = await Accounts.open(self.store, self.config)
                 for host in self.config.hosts:
                     self._add_host(host)
+                    # what a crash left behind: nobody of now has those resources
+                    await self.store.run(partial(end_resource_subscriptions, domain=host.name))
                 pumping.start_soon(self.pump.run)
                 try:
                     async with trio.open_nursery() as self.nursery:
@@ -291,6 +294,11 @@ class Server:
         if most and len(times) >= most:
             raise StanzaError("resource-constraint", text="too many registrations from this address")
         self._registered[address] = [*times, now]
+
+
+def end_resource_subscriptions(tx: Tx, domain: str) -> None:
+    """End the subscriptions of all full JIDs of a domain."""
+    tx.nodes.delete_resource_subscriptions(domain)
 
 
 def version() -> str:

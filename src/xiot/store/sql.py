@@ -7,7 +7,7 @@ cost five times what running it does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -29,10 +29,11 @@ def _number(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.Integer)
 
 
-def _put(table: sa.Table, *key: str) -> sa.Insert:
-    """Insert a row, or update the one with this `key`, which is unique. Takes all columns as parameters."""
+def _put(table: sa.Table, *key: str, keep: Collection[str] = ()) -> sa.Insert:
+    """Insert a row, or update the one with this `key`, which is unique, but for the columns to `keep`."""
     statement = insert(table)
-    values = {name: statement.excluded[name] for name in table.columns.keys() if name not in key}  # noqa: SIM118
+    columns = [name for name in table.columns.keys() if name not in key and name not in keep]  # noqa: SIM118
+    values = {name: statement.excluded[name] for name in columns}
     return statement.on_conflict_do_update(index_elements=key, set_=values)
 
 
@@ -142,7 +143,7 @@ class SqlNodes(_Rows):
     _NODE = sa.select(_n.creator, _n.created, _n.config).where(_THIS)
     _NAMES = sa.select(_n.name).where(_OF_SERVICE, _n.name > _text("after_")).order_by(_n.name).limit(_number("limit_"))
     _COUNT = sa.select(sa.func.count()).where(_OF_SERVICE)
-    _PUT = _put(t.nodes, "service", "name")
+    _PUT = _put(t.nodes, "service", "name", keep=("id", "item_count", "last_seq"))
     _DELETE = sa.delete(t.nodes).where(_THIS)
 
     _OF_NODE = sa.select(_i.id, _i.publisher, _i.published, _i.payload).where(_i.node_id == _THIS_ID)

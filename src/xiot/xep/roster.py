@@ -24,7 +24,8 @@ class Item(Payload, tag=(NS, "item")):
     subscription: str | None = attr(default=None)
     """none, to, from or both; remove if the contact is to go, or is gone. What else a client says has no effect.
 
-    A server always writes it: there are clients that take no notice of a contact without it."""
+    A server always writes it: there are clients that take no notice of a contact without it.
+    """
     ask: str | None = attr(default=None)
     approved: bool = attr(default=False)
     groups: tuple[str, ...] = children(name="group", default=())

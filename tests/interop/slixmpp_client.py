@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A slixmpp client that a test drives: commands come as JSON lines on stdin, what happens goes out as JSON lines on stdout.
+
+slixmpp needs asyncio, the tests run under trio: so it is a program of its own. The end of stdin logs it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+from typing import Any
+
+from slixmpp import ClientXMPP
+from slixmpp.exceptions import IqError
+
+
+def say(event: str, **fields: Any) -> None:
+    """Tell the test what happened."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Peer(ClientXMPP):
+    """One account at one resource, over STARTTLS with the certificate verified; it does nothing unless told to."""
+
+    def __init__(self, jid: str, password: str, ca_file: str | None, tls_version: str) -> None:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.maximum_version = ssl.TLSVersion[tls_version]
+        super().__init__(jid, password, ssl_context=context)
+        self.enable_direct_tls = self.enable_plaintext = False
+        self.add_event_handler("session_start", self.on_session)
+        self.add_event_handler("message", self.on_message)
+        self.add_event_handler("message_error", self.on_message)
+        for kind in ("available", "unavailable"):
+            self.add_event_handler(f"presence_{kind}", self.on_presence)
+        for show in ("away", "chat", "dnd", "xa"):
+            self.add_event_handler(f"presence_{show}", self.on_presence)
+        self.add_event_handler("roster_update", self.on_roster)
+        self.add_event_handler("failed_all_auth", lambda _: say("refused"))
+        self.add_event_handler("ssl_invalid_chain", self.on_untrusted)
+
+    def on_session(self, _: Any) -> None:
+        assert self.transport is not None
+        tls = self.transport.get_extra_info("ssl_object")
+        sasl: Any = self.plugin["feature_mechanisms"]
+        say(
+            "session",
+            jid=str(self.boundjid),
+            tls=tls.version(),
+            verified=tls.context.verify_mode is ssl.CERT_REQUIRED and tls.context.check_hostname,
+            mechanism=sasl.mech.name,
+        )
+
+    def on_message(self, stanza: Any) -> None:
+        say("message", sender=str(stanza["from"]), type=stanza["type"], id=stanza["id"], body=stanza["body"])
+
+    def on_presence(self, stanza: Any) -> None:
+        say(
+            "presence",
+            sender=str(stanza["from"]),
+            type=stanza.xml.get("type"),
+            show=stanza["show"],
+            status=stanza["status"],
+            priority=stanza["priority"],
+        )
+
+    def on_roster(self, stanza: Any) -> None:
+        """A roster, as an answer (result) or a push (set); and whom slixmpp knows after it."""
+        items = [
+            {
+                "jid": str(jid),
+                "name": item["name"],
+                "subscription": item["subscription"],
+                "groups": sorted(item["groups"]),
+            }
+            for jid, item in stanza["roster"]["items"].items()
+        ]
+        say("roster", type=stanza["type"], items=items, known=sorted(self.client_roster.keys()))
+
+    def on_untrusted(self, error: Exception) -> None:
+        say("untrusted", reason=str(error))
+        self.abort()
+
+    async def do(self, verb: str, **arguments: Any) -> None:
+        """Carry out one command of the test."""
+        match verb:
+            case "message":
+                self.send_message(mto=arguments["to"], mbody=arguments["body"], mtype="chat")
+            case "presence":
+                self.send_presence(**{f"p{name}": value for name, value in arguments.items()})
+            case "get_roster":
+                await self.get_roster(timeout=5)
+            case "set_roster":
+                jid = arguments.pop("jid")
+                try:
+                    answer = self.update_roster(jid, timeout=5, **arguments)
+                    assert answer is not None
+                    await answer
+                except IqError as error:
+                    say("error", condition=error.condition)
+                else:
+                    say("done")
+            case _:
+                raise ValueError(verb)
+
+
+async def main(jid: str, password: str, address: str, ca_file: str, tls_version: str) -> None:
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    peer = Peer(jid, password, ca_file or None, tls_version)
+    host, _, port = address.rpartition(":")
+    peer.connect(host, int(port))
+    while line := await lines.readline():
+        await peer.do(**json.loads(line))
+    await peer.disconnect(wait=2)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples that specifications print: what our declarations read of them, they write as valid as it was."""
+
+import json
+
+import pytest
+from lxml import etree
+
+from _xmppcore import Element, XmlError
+from xiot.schema import Payload
+from xiot.xep import delay, disco, forms, ping, pubsub, register, roster, rsm, version
+
+from ..shared import shared
+
+MODULES = (delay, disco, forms, ping, pubsub, register, roster, rsm, version)
+PAYLOADS = {
+    payload.TAG: payload
+    for module in MODULES
+    for payload in vars(module).values()
+    if isinstance(payload, type) and issubclass(payload, Payload) and payload.TAG
+}
+SCHEMAS = {
+    "http://jabber.org/protocol/disco#info": "disco-info",
+    "http://jabber.org/protocol/disco#items": "disco-items",
+    "http://jabber.org/protocol/pubsub": "pubsub",
+    "http://jabber.org/protocol/pubsub#event": "pubsub-event",
+    "http://jabber.org/protocol/rsm": "rsm",
+    "jabber:iq:register": "iq-register",
+    "jabber:iq:roster": "roster",
+    "jabber:iq:version": "iq-version",
+    "jabber:x:data": "x-data",
+    "urn:xmpp:delay": "delay",
+    "urn:xmpp:ping": "ping",
+}
+
+
+def examples(xep: str) -> list[Element]:
+    """All elements in the examples of a specification that we have a declaration for."""
+    found: list[Element] = []
+    for line in shared(f"data/stanzas/{xep}.jsonl").read_text().splitlines():
+        try:
+            stanza = Element.fromstring(json.loads(line)["xml"])
+        except XmlError:
+            continue  # it needs the prefixes of a stream around it
+        found += (el for el in stanza.iter() if el.tag in PAYLOADS)
+    return found
+
+
+@pytest.mark.parametrize("xep", ["0004", "0030", "0059", "0060", "0077", "0092", "0199", "0203"])
+def test_every_example_is_read_and_written(xep: str) -> None:
+    found = examples(xep)
+    assert found
+    for el in found:
+        payload = PAYLOADS[el.tag].from_element(el)
+        assert PAYLOADS[el.tag].from_element(payload.to_element()) == payload
+
+
+@pytest.mark.parametrize("ns", SCHEMAS)
+def test_what_is_written_of_a_valid_example_is_valid(ns: str) -> None:
+    schema = etree.XMLSchema(etree.parse(shared(f"data/xsd/resolved/{SCHEMAS[ns]}.xsd")))
+    valid = 0
+    for xep in ("0004", "0030", "0059", "0060", "0077", "0092", "0199", "0203", "0237"):
+        for el in examples(xep):
+            if el.ns == ns and schema.validate(etree.fromstring(el.tobytes())):
+                again = PAYLOADS[el.tag].from_element(el).to_element()
+                schema.assertValid(etree.fromstring(again.tobytes()))
+                valid += 1
+    assert valid
