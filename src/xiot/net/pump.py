@@ -363,6 +363,8 @@ class Pump:
 
     def _go_on(self, connection: Connection) -> None:
         """What a resumed connection has received already."""
+        if connection._reading and connection.link.queued_bytes > self.high_bytes:
+            self._choke(connection)
         if connection.closing or not connection._reading:
             return
         self._process(connection, 0)
@@ -458,14 +460,16 @@ class Pump:
     def _send_plain(self, connection: Connection) -> bool:
         out = connection.link.out
         sock = connection.sock
-        while buffers := out.buffers():
+        while out:
+            buffers = out.buffers()
             try:
                 n = sock.send(buffers[0]) if len(buffers) == 1 else sock.sendmsg(buffers)
             except (BlockingIOError, InterruptedError):
                 return False
             out.sent(n)
             connection.bytes_out += n
-            connection._progress = monotonic() if connection._interest & 2 else 0.0
+            if connection._interest & 2:
+                connection._progress = monotonic()
         return True
 
     def _send_tls(self, connection: Connection) -> bool:
@@ -489,7 +493,8 @@ class Pump:
                 return False
             connection._cipher = connection._cipher[n:]
             connection.bytes_out += n
-            connection._progress = monotonic() if connection._interest & 2 else 0.0
+            if connection._interest & 2:
+                connection._progress = monotonic()
 
     def _lose(self, connection: Connection, reason: str) -> None:
         if connection.lost is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accounts of a server: made, changed, removed, and checked at login. Only SCRAM keys are stored, never a password."""
+"""The accounts of a server: made, changed, removed, and checked at login. SCRAM keys are stored, never a password."""
 
 from __future__ import annotations
 

@@ -118,12 +118,14 @@ class SqliteStore(Store):
                 for job in jobs:
                     execute("SAVEPOINT job")
                     job.result = outcome.capture(job.fn, tx)
+                    if not self._driver.in_transaction:  # SQLite gave up all of it, savepoints too: the disk is full
+                        job.result.unwrap()
                     if isinstance(job.result, outcome.Error):
                         execute("ROLLBACK TO job")
                         if isinstance(job.result.error, sa.exc.SQLAlchemyError):
                             job.result = outcome.Error(_store_error(job.result.error))
-                    execute("RELEASE job")  # fails if SQLite has given up the whole transaction
-        except Exception as error:  # the disk is full, another process keeps the lock, ...: none is stored
+                    execute("RELEASE job")
+        except BaseException as error:  # or another process keeps the lock: nothing of any job is stored
             for job in jobs:
                 job.result = outcome.Error(_store_error(error))
 
@@ -133,7 +135,7 @@ def _release(jobs: Sequence[_Job]) -> None:
         trio.lowlevel.reschedule(job.task, job.result)
 
 
-def _store_error(error: Exception) -> StoreError:
+def _store_error(error: BaseException) -> StoreError:
     """Keep what the database said, not the statement."""
     result = StoreError(str(getattr(error, "orig", None) or error))
     result.__cause__ = error
@@ -154,9 +156,11 @@ def _connect(path: Path) -> sa.Connection:
         connection = engine.connect()
         with connection.begin():
             _migrate(connection)
-    except Exception as error:
+    except BaseException as error:
         engine.dispose()
-        raise StoreError(f"{path}: {_store_error(error)}") from error
+        if isinstance(error, StoreError | sa.exc.SQLAlchemyError | sqlite3.Error):
+            raise StoreError(f"{path}: {_store_error(error)}") from error
+        raise
     return connection
 
 
@@ -173,7 +177,7 @@ def _make_private(path: Path) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error
+        raise StoreError(f"{error.filename}: {error.strerror}") from error
 
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns each defence off, and demands that its attack then gets through: a defence nobody misses is none, or its test tests nothing.
+
+Run as a program it does so for the checks of the core that no parameter turns off; they need a debug build (`make debug`).
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from tests.server.attacks import ATTACKS, Attack, carry_out, under_attack
+
+BUILD = Path(__file__).parents[1] / "build"
+PATIENCE_S = 2.0
+"""A server without its defence mostly says nothing: how long to wait for that."""
+
+AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack's check said with the defence off; None: nothing, so it would not notice."""
+
+    attack: Attack
+    failure: str | None
+
+    def __str__(self) -> str:
+        failure = "NOTHING: NOT NEEDED, OR NOT TESTED" if self.failure is None else " ".join(self.failure.split())
+        return f"{self.attack.name:<34} | {self.attack.rows:<8} | {self.attack.switch!s:<46} | {failure[:90]}"
+
+
+HEAD = f"{'attack':<34} | {'rows':<8} | {'defence, off':<46} | what the attack's check says then"
+
+
+async def without(attack: Attack, making: trio.Lock) -> Outcome:
+    """Carry out `attack` on a server of its own with the defence off. `making` is held while that is made."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        failure = None
+        alone = attack.switch.kind == "code"
+        await making.acquire()
+        stack.enter_context(attack.switch.off())
+        async with under_attack(attack, Path(folder), off=True) as running:
+            if not alone:
+                stack.close()
+                making.release()
+            try:
+                await carry_out(attack, running, attack.transports[0], PATIENCE_S / 2 if alone else PATIENCE_S)
+            except AssertionError as error:
+                failure = str(error) or "the check failed"
+        if alone:
+            stack.close()
+            making.release()
+        return Outcome(attack, failure)
+
+
+async def outcomes(attacks: Iterable[Attack]) -> list[Outcome]:
+    """All of them, some at a time; those whose switch is a method one after the other, since it is off for everybody."""
+    making, places = trio.Lock(), trio.CapacityLimiter(AT_ONCE)
+    found: list[Outcome] = []
+
+    async def one(attack: Attack) -> None:
+        async with places:
+            found.append(await without(attack, making))
+
+    chosen = sorted(attacks, key=lambda attack: attack.switch.kind == "code")
+    async with trio.open_nursery() as nursery:
+        for attack in chosen:
+            if attack.switch.kind != "code":
+                nursery.start_soon(one, attack)
+    for attack in chosen:
+        if attack.switch.kind == "code":
+            await one(attack)
+    return sorted(found, key=lambda outcome: ATTACKS.index(outcome.attack))
+
+
+def table(found: Iterable[Outcome]) -> str:
+    """The outcomes, one a line."""
+    return "\n".join([HEAD, *map(str, found)])
+
+
+def main() -> int:
+    """Those that need a debug build. Returns 1 if one gets nowhere with the defence off."""
+    with structlog.testing.capture_logs():
+        found = trio.run(outcomes, [attack for attack in ATTACKS if attack.switch.kind == "bit"])
+    print(table(found))
+    return int(any(outcome.failure is None for outcome in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

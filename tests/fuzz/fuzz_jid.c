@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzz target for c/jid.c.
+ *
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc/_xmppcore/c tests/fuzz/fuzz_jid.c src/_xmppcore/c/jid.c -o fuzz_jid
+ *   cc -g -O1 -DSTANDALONE -fsanitize=address,undefined -Isrc/_xmppcore/c tests/fuzz/fuzz_jid.c src/_xmppcore/c/jid.c -o run_jid
+ *
+ * The second reads the files it is given, one input each.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jid.h"
+
+#define CHECK(truth) ((truth) ? (void)0 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #truth), abort()))
+
+static void check_plain(const uint8_t *out, const xc_jid_parts *parts) {
+    const uint8_t *domain = out + (parts->local_len ? parts->local_len + 1 : 0);
+    CHECK(parts->local_len <= XC_JID_PART_MAX && parts->resource_len <= XC_JID_PART_MAX);
+    CHECK(parts->domain_len > 0 && parts->domain_len <= XC_JID_DOMAIN_MAX);
+    for (uint32_t i = 0; i < parts->local_len; i++) {
+        CHECK(out[i] > 0x20 && out[i] < 0x7F && !strchr("\"&'/:<>@", out[i]) && !(out[i] >= 'A' && out[i] <= 'Z'));
+    }
+    for (uint32_t i = 0; i < parts->domain_len; i++) CHECK(strchr("abcdefghijklmnopqrstuvwxyz0123456789-.", domain[i]) && domain[i]);
+    CHECK(domain[0] != '.' && domain[parts->domain_len - 1] != '.');
+    for (uint32_t i = xc_jid_bare_len(parts) + 1; i < xc_jid_len(parts); i++) CHECK(out[i] >= 0x20 && out[i] < 0x7F);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    /* Exact sizes, so that AddressSanitizer sees a step over either end. */
+    uint8_t *out = malloc(size ? size : 1), *again = malloc(size ? size : 1);
+    xc_jid_parts parts = {0}, same = {0};
+    int code = xc_jid_prepare(data, size, out, &parts);
+    CHECK(code == xc_jid_prepare_scalar(data, size, again, &same));
+    if (code == XC_JID_OK) {
+        size_t length = xc_jid_len(&parts);
+        CHECK(length <= size && memcmp(&parts, &same, sizeof parts) == 0 && memcmp(out, again, length) == 0);
+        check_plain(out, &parts);
+        CHECK(xc_jid_prepare(out, length, again, &same) == XC_JID_OK);
+        CHECK(memcmp(&parts, &same, sizeof parts) == 0 && memcmp(out, again, length) == 0);
+    }
+    free(out);
+    free(again);
+    return 0;
+}
+
+#ifdef STANDALONE
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        FILE *file = fopen(argv[i], "rb");
+        CHECK(file && fseek(file, 0, SEEK_END) == 0);
+        size_t size = (size_t)ftell(file);
+        uint8_t *data = malloc(size);
+        rewind(file);
+        CHECK(fread(data, 1, size, file) == size);
+        fclose(file);
+        LLVMFuzzerTestOneInput(data, size);
+        free(data);
+    }
+    return 0;
+}
+#endif

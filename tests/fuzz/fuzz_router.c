@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fuzz target of the router (src/_xmppcore/c/router.h), for libFuzzer, or alone with -DSTANDALONE (arguments: files to run).
+ *
+ * An input is HEADER bytes that choose limits, then commands of two bytes: what to do, with which of LINKS links, and an argument.
+ * Commands put bytes (of the input, or of a table of likely ones) on a link's wire, feed a piece of the wire, park, restart, bind, send
+ * and so on.
+ *
+ * Each link has a model: a parser of its own with a private buffer, fed with the same bytes, and the bytes that must be queued. Whatever
+ * the router says is compared with what the model's parser finds next; a routed stanza is stamped by the model by walking its start
+ * tag. After each command queues, unread bytes, the table and the dirty list are compared.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jid.h"
+#include "router.h"
+
+enum { HEADER = 2, LINKS = 4, MAX_ATTRIBUTES = 16, HIGH = 3000 };
+
+#define CHECK(what)                                                                                                                        \
+    do {                                                                                                                                   \
+        if (!(what)) {                                                                                                                     \
+            fprintf(stderr, "fuzz_router: line %d: %s\n", __LINE__, #what);                                                                \
+            abort();                                                                                                                       \
+        }                                                                                                                                  \
+    } while (0)
+
+static const struct {
+    const char *full, *stamp;
+    uint32_t bare_len;
+} jids[] = {
+    {"a@b/0", " from='a@b/0'", 3},
+    {"a@b/it's", " from='a@b/it&apos;s'", 3},
+    {"c@b/<&>", " from='c@b/&lt;&amp;>'", 3},
+    {"b/e", " from='b/e'", 1},
+};
+enum { JIDS = sizeof jids / sizeof jids[0] };
+
+static const char *const likely[] = {
+    "<?xml version='1.0'?>",
+    "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' xml:lang='en'>",
+    "<stream:stream xmlns='jabber:client' xmlns:stream='s' xmlns:p='u' xml:lang='d&apos;e'>",
+    "<s xmlns='jabber:client'>",
+    "<s xmlns='jabber:server' xml:lang='de'>",
+    "<stream:stream xmlns:stream='s' xmlns='jabber:client' xml:lang='de'>",
+    "</stream:stream>",
+    "<message to='a@b/0'><body>hi</body></message>",
+    "<message to=\"a@b/it's\" from='a@b' xml:lang='fr'/>",
+    "<message\n to='c@b/&lt;&amp;>'/>",
+    "<message from = 'a@b/0'\tto='B/e' >",
+    "<message to='b/e' id='",
+    "<message to='A@b/0' id='1' from=\"b/e\"  type='chat'>",
+    "</message>",
+    "<iq type='get' id='1' to='a@b/0'><q xmlns='u'/></iq>",
+    "<iq type='result' id='1' to='b/e'/>",
+    "<iq to='b/e' type='set'><q/></iq>",
+    "<presence to='a@b/0'/>",
+    "<p:x/>",
+    "<message to='b/e'><p:x xmlns:p='u'/></message>",
+    "<message xmlns='jabber:client' to='b/e'/>",
+    "<r xmlns='urn:xmpp:sm:3'/>",
+    "<body>",
+    "</body>",
+    "\n ",
+    "'>",
+    "&amp;",
+    "]]>",
+};
+enum { LIKELY = sizeof likely / sizeof likely[0] };
+
+typedef struct bytes {
+    uint8_t *p;
+    size_t n, cap;
+} bytes;
+
+static void put(bytes *b, const void *p, size_t n) {
+    if (b->n + n + XC_PAD > b->cap) {
+        b->cap = 2 * (b->n + n + XC_PAD);
+        CHECK(b->p = realloc(b->p, b->cap));
+    }
+    if (n) memcpy(b->p + b->n, p, n);
+    b->n += n;
+    memset(b->p + b->n, 0, XC_PAD);
+}
+
+static void drop(bytes *b, size_t n) {
+    if (n) memmove(b->p, b->p + n, b->n - n);
+    b->n -= n;
+    put(b, NULL, 0);
+}
+
+typedef struct model {
+    xc_xml xml;
+    xc_shared *limits;
+    bytes wire; /* sent by the peer and not received yet */
+    bytes in;   /* received and not parsed */
+    bytes out;  /* queued */
+    int jid;    /* -1: unbound */
+    bool restarted, dirty, dead;
+} model;
+
+typedef struct world {
+    xc_router router;
+    xc_link links[LINKS];
+    model models[LINKS];
+    xc_shared *limits[2]; /* the models': before and after login */
+    size_t largest;       /* stanza */
+} world;
+
+static bool white(uint8_t c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+static void skip_white(model *m) {
+    size_t n = 0;
+    while (n < m->in.n && white(m->in.p[n])) n++;
+    drop(&m->in, n);
+    m->restarted = m->in.n == 0;
+}
+
+static xc_event next_event(model *m, xc_head *head, size_t *at) {
+    put(&m->in, NULL, 0);
+    return xc_xml_next(&m->xml, m->limits, m->in.p, m->in.n, head, at);
+}
+
+/* The model's next stanza was routed: find where, stamp it, and queue it there. */
+static void route(world *w, int from) {
+    model *m = &w->models[from];
+    xc_link *l = &w->links[from];
+    xc_head head;
+    size_t at;
+    CHECK(next_event(m, &head, &at) == XC_STANZA);
+    CHECK(m->jid >= 0 && !l->hooks && !(l->flags & XC_LINK_PENDING));
+    CHECK(!head.outer_prefix && !head.inner_ns && !head.prefixed);
+    const uint8_t *raw = m->in.p + at;
+    xc_attr attrs[MAX_ATTRIBUTES], *to = NULL, *own = NULL, *lang = NULL;
+    xc_walk walk = {.p = raw, .end = raw + head.size, .attrs = attrs};
+    xc_token token = xc_walk_next(&walk);
+    CHECK(token == XC_T_START || token == XC_T_EMPTY);
+    for (uint32_t i = 0; i < walk.nattrs; i++) {
+        xc_attr *a = &attrs[i];
+        if (a->name_len == 2 && memcmp(a->name, "to", 2) == 0) to = a;
+        if (a->name_len == 4 && memcmp(a->name, "from", 4) == 0) own = a;
+        if (a->name_len == 8 && memcmp(a->name, "xml:lang", 8) == 0) lang = a;
+    }
+    CHECK(to && !to->decode);
+    uint8_t prepared[XC_JID_INPUT_MAX];
+    xc_jid_parts parts;
+    CHECK(xc_jid_prepare(to->value, to->value_len, prepared, &parts) == XC_JID_OK);
+    int there = 0;
+    while (there < LINKS && !(w->models[there].jid >= 0 && strlen(jids[w->models[there].jid].full) == xc_jid_len(&parts) &&
+                              memcmp(jids[w->models[there].jid].full, prepared, xc_jid_len(&parts)) == 0))
+        there++;
+    CHECK(there < LINKS);
+    model *d = &w->models[there];
+    CHECK(!w->links[there].hooks && !(w->links[there].flags & XC_LINK_STALLED) && d->out.n <= 4 * HIGH);
+    const char *stamp = jids[m->jid].stamp;
+    if (own) {
+        size_t full = strlen(jids[m->jid].full);
+        CHECK(own->value_len == full || own->value_len == jids[m->jid].bare_len);
+        CHECK(memcmp(own->value, jids[m->jid].full, own->value_len) == 0);
+    }
+    const uint8_t *name_end = walk.text + walk.text_len;
+    put(&d->out, raw, (size_t)(name_end - raw));
+    put(&d->out, stamp, strlen(stamp));
+    const xc_context *mine = m->xml.context, *theirs = d->xml.context;
+    if (!lang && mine->lang.len &&
+        (mine->lang.len != theirs->lang.len ||
+         memcmp(mine->bytes + mine->lang.off, theirs->bytes + theirs->lang.off, mine->lang.len) != 0)) {
+        put(&d->out, " xml:lang='", 11);
+        put(&d->out, mine->bytes + mine->lang.off, mine->lang.len);
+        put(&d->out, "'", 1);
+    }
+    if (own) {
+        const uint8_t *start = own->name;
+        while (white(start[-1])) start--;
+        put(&d->out, name_end, (size_t)(start - name_end));
+        name_end = own->value + own->value_len + 1;
+    }
+    put(&d->out, name_end, (size_t)(raw + head.size - name_end));
+    d->dirty = true;
+    if (head.size > w->largest) w->largest = head.size;
+}
+
+/* Feed until the link is idle or dead, or has given more than `most` events: then it stays the router's current one. */
+static void feed(world *w, int i, size_t received, unsigned most) {
+    model *m = &w->models[i];
+    xc_link *l = &w->links[i];
+    for (;;) {
+        xc_head head, expected;
+        const uint8_t *raw = NULL;
+        xc_link *slow = NULL;
+        size_t at;
+        uint64_t before = w->router.routed;
+        xc_link_event event = xc_link_feed(&w->router, l, received, &head, &raw, &slow);
+        received = 0;
+        if (m->restarted) skip_white(m);
+        for (; before < w->router.routed; before++) route(w, i);
+        CHECK(event != XC_LINK_NO_MEMORY);
+        if (event == XC_LINK_SLOW) {
+            CHECK(slow->out.bytes > HIGH);
+        } else {
+            xc_event real = next_event(m, &expected, &at);
+            switch (event) {
+            case XC_LINK_IDLE: CHECK(real == XC_NEED_DATA); break;
+            case XC_LINK_OPEN: CHECK(real == XC_OPEN); break;
+            case XC_LINK_STANZA: CHECK(real == XC_STANZA); break;
+            case XC_LINK_CLOSE: CHECK(real == XC_CLOSE); break;
+            default: CHECK(real == XC_ERROR && l->xml.error == m->xml.error && l->xml.error_at == m->xml.error_at);
+            }
+            if (event == XC_LINK_STANZA || event == XC_LINK_OPEN)
+                CHECK(head.size == expected.size && memcmp(raw, m->in.p + at, head.size) == 0 &&
+                      memcmp(&head, &expected, sizeof head) == 0);
+        }
+        if (event == XC_LINK_IDLE || event == XC_LINK_ERROR) {
+            CHECK(w->router.current != l);
+            m->dead = event == XC_LINK_ERROR;
+            break;
+        }
+        if (most-- == 0) break;
+    }
+    if (m->dead) {
+        drop(&m->in, m->in.n);
+    } else {
+        size_t keep = xc_xml_keep(&m->xml);
+        xc_xml_shift(&m->xml, keep);
+        drop(&m->in, keep);
+    }
+}
+
+static void bind(world *w, int i, int jid) {
+    for (int k = 0; k < LINKS; k++)
+        if (k == i || w->models[k].jid == jid) {
+            xc_router_unbind(&w->router, &w->links[k]);
+            w->models[k].jid = -1;
+        }
+    size_t len = strlen(jids[jid].stamp), full = strlen(jids[jid].full);
+    xc_stamp *stamp = malloc(sizeof *stamp + len + full);
+    CHECK(stamp);
+    stamp->len = (uint32_t)len;
+    stamp->jid_len = (uint32_t)full;
+    stamp->bare_len = jids[jid].bare_len;
+    memcpy(stamp->bytes, jids[jid].stamp, len);
+    memcpy(stamp->bytes + len, jids[jid].full, full);
+    CHECK(xc_router_bind(&w->router, &w->links[i], stamp));
+    w->models[i].jid = jid;
+}
+
+static void begin(world *w, int i) {
+    w->models[i] = (model){.jid = -1, .limits = w->limits[0]};
+    xc_xml_init(&w->models[i].xml);
+    xc_link_init(&w->router, &w->links[i]);
+}
+
+static void finish(world *w, int i) {
+    model *m = &w->models[i];
+    xc_link_free(&w->router, &w->links[i]);
+    xc_xml_free(&m->xml, m->limits);
+    free(m->wire.p);
+    free(m->in.p);
+    free(m->out.p);
+}
+
+static void compare(world *w) {
+    size_t bound = 0, dirty = 0, listed = 0;
+    for (int i = 0; i < LINKS; i++) {
+        model *m = &w->models[i];
+        xc_link *l = &w->links[i];
+        CHECK(l->out.bytes == m->out.n && m->out.n <= 4 * HIGH + w->largest + 4096);
+        size_t at = 0;
+        xc_block *last = NULL;
+        for (xc_block *b = l->out.head; b; last = b, b = b->next) {
+            CHECK(b->start < b->end && b->end <= b->size && at + b->end - b->start <= m->out.n);
+            CHECK(memcmp(b->data + b->start, m->out.p + at, b->end - b->start) == 0);
+            at += b->end - b->start;
+        }
+        CHECK(at == m->out.n && last == l->out.tail);
+        CHECK(!!(l->flags & XC_LINK_BOUND) == (m->jid >= 0) && !l->stamp == (m->jid < 0));
+        CHECK(!!(l->flags & XC_LINK_DIRTY) == m->dirty);
+        CHECK(l->tail_len <= l->tail_cap && !l->tail == !l->tail_cap);
+        size_t unread = m->in.n, skip = 0;
+        while (skip < unread && white(m->in.p[skip])) skip++;
+        CHECK(xc_link_unread(&w->router, l) == unread - skip);
+        bound += m->jid >= 0;
+        dirty += m->dirty;
+    }
+    for (int jid = 0; jid < JIDS; jid++) {
+        xc_link *holder = NULL;
+        for (int i = 0; i < LINKS; i++)
+            if (w->models[i].jid == jid) holder = &w->links[i];
+        CHECK(xc_router_find(&w->router, (const uint8_t *)jids[jid].full, strlen(jids[jid].full)) == holder);
+    }
+    CHECK(w->router.used == bound);
+    for (xc_link *l = w->router.dirty; l; l = l->dirty) {
+        CHECK((l->flags & XC_LINK_DIRTY) && listed++ < LINKS);
+        if (!l->dirty) CHECK(w->router.dirty_last == l);
+    }
+    CHECK(listed == dirty);
+}
+
+static void command(world *w, unsigned what, unsigned arg, const uint8_t **data, const uint8_t *end) {
+    static uint8_t filler[256];
+    int i = (int)(what % LINKS);
+    xc_link *l = &w->links[i];
+    model *m = &w->models[i];
+    switch (what / LINKS % 16) {
+    case 0: { /* bytes of the input */
+        size_t n = arg < (size_t)(end - *data) ? arg : (size_t)(end - *data);
+        put(&m->wire, *data, n);
+        *data += n;
+        break;
+    }
+    case 1:
+    case 2:
+    case 3: put(&m->wire, likely[arg % LIKELY], strlen(likely[arg % LIKELY])); break;
+    case 4: /* up to 16 KB of text */
+        memset(filler, 'x', sizeof filler);
+        for (unsigned k = 0; k < arg / 4; k++) put(&m->wire, filler, sizeof filler);
+        break;
+    case 5:
+    case 6:
+    case 7: { /* feed a piece of the wire, all of it for 0 */
+        size_t n = arg % 64 && arg % 64 < m->wire.n ? arg % 64 : m->wire.n;
+        if (n > XC_RECEIVE) n = XC_RECEIVE;
+        if (n && w->router.current) CHECK(xc_link_park(&w->router, w->router.current));
+        if (n) memcpy(w->router.buffer + XC_HEADROOM, m->wire.p, n);
+        if (!m->dead) put(&m->in, m->wire.p, n);
+        drop(&m->wire, n);
+        feed(w, i, n, arg / 64 ? arg / 64 - 1 : 1000);
+        break;
+    }
+    case 8: { /* the peer takes some of its output, all of it for 255 */
+        size_t n = arg == 255 || arg * 64 > m->out.n ? m->out.n : arg * 64;
+        xc_out_drop(&w->router.pool, &l->out, n);
+        drop(&m->out, n);
+        break;
+    }
+    case 9: bind(w, i, (int)(arg % JIDS)); break;
+    case 10:
+        xc_router_unbind(&w->router, l);
+        m->jid = -1;
+        break;
+    case 11: /* a new stream */
+        if (m->dead) break;
+        CHECK(xc_link_restart(&w->router, l, arg & 1));
+        xc_xml_free(&m->xml, m->limits);
+        xc_xml_init(&m->xml);
+        m->limits = w->limits[arg & 1];
+        m->restarted = true;
+        break;
+    case 12: /* the link dies, and another takes its place */
+        if (m->dirty && arg & 1) {
+            for (int k = 0; k < LINKS; k++) w->models[k].dirty = false;
+            CHECK(xc_router_take_dirty(&w->router));
+        }
+        finish(w, i);
+        begin(w, i);
+        break;
+    case 13: {
+        l->hooks = arg & 1;
+        l->flags = (uint8_t)((l->flags & ~(XC_LINK_STALLED | XC_LINK_PENDING)) | (arg & 2 ? XC_LINK_STALLED : 0) |
+                             (arg & 4 ? XC_LINK_PENDING : 0));
+        break;
+    }
+    case 14: /* the server says something */
+        if (m->out.n > 4 * HIGH) break;
+        memset(filler, 's', sizeof filler);
+        CHECK(xc_link_write(&w->router, l, filler, arg));
+        put(&m->out, filler, arg);
+        m->dirty = true;
+        break;
+    default: {
+        unsigned n = 0;
+        for (xc_link *d = xc_router_take_dirty(&w->router); d; d = d->dirty) {
+            CHECK(w->models[d - w->links].dirty && n++ < LINKS);
+            w->models[d - w->links].dirty = false;
+        }
+    }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    static const uint32_t stanza[] = {300, 5000, 20000, 1 << 20};
+    if (n < HEADER) return 0;
+    const uint64_t seed[2] = {data[0], data[1]};
+    xc_limits after = {.max_stanza_bytes = stanza[data[0] & 3],
+                       .max_tag_bytes = stanza[data[0] >> 2 & 3],
+                       .max_depth = 8,
+                       .max_attributes = MAX_ATTRIBUTES,
+                       .max_namespaces = 8};
+    xc_limits before = after;
+    before.max_stanza_bytes = before.max_tag_bytes = stanza[data[0] >> 4 & 3];
+    uint8_t *buffer = malloc(XC_HEADROOM + XC_RECEIVE + XC_PAD);
+    world *w = calloc(1, sizeof *w);
+    CHECK(buffer && w);
+    memset(buffer, data[1], XC_HEADROOM + XC_RECEIVE + XC_PAD);
+    CHECK(xc_router_init(&w->router, xc_kernels_default(), &after, &before, HIGH, seed, buffer));
+    CHECK(w->limits[0] = xc_shared_new(xc_kernels_named("scalar"), &before));
+    CHECK(w->limits[1] = xc_shared_new(xc_kernels_named("scalar"), &after));
+    for (int i = 0; i < LINKS; i++) {
+        begin(w, i);
+        if (data[0] & 64) { /* a quick start: everybody is online */
+            bind(w, i, i);
+            put(&w->models[i].wire, likely[3 - (data[1] >> i & 1) * 2], strlen(likely[3 - (data[1] >> i & 1) * 2]));
+        }
+    }
+    const uint8_t *end = data + n;
+    for (data += HEADER; data + 2 <= end;) {
+        unsigned what = data[0], arg = data[1];
+        data += 2;
+        command(w, what, arg, &data, end);
+        compare(w);
+    }
+    for (int i = 0; i < LINKS; i++) finish(w, i);
+    CHECK(!w->router.used && !w->router.dirty && !w->router.current);
+    xc_shared_free(w->limits[0]);
+    xc_shared_free(w->limits[1]);
+    xc_router_free(&w->router);
+    free(buffer);
+    free(w);
+    return 0;
+}
+
+#ifdef STANDALONE
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        if (!f) return perror(argv[i]), 1;
+        static uint8_t data[1 << 20];
+        size_t n = fread(data, 1, sizeof data, f);
+        fclose(f);
+        uint8_t *exact = malloc(n ? n : 1);
+        CHECK(exact);
+        memcpy(exact, data, n);
+        LLVMFuzzerTestOneInput(exact, n);
+        free(exact);
+    }
+    printf("%d inputs passed\n", argc - 1);
+    return 0;
+}
+#endif

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The load generator counts what it must, against relays of known behaviour and against a real server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+LOAD = Path(__file__).resolve().parents[2] / "benches" / "load"
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+
+
+def _load_harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("load_harness", LOAD / "harness.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["load_harness"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+harness = _load_harness()
+
+Rewrite = Callable[[int, bytes], tuple[list[bytes], list[bytes]]]
+"""A numbered message -> what goes on to its receiver, what goes back to its sender."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("load")
+
+
+@pytest.fixture(scope="module")
+def tools(cache: Path) -> Any:
+    return harness.build(cache)
+
+
+@pytest.fixture(scope="module")
+def relay(tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    kind = harness.KINDS["relay"]
+    place = harness.make_place(kind, tmp_path_factory.mktemp("relay"), tools)
+    with harness.running(kind, place) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["prosody", "xiot"])
+def server(request: pytest.FixtureRequest, tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    kind = harness.KINDS[request.param]
+    if (missing := kind.missing()) is not None:
+        pytest.skip(missing)
+    place = harness.make_place(kind, tmp_path_factory.mktemp(kind.name), tools)
+    with harness.running(kind, place) as server:
+        harness.register(tools, server, 8)
+        yield server
+
+
+def clean(result: dict[str, Any]) -> bool:
+    """Nothing was lost or went wrong."""
+    names = ("lost", "doubled", "reordered", "errors", "shed", "disconnects", "failed_logins")
+    return not any(result[name] for name in names)
+
+
+def run_through(tools: Any, rewrite: Rewrite, *arguments: str) -> dict[str, Any]:
+    """The result of one pair whose messages pass through `rewrite`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_relay_one_pair, args=(listener, rewrite))
+        thread.start()
+        port = listener.getsockname()[1]
+        common = ["--raw", "--port", str(port), "--count", "1", "--warmup", "0", "--seconds", "0.3", "--drain", "0.3"]
+        result: dict[str, Any] = harness.generate(tools, "chat", *common, *arguments)
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    return result
+
+
+def _relay_one_pair(listener: socket.socket, rewrite: Rewrite) -> None:
+    with listener.accept()[0] as sender, listener.accept()[0] as receiver:
+        pending = b""
+        while data := sender.recv(65536):
+            pending += data
+            *whole, pending = re.split(rb"(?<=</message>)", pending)
+            for message in whole:
+                number = re.search(rb"id='n(\d{10})'", message)
+                assert number is not None
+                onward, back = rewrite(int(number[1]), message)
+                receiver.sendall(b"".join(onward))
+                sender.sendall(b"".join(back))
+
+
+def test_all_messages_through_relay_arrive_once_and_in_order(tools: Any, relay: Any) -> None:
+    result = harness.measure(tools, relay, harness.Case.parse("chat/4/w16"), seconds=0.3, warmup_s=0.05)
+    assert result["done"] > 1000
+    assert clean(result)
+    assert result["sent_bytes"] == result["received_bytes"] == 152
+    assert 0 < result["latency_us"]["p50"] <= result["latency_us"]["p99"] <= result["latency_us"]["max"]
+
+
+def test_open_loop_keeps_its_rate(tools: Any, relay: Any) -> None:
+    result = harness.measure(tools, relay, harness.Case.parse("chat/5/1000ps"), seconds=0.5, warmup_s=0.1)
+    assert clean(result)
+    assert result["done"] == pytest.approx(500, rel=0.3)
+
+
+def test_lost_doubled_reordered_and_refused_messages_are_counted(tools: Any) -> None:
+    held: list[bytes] = []
+
+    def rewrite(number: int, message: bytes) -> tuple[list[bytes], list[bytes]]:
+        match number:
+            case 7:
+                return [], []
+            case 12:
+                return [message, message], []
+            case 20:
+                held.append(message)
+                return [], []
+            case 21:
+                return [message, held.pop()], []
+            case 30:
+                return [], [b"<message id='n0000000030' type='error'><error type='cancel'/></message>"]
+        return [message], []
+
+    result = run_through(tools, rewrite, "--window", "8")
+    assert (result["lost"], result["doubled"], result["reordered"], result["errors"]) == (1, 1, 1, 1)
+    assert result["first_error"] == "a stanza came back as an error"
+
+
+def test_messages_are_found_whatever_the_server_makes_of_their_bytes(tools: Any) -> None:
+    def rewrite(number: int, message: bytes) -> tuple[list[bytes], list[bytes]]:
+        changed = (
+            f'\n<message type="chat" xml:lang="en" id="n{number:010}" note=\'a > b "c"\' from="a@b/c"><body>x</body>'
+            f"<stanza-id xmlns='urn:xmpp:sid:0' id='n{number * 7919 % 10**10:010}' by='b'/><x><y/></x ></message>"
+            f"<presence from='someone@b' id='n{number:010}x'/>"
+        )
+        return [changed.encode()], []
+
+    result = run_through(tools, rewrite, "--window", "3")
+    assert result["done"] > 50
+    assert clean(result)
+
+
+def test_a_server_that_takes_nothing_is_shed_load_not_given_memory(tools: Any) -> None:
+    result = run_through(tools, lambda number, message: ([], []), "--rate", "50000")
+    assert result["shed"] > 0
+    assert result["lost"] == 4096
+
+
+def test_cpu_of_child_processes_counts_as_the_servers(tools: Any, tmp_path: Path) -> None:
+    def in_a_shell(place: Any) -> list[str]:
+        return ["sh", "-c", f"'{tools.relay}' {place.port}; true"]
+
+    kind = replace(harness.KINDS["relay"], command=in_a_shell)
+    with harness.running(kind, harness.make_place(kind, tmp_path, tools)) as server:
+        result = harness.measure(tools, server, harness.Case.parse("chat/2/w1"), seconds=0.2)
+    assert result["server"]["processes"] == 2
+    assert 0.001 < result["server"]["cpu_s"] < 0.4
+    assert result["server"]["rss_kib"] > 500
+
+
+def test_only_loopback_is_a_target(tools: Any) -> None:
+    with pytest.raises(harness.LoadError, match="loopback"):
+        harness.generate(tools, "chat", "--host", "192.0.2.1", "--port", "5222")
+
+
+def test_generator_builds_without_tls(tmp_path: Path) -> None:
+    target = tmp_path / "loadgen"
+    harness._compile(target, harness.GENERATOR_SOURCES, ("-DNO_TLS", "-Werror"))
+    done = subprocess.run([target, "idle", "--port", "1", "--tls", "direct"], capture_output=True, text=True)
+    assert (done.returncode, "TLS is not built in" in done.stderr) == (2, True)
+
+
+def test_runner_writes_medians_of_all_rounds(cache: Path, tools: Any, tmp_path: Path) -> None:
+    target = tmp_path / "results.json"
+    options = ["--cache", str(cache), "--server", "relay", "--case", "chat/2/w4", "--rounds", "3", "--seconds", "0.1"]
+    subprocess.run(
+        [sys.executable, str(LOAD / "run.py"), *options, "--json", str(target)], check=True, capture_output=True
+    )
+    (row,) = json.loads(target.read_text())["rows"]
+    assert (row["server"], row["case"], row["wrong"], len(row["runs"])) == ("relay", "chat/2/w4", 0, 3)
+    assert row["per_s"] == sorted(run["per_s"] for run in row["runs"])[1]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "case",
+    [
+        "chat/4/w1/scram-sha-1",
+        "chat/4/w16/starttls/plain",
+        "chat/4/w4/direct/scram-sha-1",
+        "chat/4/200ps",
+        "ping/4/w4",
+        "ping/2/w1/anonymous",
+        "login/8/scram-sha-1",
+    ],
+)
+def test_real_server_answers_every_stanza(tools: Any, server: Any, case: str) -> None:
+    parsed = harness.Case.parse(case)
+    if not parsed.suits(server.kind, tools):
+        pytest.skip("the generator was built without TLS")
+    result = harness.measure(tools, server, parsed, seconds=0.4, warmup_s=0.1)
+    assert result["done"] > 10
+    assert clean(result), result["first_error"]
+    assert result["server"]["cpu_s"] > 0
+
+
+@pytest.mark.peers
+def test_idle_connections_stay_online(tools: Any, server: Any) -> None:
+    result = harness.measure(tools, server, harness.Case.parse("idle/20/anonymous"), seconds=0.2)
+    assert result["setup"]["logins"] == 20
+    assert clean(result), result["first_error"]
+
+
+@pytest.mark.peers
+def test_wrong_password_is_reported(tools: Any, server: Any) -> None:
+    with pytest.raises(harness.LoadError, match=r"authentication refused.*not-authorized"):
+        harness.generate(tools, "idle", "--port", str(server.place.port), "--count", "1", "--password", "wrong")

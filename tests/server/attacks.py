@@ -1,0 +1,718 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks on a server, what must be seen of each, and the switch that turns off the defence against it.
+
+An attack is a coroutine that is given a running server, does its worst, and raises AssertionError unless the server answered as it
+must. It is run with its defence on, when it has to pass, and with its defence off, when it has to fail: else nobody knows what the
+defence is for. The rows are those of the catalogue of known failures in security.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import re
+import socket
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from unittest import mock
+
+import trio
+
+import xiot.net.pump
+import xiot.server.server
+from xiot.core import Router
+from xiot.proto.receiving import ServerStream
+from xiot.proto.stream import Stream
+from xiot.server.server import Server
+
+from .serving import HOST, PASSWORD, Running, serving
+
+NS_STREAM = "http://etherx.jabber.org/streams"
+NS_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
+SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
+DECLARATION = b"<?xml version='1.0'?>"
+HEADER = b"<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+CLOSE = b"</stream:stream>"
+MIB = 1 << 20
+LINGER_S = xiot.net.pump.LINGER_S
+GARBAGE = {"not-well-formed", "bad-format", "unsupported-encoding", "invalid-xml", "restricted-xml"}
+
+MOST_CPU_S = 0.5
+"""Of the whole process, attacker included, for one refusal: far above what it takes, far below what a quadratic fault takes."""
+
+MOST_GROWTH_BYTES = 8 * MIB
+"""Of the whole process, attacker included, during one refusal."""
+
+
+def rss_bytes() -> int:
+    """The resident memory of this process; 0 where there is no /proc."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def condition_of(document: bytes) -> str | None:
+    """The stream error in all that a server sent, None if there is none; AssertionError unless it is one whole XML document.
+
+    It is read by another parser than ours.
+    """
+    assert document.endswith(CLOSE), f"the stream was not closed: ...{document[-200:]!r}"
+    try:
+        root = ET.fromstring(document)
+    except ET.ParseError as error:
+        raise AssertionError(f"not well-formed: {error}: {document[-200:]!r}") from None
+    assert root.tag == f"{{{NS_STREAM}}}stream", root.tag
+    errors = root.findall(f"{{{NS_STREAM}}}error")
+    if not errors:
+        return None
+    assert errors == list(root)[-1:], "something came behind the stream error"
+    conditions = [child.tag.removeprefix(f"{{{NS_ERRORS}}}") for child in errors[0] if not child.tag.endswith("}text")]
+    assert len(conditions) == 1, conditions
+    return conditions[0]
+
+
+class Peer:
+    """The attacker's end of a connection: bytes out, bytes in."""
+
+    def __init__(self, stream: trio.abc.Stream, patience_s: float) -> None:
+        self.stream = stream
+        self.patience_s = patience_s
+        self.received = b""
+        """Since the last header of ours."""
+        self.jid = ""
+
+    async def send(self, data: bytes, *, piece_bytes: int = 65536, every_s: float = 0) -> None:
+        """Send in pieces; a server that has hung up is no fault."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            for at in range(0, len(data), piece_bytes):
+                await self.stream.send_all(data[at : at + piece_bytes])
+                if every_s:
+                    await trio.sleep(every_s)
+
+    async def receive(self) -> bytes:
+        """What comes next; empty at the end. AssertionError if the connection was reset: then last words are lost."""
+        try:
+            data = bytes(await self.stream.receive_some(65536))
+        except trio.BrokenResourceError as error:
+            raise AssertionError(f"the connection was reset: {error.__cause__ or error}") from None
+        self.received += data
+        return data
+
+    async def until(self, text: bytes) -> None:
+        """Receive until `text` has come."""
+        with trio.move_on_after(self.patience_s):
+            while text not in self.received:
+                assert await self.receive(), f"closed before {text!r} came: {self.received[-300:]!r}"
+        assert text in self.received, f"{text!r} did not come: {self.received[-300:]!r}"
+
+    async def ending(self, data: bytes = b"", *, within_s: float | None = None, **how: Any) -> None:
+        """Send `data` and read until the server closes; AssertionError if it does not in time."""
+        seconds = self.patience_s if within_s is None else within_s
+
+        fault: AssertionError | None = None
+        with trio.move_on_after(seconds) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(self.send, data, **how))
+                try:
+                    while await self.receive():
+                        pass
+                except AssertionError as error:  # not from within the nursery: it would come in a group
+                    fault = error
+                nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
+        assert not scope.cancelled_caught, f"still open after {seconds} s: ...{self.received[-200:]!r}"
+
+    async def condition(self, data: bytes = b"", **how: Any) -> str | None:
+        """`ending`, and the stream error that the server gave."""
+        await self.ending(data, **how)
+        return condition_of(self.received)
+
+    async def open(self) -> None:
+        """Begin a stream and wait for the features."""
+        self.received = b""
+        await self.send(DECLARATION + HEADER)
+        await self.until(b"features>")
+
+    async def login(self, name: str, resource: str = "") -> None:
+        """Log in by PLAIN and bind."""
+        secret = base64.b64encode(f"\0{name}\0{PASSWORD}".encode()).decode()
+        await self.open()
+        await self.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{secret}</auth>".encode())
+        await self.until(b"<success")
+        await self.open()
+        wish = f"<resource>{resource}</resource>" if resource else ""
+        await self.send(
+            f"<iq id='b' type='set'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>{wish}</bind></iq>".encode()
+        )
+        await self.until(b"</iq>")
+        self.jid = re.findall(rb"<jid>(.*)</jid>", self.received)[0].decode()
+
+
+Transport: TypeAlias = Literal["tcp", "tls"]
+
+
+class Site:
+    """A server under attack, over one transport: TCP before any TLS, or TLS from the first octet."""
+
+    def __init__(self, running: Running, transport: Transport, patience_s: float) -> None:
+        self.running = running
+        self.server: Server = running.server
+        self.transport = transport
+        self.patience_s = patience_s
+        """Seconds within which the server must have done what it has to do at once."""
+        self._open: list[trio.abc.Stream] = []
+
+    async def socket(self, *, receive_bytes: int = 0) -> trio.SocketStream:
+        """A bare connection to the port of this transport; `receive_bytes`: size of the kernel's buffer."""
+        address = self.running.address if self.transport == "tcp" else self.running.tls_address
+        host, _, port = address.rpartition(":")
+        sock = trio.socket.socket()
+        if receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        await sock.connect((host, int(port)))
+        stream = trio.SocketStream(sock)
+        self._open.append(stream)
+        return stream
+
+    async def peer(self, login: str | None = None, *, header: bool = False, receive_bytes: int = 0) -> Peer:
+        """Connect; then nothing, or the header has been answered, or `login` is logged in and bound."""
+        stream: trio.abc.Stream = await self.socket(receive_bytes=receive_bytes)
+        if self.transport == "tls":
+            stream = trio.SSLStream(stream, self.running.tls, server_hostname=HOST)
+            self._open.append(stream)
+        peer = Peer(stream, self.patience_s)
+        if login is not None:
+            await peer.login(login)
+        elif header:
+            await peer.open()
+        return peer
+
+    async def aclose(self) -> None:
+        """Drop all connections."""
+        while self._open:
+            await trio.aclose_forcefully(self._open.pop())
+
+
+# ---- switches ----
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What turns a defence off.
+
+    limit: a key of ``[limits]``, raised. core: a parameter of `Router` that the configuration leaves alone, raised. code: a method or constant,
+    replaced. bit: a check of the core that no parameter turns off; debug builds look at XC_DEFENCES_OFF.
+    """
+
+    kind: Literal["limit", "core", "code", "bit"]
+    name: str
+    value: Any
+    owner: Any = None
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Turn the defence off for servers that are made within; a replaced method stays so to the end of the block."""
+        if self.kind == "core":
+            raised = partial(Router, **{self.name: self.value})
+            with mock.patch.object(xiot.server.server, "Router", raised):
+                yield
+        elif self.kind == "code":
+            with mock.patch.object(self.owner, self.name, self.value):
+                yield
+        elif self.kind == "bit":
+            with mock.patch.dict(os.environ, XC_DEFENCES_OFF=str(1 << self.value)):
+                yield
+        else:
+            yield
+
+    def __str__(self) -> str:
+        if self.kind == "code":
+            return f"code {self.owner.__name__}.{self.name}"
+        return f"bit {self.name}" if self.kind == "bit" else f"{self.kind} {self.name} = {self.value}"
+
+
+def limit(name: str, value: float) -> Switch:
+    """A key of ``[limits]``."""
+    return Switch("limit", name, value)
+
+
+def core(name: str, value: int) -> Switch:
+    """A parameter of `Router`."""
+    return Switch("core", name, value)
+
+
+def code(owner: Any, name: str, instead: Any) -> Switch:
+    """A method or a constant."""
+    return Switch("code", name, instead, owner)
+
+
+def bit(name: str) -> Switch:
+    """One of `enum xc_defence` in c/xml.h."""
+    return Switch("bit", name, BITS.index(name))
+
+
+BITS = ("dtd", "comment", "instruction", "entity", "encoding", "utf8", "control", "outside", "colons", "clear_text")
+
+
+# ---- attacks ----
+
+Run: TypeAlias = Callable[[Site], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack, and the switch of the defence that holds it off."""
+
+    name: str
+    rows: str
+    switch: Switch
+    run: Run
+    limits: Mapping[str, float] = field(default_factory=dict)
+    transports: Sequence[Transport] = ("tcp", "tls")
+
+
+@asynccontextmanager
+async def bounded() -> AsyncIterator[None]:
+    """What happens within takes little time of the processor, and little memory."""
+    cpu, memory = time.process_time(), rss_bytes()
+    yield
+    cpu, memory = time.process_time() - cpu, rss_bytes() - memory
+    assert cpu < MOST_CPU_S, f"{cpu:.2f} s of CPU"
+    assert memory < MOST_GROWTH_BYTES, f"{memory} bytes more"
+
+
+def refused(
+    condition: str | set[str], *attacks: bytes, start: Literal["connect", "header", "login"] = "header", **how: Any
+) -> Run:
+    """Each of `attacks` on a connection of its own, which ends with `condition` (one of them)."""
+    expected = {condition} if isinstance(condition, str) else condition
+
+    async def run(site: Site) -> None:
+        for data in attacks:
+            peer = await site.peer("mallory" if start == "login" else None, header=start == "header")
+            async with bounded():
+                seen = await peer.condition(data, **how)
+            assert seen in expected, f"{seen} instead of {condition} for {data[:60]!r}"
+
+    return run
+
+
+def both(*runs: Run) -> Run:
+    """One after the other."""
+
+    async def run(site: Site) -> None:
+        for one in runs:
+            await one(site)
+
+    return run
+
+
+LAUGHS = (
+    b"<!DOCTYPE lolz [<!ENTITY lol 'lol'>"
+    + b"".join(b"<!ENTITY lol%d '%s'>" % (i, b"&lol%s;" % (b"%d" % (i - 1) if i else b"") * 10) for i in range(10))
+    + b"]>"
+)
+INVALID_UTF8 = (
+    b"\x80",  # a continuation by itself
+    b"\xc0\xaf",  # overlong, in two, three and four octets
+    b"\xe0\x80\xaf",
+    b"\xf0\x80\x80\xaf",
+    b"\xed\xa0\x80",  # a surrogate
+    b"\xed\xa0\x80\xed\xb0\x80",  # CESU-8
+    b"\xf4\x90\x80\x80",  # beyond U+10FFFF
+    b"\xf8\x88\x80\x80\x80",  # five octets
+    b"\xff",
+    b"\xc3<",  # cut short
+    b"\xe2\x82<",
+    b"\xf0\x9f\x98<",
+)
+
+
+def message(body: bytes, to: str = "") -> bytes:
+    """A message; by default to oneself."""
+    return b"<message%s type='chat'><body>%s</body></message>" % (f" to='{to}'".encode() if to else b"", body)
+
+
+def nested(levels: int) -> bytes:
+    """A message that is so many elements deep, itself included."""
+    return b"<message>" + b"<a>" * (levels - 1) + b"</a>" * (levels - 1) + b"</message>"
+
+
+def attributes(n: int) -> bytes:
+    """A message with an element of so many attributes, whose names agree at both ends."""
+    return b"<message><a" + b"".join(b" samename%06dx='1'" % i for i in range(n)) + b"/></message>"
+
+
+def declarations(n: int) -> bytes:
+    """A message with so many namespace declarations in force, ten an element."""
+    opened = b"".join(
+        b"<a" + b"".join(b" xmlns:p%d='u:%d'" % (i, i) for i in range(at, min(at + 10, n))) + b">"
+        for at in range(0, n, 10)
+    )
+    return b"<message>" + opened + b"</a>" * opened.count(b"<a") + b"</message>"
+
+
+def padded(stanza: bytes, size: int) -> bytes:
+    """`stanza` with its ``%s`` filled up to `size` octets."""
+    return stanza % (b"x" * (size - len(stanza) + 2))
+
+
+def exactly(make: Callable[[int], bytes], most: int, beyond: int, condition: str = "policy-violation") -> Run:
+    """After login `make(most)` is taken, and what comes behind it answered; `make(most + 1)` and `make(beyond)` are refused."""
+
+    async def run(site: Site) -> None:
+        peer = await site.peer("mallory")
+        async with bounded():
+            await peer.send(make(most) + b"<iq id='still' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+            await peer.until(b"still")
+        await refused(condition, make(most + 1), make(beyond), start="login")(site)
+
+    return run
+
+
+async def size_before_login(site: Site) -> None:
+    """10000 octets are what RFC 6120 section 13.12 wants to be taken: here a question about registration."""
+    ask = b"<iq id='ask' type='get'><query xmlns='jabber:iq:register'><x>%s</x></query></iq>"
+    peer = await site.peer(header=True)
+    await peer.send(padded(ask, 10_000))
+    await peer.until(b"id='ask'")
+    for size in (10_001, 60_000):
+        peer = await site.peer(header=True)
+        assert await peer.condition(padded(ask, size)) == "policy-violation"
+
+
+async def unfinished_tag(site: Site) -> None:
+    """A tag that never ends must not be waited for."""
+    peer = await site.peer(header=True)
+    assert await peer.condition(b"<auth a='" + b"x" * 20_000) == "policy-violation"
+
+
+async def unfinished_tag_after_login(site: Site) -> None:
+    """The same where more is allowed."""
+    peer = await site.peer("mallory")
+    async with bounded():
+        assert await peer.condition(b"<message a='" + b"x" * 100_000) == "policy-violation"
+
+
+async def slow_loris(site: Site) -> None:
+    """One octet at a time never is a login: neither progress in the header nor white space behind it counts."""
+    peer = await site.peer(header=site.transport == "tls")
+    seen = await peer.condition(b" " * 1000 if site.transport == "tls" else HEADER, piece_bytes=1, every_s=0.2)
+    assert seen == "connection-timeout", seen
+
+
+async def half_open(site: Site) -> None:
+    """One that connects and says nothing; on the port of TLS, not even a ClientHello."""
+    silent = Peer(await site.socket(), site.patience_s)
+    if site.transport == "tcp":
+        assert await silent.condition() == "connection-timeout"
+        proceeding = await site.peer(header=True)
+        proceeding.received = b""
+        await proceeding.ending(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+        assert proceeding.received == b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", proceeding.received
+        return
+    await silent.ending()
+    assert silent.received == b"", silent.received
+    peer = await site.peer()
+    assert await peer.condition() == "connection-timeout"
+
+
+async def header_only(site: Site) -> None:
+    """One that begins a stream and then says nothing."""
+    peer = await site.peer(header=True)
+    assert await peer.condition() == "connection-timeout"
+
+
+async def stays_after_the_end(site: Site) -> None:
+    """Whoever does not close his side, and goes on talking, is dropped nevertheless."""
+    peer = await site.peer(header=True)
+    await peer.send(b"<a></b>")
+    with trio.move_on_after(LINGER_S + 0.5):
+        while len(site.server.pump):
+            await peer.send(b"<message/>")
+            await trio.sleep(0.05)
+    assert not len(site.server.pump), "a stream that was closed still has its connection"
+
+
+async def second_root(site: Site) -> None:
+    """Behind our closing tag nothing is listened to, be it another stream."""
+    peer = await site.peer(header=True)
+    seen = await peer.condition(CLOSE + HEADER + b"<message/>")
+    assert seen is None, f"{seen} behind the end"
+    assert peer.received.count(b"<stream:stream") == 1, "a second stream was answered"
+
+
+async def guessing(site: Site) -> None:
+    """Passwords are not tried for ever."""
+    wrong = f"<auth xmlns='{SASL}' mechanism='PLAIN'>{base64.b64encode(bytes(1) + b'honest' + bytes(1) + b'wrong').decode()}</auth>"
+    peer = await site.peer(header=True)
+    assert await peer.condition(wrong.encode() * 6) == "policy-violation"
+    assert peer.received.count(b"<failure") == 5
+
+
+async def clear_text_behind_starttls(site: Site) -> None:
+    """What stands in the clear behind <starttls/> is not acted upon inside TLS: there is no TLS then."""
+    peer = await site.peer(header=True)
+    await peer.send(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>" + HEADER)
+    secure = trio.SSLStream(peer.stream, site.running.tls, server_hostname=HOST)
+    with trio.move_on_after(site.patience_s):
+        try:
+            while b"proceed" in peer.received or await peer.receive():
+                if b"proceed" in peer.received:
+                    await secure.do_handshake()
+                    raise AssertionError("TLS went on")
+        except trio.BrokenResourceError:
+            return
+        return
+    raise AssertionError("the connection is still open")
+
+
+async def leaves_nothing_behind(site: Site) -> None:
+    """Connections that come and go are forgotten."""
+    for _ in range(50):
+        peer = await site.peer()
+        await peer.send(HEADER)
+        await trio.aclose_forcefully(peer.stream)
+    with trio.move_on_after(site.patience_s):
+        while site.server._sessions or len(site.server.pump):
+            await trio.sleep(0.01)
+    assert not site.server._sessions, f"{len(site.server._sessions)} sessions are left"
+    assert not len(site.server.pump)
+
+
+async def sample(site: Site, jid: str, seconds: float, until: Callable[[], bool] = lambda: False) -> int:
+    """The most bytes that were queued for `jid` (a full JID) during that time."""
+    most = 0
+    with trio.move_on_after(seconds):
+        while not until():
+            for connection in site.server.pump.connections():
+                if str(connection.link.jid) == jid:
+                    most = max(most, connection.link.queued_bytes)
+            await trio.sleep(0.01)
+    return most
+
+
+async def read_all(peer: Peer) -> None:
+    """Take what comes and forget it."""
+    with suppress(AssertionError):
+        while await peer.receive():
+            peer.received = peer.received[-1000:]
+
+
+async def stops_reading(site: Site) -> None:
+    """One that takes nothing while others send to it: what waits for it is bounded, the others do not feel it, and it is closed."""
+    deaf = await site.peer("deaf", receive_bytes=4096)
+    flooder = await site.peer("mallory")
+    ann, bob = await site.peer("ann"), await site.peer("bob")
+    trips: list[float] = []
+    queued = 0
+
+    async def talk() -> None:
+        while True:
+            began = trio.current_time()
+            await ann.send(message(b"%d" % len(trips), bob.jid))
+            await bob.until(b"<body>%d</body>" % len(trips))
+            bob.received = b""
+            trips.append(trio.current_time() - began)
+            await trio.sleep(0.02)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        nursery.start_soon(read_all, flooder)
+        nursery.start_soon(flooder.send, message(b"x" * 8000, deaf.jid) * 2000)
+        queued = await sample(site, deaf.jid, 1.5)
+        nursery.cancel_scope.cancel()
+    most = 65_536 + 20_000
+    assert queued < most, f"{queued} bytes are queued for one that does not read, more than {most}"
+    trips.sort()
+    assert len(trips) > 10, "others did not get through"
+    assert trips[len(trips) // 2] < 0.1, f"a round trip of others takes {trips[len(trips) // 2]:.3f} s"
+
+
+async def stops_reading_for_good(site: Site) -> None:
+    """The same is not kept for ever."""
+    deaf = await site.peer("deaf", receive_bytes=4096)
+    flooder = await site.peer("mallory")
+
+    def gone() -> bool:
+        return all(str(connection.link.jid) != deaf.jid for connection in site.server.pump.connections())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_all, flooder)
+        nursery.start_soon(flooder.send, message(b"x" * 8000, deaf.jid) * 2000)
+        await sample(site, deaf.jid, site.patience_s, gone)
+        nursery.cancel_scope.cancel()
+    assert gone(), "one that does not read is still connected"
+
+
+async def asks_and_does_not_listen(site: Site) -> None:
+    """The same with the server's own answers: from whoever does not take them, no further questions are taken."""
+    before_login = await site.peer(header=True, receive_bytes=4096)
+    before_login.jid = "None"
+    ask = b"<iq id='%s' type='get'><query xmlns='jabber:iq:register'/></iq>" % (b"x" * 5000)
+    await does_not_listen(site, before_login, ask * 3000)
+    deaf = await site.peer("deaf", receive_bytes=4096)
+    questions = (
+        b"<iq id='%s' type='set'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>" % (b"x" * 2000)
+        + b"<iq id='%s' type='get'><ping xmlns='urn:xmpp:ping'/></iq>" % (b"x" * 2000)
+        + b"<iq id='%s' type='get'><query xmlns='jabber:iq:roster'/></iq>" % (b"x" * 2000)
+        + b"<message to='nobody@localhost'><body>%s</body></message>" % (b"x" * 2000)
+    )
+    await does_not_listen(site, deaf, questions * 3000)
+
+
+async def does_not_listen(site: Site, deaf: Peer, questions: bytes) -> None:
+    """Send, take nothing, and look at what is queued for it."""
+    queued = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deaf.send, questions)
+        queued = await sample(site, deaf.jid, 1.0)
+        nursery.cancel_scope.cancel()
+    most = 65_536 + 20_000
+    assert queued < most, f"{queued} bytes of answers are queued for one that does not read, more than {most}"
+
+
+SMALL_QUEUE = {"out_high_bytes": 65_536}
+NO_NAMESPACE = HEADER.replace(b"etherx.jabber.org/streams", b"etherx.example/streams")
+SERVER_CONTENT = HEADER.replace(b"jabber:client", b"jabber:server")
+CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + random.Random(1).randbytes(192)
+
+ATTACKS = (
+    Attack("DTD before the stream", "1, 3", bit("dtd"), refused("restricted-xml", DECLARATION + LAUGHS + HEADER, start="connect")),
+    Attack(
+        "DTD in the stream", "1, 3", bit("dtd"),
+        both(refused("restricted-xml", LAUGHS), refused("restricted-xml", LAUGHS, b"<message>" + LAUGHS, start="login")),
+    ),
+    Attack(
+        "entity in an attribute", "2", bit("entity"),
+        both(refused("restricted-xml", b"<auth a='&lol9;'/>"), refused("restricted-xml", b"<message id='&lol9;'/>", start="login")),
+    ),
+    Attack(
+        "undefined entity", "1", bit("entity"),
+        both(refused("restricted-xml", b"<auth>&nbsp;</auth>"), refused("restricted-xml", message(b"&lol9;"), start="login")),
+    ),
+    Attack(
+        "comment", "1", bit("comment"),
+        both(refused("restricted-xml", b"<!-- -->"), refused("restricted-xml", message(b"<!-- -->"), start="login")),
+    ),
+    Attack(
+        "processing instruction", "1", bit("instruction"),
+        both(refused("restricted-xml", b"<?php x?>"), refused("restricted-xml", message(b"<?php x?>"), start="login")),
+    ),
+    Attack(
+        "nesting before login", "5", limit("max_depth", 1000),
+        refused("policy-violation", nested(65), b"<a>" * 1_000_000),
+    ),
+    Attack("nesting after login", "5", limit("max_depth", 1000), exactly(nested, 63, 100_000)),
+    Attack(
+        "attributes", "7", limit("max_attributes", 1000),
+        both(exactly(attributes, 256, 100_000), refused("policy-violation", attributes(257))),
+    ),
+    Attack("namespace declarations", "7", core("max_namespaces", 1000), exactly(declarations, 256, 400)),
+    Attack(
+        "name full of colons", "8", bit("colons"),
+        both(refused("not-well-formed", b"<" + b"a:" * 100_000), refused("not-well-formed", b"<a:b:c xmlns:a='u'/>", start="login")),
+    ),
+    Attack("tag without an end before login", "4, 6, 45", limit("pre_auth_stanza_bytes", 1 << 30), unfinished_tag),
+    Attack(
+        "tag without an end after login", "4, 6", core("max_tag_bytes", 1 << 30), unfinished_tag_after_login,
+        limits={"max_stanza_bytes": 1 << 30},
+    ),
+    Attack("stanza too large before login", "6, 45", limit("pre_auth_stanza_bytes", 1 << 30), size_before_login),
+    Attack(
+        "stanza too large after login", "6", limit("max_stanza_bytes", 1 << 30),
+        exactly(lambda size: padded(b"<message><body>%s</body></message>", size), 10_000, 60_000), limits={"max_stanza_bytes": 10_000},
+    ),
+    Attack(
+        "invalid UTF-8 before login", "11", bit("utf8"),
+        refused("unsupported-encoding", *(b"<auth>" + octets + b"</auth>" for octets in INVALID_UTF8)),
+    ),
+    Attack(
+        "invalid UTF-8 after login", "11, 13", bit("utf8"),
+        refused("unsupported-encoding", *(message(octets) for octets in INVALID_UTF8), start="login"),
+    ),
+    Attack(
+        "invalid UTF-8, octet by octet", "11", bit("utf8"),
+        refused("unsupported-encoding", *(b"<auth>" + octets for octets in INVALID_UTF8), piece_bytes=1),
+    ),
+    Attack(
+        "UTF-16", "11", bit("utf8"),
+        refused("unsupported-encoding", (DECLARATION + HEADER).decode().encode("utf-16"), start="connect"),
+    ),
+    Attack(
+        "another encoding declared", "11", bit("encoding"),
+        refused("unsupported-encoding", b"<?xml version='1.0' encoding='ISO-8859-1'?>" + HEADER, start="connect"),
+    ),
+    Attack(
+        "NUL and control characters", "13", bit("control"),
+        both(
+            refused("not-well-formed", b"<auth>\0</auth>", b"<auth>\1</auth>"),
+            refused("not-well-formed", message(b"a\0b"), message(b"\x0b"), start="login"),
+        ),
+    ),
+    Attack(
+        "garbage", "3", bit("outside"),
+        refused(
+            GARBAGE, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"EHLO localhost\r\n", CLIENT_HELLO,
+            *(random.Random(seed).randbytes(4000) for seed in range(5)), start="connect",
+        ),
+    ),
+    Attack(
+        "text between stanzas", "13", bit("outside"),
+        both(refused("bad-format", b"text"), refused("bad-format", b"<message/>text<message/>", start="login")),
+    ),
+    Attack("second stream behind the first", "13", code(ServerStream, "_on_close", lambda self: []), second_root),
+    Attack(
+        "wrong namespaces", "3", code(Stream, "_check_header", lambda self, header: None),
+        refused("invalid-namespace", NO_NAMESPACE, SERVER_CONTENT, start="connect"),
+    ),
+    Attack(
+        "stanza before login", "45", code(ServerStream, "_may_ask_before_login", lambda self, stanza: True),
+        refused("not-authorized", message(b"hello", "honest@localhost")),
+    ),
+    Attack("password guessing", "43", limit("auth_failures_per_stream", 100), guessing),
+    Attack("clear text behind <starttls/>", "24", bit("clear_text"), clear_text_behind_starttls, transports=("tcp",)),
+    Attack("slow loris", "46", limit("pre_auth_s", 3600), slow_loris, limits={"pre_auth_s": 1}),
+    Attack("connection that says nothing", "46", limit("pre_auth_s", 3600), half_open, limits={"pre_auth_s": 0.5}),
+    Attack("stream that says nothing", "46", limit("pre_auth_s", 3600), header_only, limits={"pre_auth_s": 0.5}),
+    Attack(
+        "one that stays after the end", "46", code(xiot.net.pump, "LINGER_S", 3600.0), stays_after_the_end, transports=("tcp",)
+    ),
+    Attack("connections that come and go", "44", code(Server, "forget", lambda self, session: None), leaves_nothing_behind, transports=("tls",)),
+    Attack("one that stops reading", "47", limit("out_high_bytes", 1 << 30), stops_reading, limits=SMALL_QUEUE),
+    Attack(
+        "one that stops reading for good", "47", limit("stall_s", 3600), stops_reading_for_good, limits=SMALL_QUEUE | {"stall_s": 0.5}
+    ),
+    Attack("one that asks and does not listen", "47", limit("out_high_bytes", 1 << 30), asks_and_does_not_listen, limits=SMALL_QUEUE),
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def under_attack(attack: Attack, folder: Path, *, off: bool = False) -> AsyncIterator[Running]:
+    """A server with the limits of `attack`, its defence on or `off`."""
+    limits = dict(attack.limits)
+    if off and attack.switch.kind == "limit":
+        limits[attack.switch.name] = attack.switch.value
+    async with serving(folder, starttls="optional", plain=True, **limits) as running:
+        await running.account("honest", "mallory", "deaf", "ann", "bob")
+        yield running
+
+
+async def carry_out(attack: Attack, running: Running, transport: Transport, patience_s: float = 5.0) -> None:
+    """Do it. AssertionError unless the server holds out."""
+    site = Site(running, transport, patience_s)
+    try:
+        await attack.run(site)
+    finally:
+        await site.aclose()
+
+
+__all__ = ["ATTACKS", "BITS", "HEADER", "Attack", "Peer", "Site", "Switch", "carry_out", "rss_bytes", "under_attack"]
