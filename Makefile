@@ -7,6 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/_xmppcore/*.py src/_xmppcore/*
 FUZZ_S ?= 60
 CC_FUZZ ?= clang
 C := src/_xmppcore/c
+FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C)
 
 .PHONY: run test lint types bench load fuzz debug soak wheel clean
 .DELETE_ON_ERROR:
@@ -45,13 +46,13 @@ load: $(VENV)/.built
 # libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, FUZZ_S seconds for each target.
 fuzz:
 	mkdir -p build/fuzz
-	$(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C) \
-		tests/fuzz/fuzz_xml.c $(C)/xml.c $(C)/scan.c -o build/fuzz/xml
-	$(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C) \
-		tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
-	mkdir -p build/fuzz/found-xml build/fuzz/found-jid
+	$(FUZZER) tests/fuzz/fuzz_xml.c $(C)/xml.c $(C)/scan.c -o build/fuzz/xml
+	$(FUZZER) tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
+	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c xml.c scan.c jid.c) -o build/fuzz/router
+	mkdir -p $(addprefix build/fuzz/found-,xml jid router)
 	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
-	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid tests/fuzz/corpus/jid
+	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid
+	build/fuzz/router -max_total_time=$(FUZZ_S) -max_len=600 -print_final_stats=1 build/fuzz/found-router
 
 # The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it.
 debug: $(VENV)/.built

@@ -377,8 +377,7 @@ cdef Known check_name(str text) except *:
     if in_namespace(text):
         ns = text[1:text.rfind("}")]
         local = text[len(ns) + 2:]
-        # "}" is in no URI, and a reader of "{ns}local" that looks for the first one would see another name.
-        if not ns or ns == XMLNS_NS or "}" in ns:
+        if not ns or ns == XMLNS_NS:
             raise ValueError(f"not a namespace of elements or attributes: {ns!r}")
         for c in ns:
             if is_forbidden(c):

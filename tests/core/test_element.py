@@ -235,9 +235,7 @@ def test_bad_name_is_refused_for_elements_and_attributes(name: str) -> None:
             tree.tobytes()
 
 
-@pytest.mark.parametrize(
-    "ns", ["http://www.w3.org/2000/xmlns/", "a}b", "}", "\x00", "a\x1f", "\ud800", "\ufffe", "\uffff"]
-)
+@pytest.mark.parametrize("ns", ["http://www.w3.org/2000/xmlns/", "\x00", "a\x1f", "\ud800", "\ufffe", "\uffff"])
 def test_bad_namespace_is_refused_for_elements_and_attributes(ns: str) -> None:
     for tree in (Element(f"{{{ns}}}a"), Element("a", {f"{{{ns}}}a": ""})):
         with pytest.raises(ValueError, match="not a"):

@@ -14,8 +14,8 @@ from _xmppcore.element import Element
 from _xmppcore.errors import XmlError
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamParser
-from oracles import expat
-from streams import NAMESPACES, Generator
+from tests.oracles import expat
+from tests.streams import NAMESPACES, Generator
 
 XML_NS = "http://www.w3.org/XML/1998/namespace"
 ROOT = (

@@ -13,8 +13,8 @@ from _xmppcore.element import Element
 from _xmppcore.errors import XmlError
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamOpen, StreamParser
-from oracles import expat
-from shared import shared
+from tests.oracles import expat
+from tests.shared import shared
 
 OPEN = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 

@@ -25,8 +25,8 @@ from _xmppcore.errors import XmlError
 from _xmppcore.names import is_ncname
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamClose, StreamOpen, StreamParser, parse_element
-from oracles import expat, lxml
-from streams import CLOSE, OPEN, URIS, Generator
+from tests.oracles import expat, lxml
+from tests.streams import CLOSE, OPEN, URIS, Generator
 
 XML_NS = "http://www.w3.org/XML/1998/namespace"
 XMLNS_NS = "http://www.w3.org/2000/xmlns/"

@@ -162,7 +162,7 @@ static result parse(const uint8_t *header, const uint8_t *data, size_t n, const 
         CHECK(keep <= len);
         xc_xml_shift(&x, keep);
         npending = len - keep;
-        CHECK(npending <= (size_t)limits->max_stanza_bytes + 3 || npending <= (size_t)limits->max_tag_bytes + 3); /* 3: an unfinished character */
+        CHECK(npending <= (size_t)limits->max_stanza_bytes + 3); /* 3: an unfinished character; a longer tag is refused, too */
         memmove(buf, buf + keep, npending);
         pending = buf;
     }

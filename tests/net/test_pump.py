@@ -237,6 +237,29 @@ async def test_a_peer_that_stops_reading_is_bounded_then_passed_over_then_closed
         assert any(isinstance(e, Stanza) for e in sender.events)  # came back to the sender's owner while stalled
 
 
+async def test_one_that_does_not_read_its_answers_is_not_read_until_it_does(loop: bool) -> None:
+    async with running(epoll=loop) as bench:
+        one, peer = await bench.join("one@x/a")
+        n, answer = 2000, b"a" * 5000
+        most = 0
+
+        def write(event: Event) -> None:
+            nonlocal most
+            peer.connection.link.write(answer)
+            most = max(most, peer.connection.link.queued_bytes)
+
+        peer.on = write
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_all, (b"<iq type='get'>" + b"q" * 1000 + b"</iq>") * n)
+            before = -1
+            while len(peer.events) > before:
+                before = len(peer.events)
+                await trio.sleep(0.1)
+            assert before < n
+            assert len(await receive(one, n * len(answer))) == n * len(answer)
+        assert most <= bench.pump.high_bytes + len(answer)
+
+
 async def test_a_slow_reader_slows_its_sender_and_loses_nothing(loop: bool) -> None:
     async with running(epoll=loop, high_bytes=16384) as bench:
         one, _ = await bench.join("one@x/a")

@@ -7,7 +7,7 @@
 #include "hash.h"
 #include "jid.h"
 
-enum { FIRST_SLOTS = 64, LONGEST_JID = 3 * 1023 + 2 };
+enum { FIRST_SLOTS = 64, LONGEST_JID = 3 * 1023 + 2, LONGEST_LANG = 35 /* RFC 5646 section 4.4.1 */ };
 
 bool xc_router_init(xc_router *r, const xc_kernels *k, const xc_limits *limits, const xc_limits *early, size_t high, const uint64_t seed[2],
                     uint8_t *buffer) {
@@ -149,8 +149,9 @@ static bool same_lang(const xc_context *a, const xc_context *b) {
     return a->lang.len == b->lang.len && memcmp(a->bytes + a->lang.off, b->bytes + b->lang.off, a->lang.len) == 0;
 }
 
-/* Can these bytes of xml:lang stand in single quotes as they are? */
+/* Can these bytes of xml:lang stand in single quotes as they are? None that are no language tag: each stanza would grow by them. */
 static bool plain(const uint8_t *p, size_t n) {
+    if (n > LONGEST_LANG) return false;
     for (size_t i = 0; i < n; i++)
         if (p[i] == '\'' || p[i] == '&' || p[i] == '<' || p[i] < ' ') return false;
     return true;

@@ -10,44 +10,44 @@ static const char XMLNS_NS[] = "http://www.w3.org/2000/xmlns/";
 enum { START, PROLOG, BODY, CLOSING, EPILOG, DEAD }; /* xc_xml.state; CLOSING: the root was an empty element */
 
 typedef struct frame {
-    uint64_t key;              /* first 8 bytes of the name */
-    uint32_t name, name_len;   /* qualified name; offset from the stanza's start */
-    uint32_t nbinds;           /* declarations in force outside of it */
+    uint64_t key;            /* first 8 bytes of the name */
+    uint32_t name, name_len; /* qualified name; offset from the stanza's start */
+    uint32_t nbinds;         /* declarations in force outside of it */
 } frame;
 
 typedef struct bind {
     uint64_t key;
     uint32_t prefix, prefix_len, uri, uri_len; /* offsets from the stanza's start */
-    uint32_t number;           /* see namespace_number(); 0 until asked for */
+    uint32_t number;                           /* see namespace_number(); 0 until asked for */
     bool decode;
 } bind;
 
 typedef struct attr {
-    const uint8_t *start;      /* white space in front of it */
+    const uint8_t *start; /* white space in front of it */
     const uint8_t *name, *value;
-    uint64_t key;              /* of the whole name */
+    uint64_t key; /* of the whole name */
     uint32_t name_len, prefix_len, value_len;
-    int bound;                 /* find_prefix() of its prefix, and what that left in `outer` */
+    int bound; /* find_prefix() of its prefix, and what that left in `outer` */
     uint32_t outer;
     bool decode;
 } attr;
 
 struct xc_stack {
-    xc_stack *next;            /* in the pool */
+    xc_stack *next; /* in the pool */
     xc_head head;
     uint32_t nbinds;
-    bind *binds;               /* max_namespaces */
-    frame frames[];            /* max_depth */
+    bind *binds;    /* max_namespaces */
+    frame frames[]; /* max_depth */
 };
 
 struct xc_shared {
     const xc_kernels *k;
     xc_limits limits;
-    xc_stack *pool;            /* LIFO: the hottest one first */
+    xc_stack *pool; /* LIFO: the hottest one first */
 #ifdef XC_DEBUG
     unsigned defences_off;
 #endif
-    attr attrs[];              /* max_attributes: of the tag in hand */
+    attr attrs[]; /* max_attributes: of the tag in hand */
 };
 
 typedef struct tag {
@@ -62,16 +62,16 @@ enum { C_START = 1, C_NAME = 2, C_WHITE = 4, C_MULTI = 8 };
 
 #define S (C_START | C_NAME)
 static const uint8_t classes[256] = {
-    ['\t'] = C_WHITE, ['\n'] = C_WHITE, ['\r'] = C_WHITE, [' '] = C_WHITE, ['-'] = C_NAME, ['.'] = C_NAME,
-    ['0'] = C_NAME, ['1'] = C_NAME, ['2'] = C_NAME, ['3'] = C_NAME, ['4'] = C_NAME, ['5'] = C_NAME, ['6'] = C_NAME,
-    ['7'] = C_NAME, ['8'] = C_NAME, ['9'] = C_NAME,
-    ['A'] = S, ['B'] = S, ['C'] = S, ['D'] = S, ['E'] = S, ['F'] = S, ['G'] = S, ['H'] = S, ['I'] = S, ['J'] = S, ['K'] = S,
-    ['L'] = S, ['M'] = S, ['N'] = S, ['O'] = S, ['P'] = S, ['Q'] = S, ['R'] = S, ['S'] = S, ['T'] = S, ['U'] = S, ['V'] = S,
-    ['W'] = S, ['X'] = S, ['Y'] = S, ['Z'] = S, ['_'] = S,
-    ['a'] = S, ['b'] = S, ['c'] = S, ['d'] = S, ['e'] = S, ['f'] = S, ['g'] = S, ['h'] = S, ['i'] = S, ['j'] = S, ['k'] = S,
-    ['l'] = S, ['m'] = S, ['n'] = S, ['o'] = S, ['p'] = S, ['q'] = S, ['r'] = S, ['s'] = S, ['t'] = S, ['u'] = S, ['v'] = S,
-    ['w'] = S, ['x'] = S, ['y'] = S, ['z'] = S,
-    [0x80 ... 0xFF] = C_MULTI,
+    ['\t'] = C_WHITE, ['\n'] = C_WHITE, ['\r'] = C_WHITE, [' '] = C_WHITE, ['-'] = C_NAME, ['.'] = C_NAME, ['0'] = C_NAME,
+    ['1'] = C_NAME,   ['2'] = C_NAME,   ['3'] = C_NAME,   ['4'] = C_NAME,  ['5'] = C_NAME, ['6'] = C_NAME, ['7'] = C_NAME,
+    ['8'] = C_NAME,   ['9'] = C_NAME,   ['A'] = S,        ['B'] = S,       ['C'] = S,      ['D'] = S,      ['E'] = S,
+    ['F'] = S,        ['G'] = S,        ['H'] = S,        ['I'] = S,       ['J'] = S,      ['K'] = S,      ['L'] = S,
+    ['M'] = S,        ['N'] = S,        ['O'] = S,        ['P'] = S,       ['Q'] = S,      ['R'] = S,      ['S'] = S,
+    ['T'] = S,        ['U'] = S,        ['V'] = S,        ['W'] = S,       ['X'] = S,      ['Y'] = S,      ['Z'] = S,
+    ['_'] = S,        ['a'] = S,        ['b'] = S,        ['c'] = S,       ['d'] = S,      ['e'] = S,      ['f'] = S,
+    ['g'] = S,        ['h'] = S,        ['i'] = S,        ['j'] = S,       ['k'] = S,      ['l'] = S,      ['m'] = S,
+    ['n'] = S,        ['o'] = S,        ['p'] = S,        ['q'] = S,       ['r'] = S,      ['s'] = S,      ['t'] = S,
+    ['u'] = S,        ['v'] = S,        ['w'] = S,        ['x'] = S,       ['y'] = S,      ['z'] = S,      [0x80 ... 0xFF] = C_MULTI,
 };
 #undef S
 
@@ -84,14 +84,12 @@ static uint32_t decode_char(const uint8_t *p, unsigned *length) { /* valid UTF-8
 
 /* XML 1.0 fifth edition, productions 4 and 4a, above ASCII. */
 static bool name_start(uint32_t c) {
-    return (c >= 0xC0 && c <= 0x2FF && c != 0xD7 && c != 0xF7) || (c >= 0x370 && c <= 0x1FFF && c != 0x37E) || c == 0x200C ||
-           c == 0x200D || (c >= 0x2070 && c <= 0x218F) || (c >= 0x2C00 && c <= 0x2FEF) || (c >= 0x3001 && c <= 0xD7FF) ||
-           (c >= 0xF900 && c <= 0xFDCF) || (c >= 0xFDF0 && c <= 0xFFFD) || (c >= 0x10000 && c <= 0xEFFFF);
+    return (c >= 0xC0 && c <= 0x2FF && c != 0xD7 && c != 0xF7) || (c >= 0x370 && c <= 0x1FFF && c != 0x37E) || c == 0x200C || c == 0x200D ||
+           (c >= 0x2070 && c <= 0x218F) || (c >= 0x2C00 && c <= 0x2FEF) || (c >= 0x3001 && c <= 0xD7FF) || (c >= 0xF900 && c <= 0xFDCF) ||
+           (c >= 0xFDF0 && c <= 0xFFFD) || (c >= 0x10000 && c <= 0xEFFFF);
 }
 
-static bool name_char(uint32_t c) {
-    return name_start(c) || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040;
-}
+static bool name_char(uint32_t c) { return name_start(c) || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040; }
 
 static inline bool white(uint8_t c) { return classes[c] & C_WHITE; }
 static inline const uint8_t *skip_white(const uint8_t *p) {
@@ -166,7 +164,12 @@ static uint32_t reference(const uint8_t *p, const uint8_t **next) {
 static size_t decode_as(const uint8_t *p, size_t n, uint8_t *out, bool value, bool references) {
     const uint8_t *end = p + n;
     uint8_t *o = out;
-    while (p < end) {
+    for (;;) {
+        const uint8_t *plain = p;
+        while (p < end && *p > '\r' && *p != '&') p++;
+        memcpy(o, plain, (size_t)(p - plain));
+        o += p - plain;
+        if (p == end) break;
         uint8_t c = *p;
         if (c == '&' && references) {
             o += put_char(reference(p, &p), o);
@@ -283,12 +286,12 @@ typedef struct run {
     xc_xml *x;
     xc_shared *s;
     uint8_t *buf;
-    const uint8_t *end;    /* a zero byte stands there */
+    const uint8_t *end; /* a zero byte stands there */
     xc_head *head;
     tag tag;
-    xc_error error;        /* of the token in hand */
-    const uint8_t *off;    /* where it is reported */
-    const uint8_t *known;  /* last byte that had to be seen */
+    xc_error error;       /* of the token in hand */
+    const uint8_t *off;   /* where it is reported */
+    const uint8_t *known; /* last byte that had to be seen */
 } run;
 
 typedef enum verdict { OK, MORE, FAIL } verdict;
@@ -299,9 +302,7 @@ static verdict fail(run *r, xc_error e, const uint8_t *off, const uint8_t *known
 }
 
 /* An unexpected byte at p: the input's end, or not well-formed. */
-static verdict stray(run *r, const uint8_t *p) {
-    return p == r->end ? MORE : fail(r, XC_ERROR_NOT_WELL_FORMED, p, p);
-}
+static verdict stray(run *r, const uint8_t *p) { return p == r->end ? MORE : fail(r, XC_ERROR_NOT_WELL_FORMED, p, p); }
 
 /* ---- tokens ---- */
 
@@ -577,7 +578,8 @@ static xc_span namespace_of(run *r, const uint8_t *prefix, uint32_t len, uint8_t
         *in = d->uri_len ? XC_IN_RAW : XC_IN_NONE;
         return (xc_span){d->uri, d->uri_len};
     }
-    if (b == OUTSIDE && outer != UINT32_MAX && r->x->context->binds[outer].uri.len) return *in = XC_IN_CONTEXT, r->x->context->binds[outer].uri;
+    if (b == OUTSIDE && outer != UINT32_MAX && r->x->context->binds[outer].uri.len)
+        return *in = XC_IN_CONTEXT, r->x->context->binds[outer].uri;
     *in = b == XML_PREFIX ? XC_IN_XML : XC_IN_NONE;
     return (xc_span){0, 0};
 }
@@ -665,7 +667,8 @@ static xc_context *read_context(run *r) {
         c->binds[i].prefix = context_put(c, base + b->prefix, b->prefix_len, false);
         xc_span uri = context_put(c, base + b->uri, b->uri_len, b->decode);
         for (uint32_t j = 0; j < i; j++) /* the same namespace, the same place */
-            if (c->binds[j].uri.len == uri.len && memcmp(c->bytes + c->binds[j].uri.off, c->bytes + uri.off, uri.len) == 0) uri = c->binds[j].uri;
+            if (c->binds[j].uri.len == uri.len && memcmp(c->bytes + c->binds[j].uri.off, c->bytes + uri.off, uri.len) == 0)
+                uri = c->binds[j].uri;
         c->binds[i].uri = uri;
     }
     return c;
@@ -1125,9 +1128,7 @@ xc_event xc_xml_next(xc_xml *x, xc_shared *s, uint8_t *buf, size_t len, xc_head 
 
 void xc_xml_init(xc_xml *x) { *x = (xc_xml){.state = START}; }
 
-void xc_xml_enter(xc_xml *x, xc_context *context) {
-    *x = (xc_xml){.state = BODY, .depth = 1, .context = xc_context_keep(context)};
-}
+void xc_xml_enter(xc_xml *x, xc_context *context) { *x = (xc_xml){.state = BODY, .depth = 1, .context = xc_context_keep(context)}; }
 
 void xc_xml_free(xc_xml *x, xc_shared *s) {
     if (x->stack) stack_give(s, x->stack);
@@ -1192,7 +1193,8 @@ xc_token xc_walk_next(xc_walk *w) {
     }
     if (p[1] == '!') { /* "<![CDATA[" */
         w->text = p += 9;
-        for (q = p; q[0] != ']' || q[1] != ']' || q[2] != '>'; q++) {}
+        for (q = p; q[0] != ']' || q[1] != ']' || q[2] != '>'; q++) {
+        }
         w->text_len = (size_t)(q - p);
         w->decode = memchr(p, '\r', w->text_len) != NULL;
         w->p = q + 3;

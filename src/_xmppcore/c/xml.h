@@ -50,38 +50,48 @@ enum { XC_IN_NONE, XC_IN_RAW, XC_IN_CONTEXT, XC_IN_XML }; /* where a span's byte
 
 /* What the root element declares, for all stanzas of the stream; shared, counted. */
 typedef struct xc_context {
-    uint32_t refs, size;        /* size: of `bytes` */
+    uint32_t refs, size; /* size: of `bytes` */
     uint32_t nbinds;
-    xc_span lang;               /* xml:lang of the root, decoded */
-    xc_span name;               /* the root's name as written */
-    const uint8_t *bytes;       /* all spans here point into it; offset 0 is unused */
+    xc_span lang;         /* xml:lang of the root, decoded */
+    xc_span name;         /* the root's name as written */
+    const uint8_t *bytes; /* all spans here point into it; offset 0 is unused */
     struct xc_bind {
-        xc_span prefix, uri;    /* decoded; an empty prefix is the default namespace */
+        xc_span prefix, uri; /* decoded; an empty prefix is the default namespace */
     } binds[];
 } xc_context;
 
 xc_context *xc_context_new(const char *default_ns); /* the context of a stream that declares only this */
 void xc_context_release(xc_context *c);
-static inline xc_context *xc_context_keep(xc_context *c) { c->refs++; return c; }
+static inline xc_context *xc_context_keep(xc_context *c) {
+    c->refs++;
+    return c;
+}
 
 enum { /* bits of xc_head.decode: the value holds references or white space to normalise */
-    XC_TO = 1, XC_FROM = 2, XC_ID = 4, XC_TYPE = 8, XC_LANG = 16, XC_VERSION = 32, XC_NS = 64, XC_PAYLOAD_NS = 128,
+       XC_TO = 1,
+       XC_FROM = 2,
+       XC_ID = 4,
+       XC_TYPE = 8,
+       XC_LANG = 16,
+       XC_VERSION = 32,
+       XC_NS = 64,
+       XC_PAYLOAD_NS = 128,
 };
 
 /* A stanza's header (or the root's): offsets from its '<', in bytes as written. */
 typedef struct xc_head {
-    uint32_t size;              /* whole stanza, or the root's start tag */
-    xc_span name;               /* local part */
-    uint32_t name_end;          /* behind the qualified name: where attributes may be put in */
+    uint32_t size;     /* whole stanza, or the root's start tag */
+    xc_span name;      /* local part */
+    uint32_t name_end; /* behind the qualified name: where attributes may be put in */
     xc_span ns, to, from, id, type, lang, version;
-    uint32_t from_start;        /* white space in front of the attribute `from`; from.off + from.len + 1 is its end */
+    uint32_t from_start;         /* white space in front of the attribute `from`; from.off + from.len + 1 is its end */
     xc_span payload, payload_ns; /* first child element: local part, namespace */
     uint8_t ns_in, payload_ns_in;
     uint8_t decode;
-    bool prefixed;              /* the stanza element's own name has a prefix */
-    bool outer_prefix;          /* uses a prefix that only the root declares: its bytes mean less elsewhere */
-    bool inner_ns;              /* the stanza element declares a default namespace itself */
-    uint16_t children;          /* child elements, at most 65535 counted */
+    bool prefixed;     /* the stanza element's own name has a prefix */
+    bool outer_prefix; /* uses a prefix that only the root declares: its bytes mean less elsewhere */
+    bool inner_ns;     /* the stanza element declares a default namespace itself */
+    uint16_t children; /* child elements, at most 65535 counted */
 } xc_head;
 
 typedef enum xc_event { XC_NEED_DATA, XC_OPEN, XC_STANZA, XC_CLOSE, XC_ERROR } xc_event;
@@ -96,8 +106,16 @@ void xc_shared_free(xc_shared *s);
 /* Checks that no limit turns off. xc_shared_new() takes a mask of those to leave out from the environment variable XC_DEFENCES_OFF, so
  * that tests can see of each that it is needed. */
 enum xc_defence {
-    XC_OFF_DTD = 1, XC_OFF_COMMENT = 2, XC_OFF_INSTRUCTION = 4, XC_OFF_ENTITY = 8, XC_OFF_ENCODING = 16, XC_OFF_UTF8 = 32,
-    XC_OFF_CONTROL = 64, XC_OFF_OUTSIDE = 128, XC_OFF_COLONS = 256, XC_OFF_CLEAR_TEXT = 512,
+    XC_OFF_DTD = 1,
+    XC_OFF_COMMENT = 2,
+    XC_OFF_INSTRUCTION = 4,
+    XC_OFF_ENTITY = 8,
+    XC_OFF_ENCODING = 16,
+    XC_OFF_UTF8 = 32,
+    XC_OFF_CONTROL = 64,
+    XC_OFF_OUTSIDE = 128,
+    XC_OFF_COLONS = 256,
+    XC_OFF_CLEAR_TEXT = 512,
 };
 bool xc_defence_off(const xc_shared *s, enum xc_defence defence);
 #define XC_DEFENCE_OFF(s, defence) xc_defence_off(s, defence)
@@ -105,17 +123,16 @@ bool xc_defence_off(const xc_shared *s, enum xc_defence defence);
 #define XC_DEFENCE_OFF(s, defence) false
 #endif
 
-
 typedef struct xc_xml {
-    xc_context *context;        /* owned; NULL before the root */
-    xc_stack *stack;            /* owned while a stanza is unfinished, else NULL */
-    uint64_t base;              /* stream offset of the buffer's first byte */
-    uint64_t error_at;          /* stream offset of the error */
-    uint32_t pos;               /* next token, from the buffer's start */
-    uint32_t start;             /* of the unfinished stanza */
-    uint32_t checked;           /* bytes known to be UTF-8 */
-    uint32_t seen;              /* bytes of the unfinished token already searched for its end */
-    uint16_t depth;             /* open elements */
+    xc_context *context; /* owned; NULL before the root */
+    xc_stack *stack;     /* owned while a stanza is unfinished, else NULL */
+    uint64_t base;       /* stream offset of the buffer's first byte */
+    uint64_t error_at;   /* stream offset of the error */
+    uint32_t pos;        /* next token, from the buffer's start */
+    uint32_t start;      /* of the unfinished stanza */
+    uint32_t checked;    /* bytes known to be UTF-8 */
+    uint32_t seen;       /* bytes of the unfinished token already searched for its end */
+    uint16_t depth;      /* open elements */
     uint8_t state, quote, error;
     bool cdata, bad_utf8, final;
 } xc_xml;
@@ -149,12 +166,12 @@ typedef enum xc_token { XC_T_END_OF_INPUT, XC_T_START, XC_T_EMPTY, XC_T_END, XC_
 
 typedef struct xc_walk {
     const uint8_t *p, *end;
-    const uint8_t *text;        /* of XC_T_TEXT, XC_T_CDATA; the qualified name of tags */
+    const uint8_t *text; /* of XC_T_TEXT, XC_T_CDATA; the qualified name of tags */
     size_t text_len;
     uint32_t prefix_len;
-    bool decode;                /* text holds references or CR */
+    bool decode; /* text holds references or CR */
     uint32_t nattrs;
-    xc_attr *attrs;             /* the caller's, as many as max_attributes allowed */
+    xc_attr *attrs; /* the caller's, as many as max_attributes allowed */
 } xc_walk;
 
 xc_token xc_walk_next(xc_walk *w);

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
+MAX_LANG_CHARS = 35  # of a language tag (RFC 5646 section 4.4.1): a longer one would make each stanza grow
 MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
 
 
@@ -242,7 +243,7 @@ def stamp(stanza: Stanza, session: ClientSession) -> Element:
     """The stanza as a tree, from the session's full JID (RFC 6120 section 8.1.2.1), in its language (section 8.1.5)."""
     element = stanza.element
     element.set("from", str(session.jid))
-    if stanza.lang is not None:
+    if stanza.lang is not None and len(stanza.lang) <= MAX_LANG_CHARS:
         element.set("{http://www.w3.org/XML/1998/namespace}lang", stanza.lang)
     return element
 

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both stores promise, and that they are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xiot.model.accounts import AccountStore, Credentials
+from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
+from xiot.model.roster import RosterItem, RosterStore
+from xiot.store import Store, Transaction
+from xiot.store.base import Secrets
+from xiot.store.memory import MemoryStore
+
+from . import operations
+from .operations import Call, Wanted
+
+SOAK = os.environ.get("XIOT_SOAK") == "1"
+SERVICE = "pubsub.plant.example"
+NOW = datetime(2026, 11, 22, 8, 30, 0, 123456, UTC)
+NODE = Node(SERVICE, "boiler", "me@plant.example", NOW)
+KEYS = Credentials("SCRAM-SHA-256", b"salt", 10_000, b"stored", b"server")
+
+
+def item(id: str, payload: bytes = b"") -> Item:
+    return Item(SERVICE, "boiler", id, "me@plant.example", NOW, payload)
+
+
+def ids(items: Any) -> list[str]:
+    return [each.id for each in items]
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[Store]:
+    opened: AbstractAsyncContextManager[Store] = (
+        Store.open(database) if request.param == "sqlite" else nullcontext(MemoryStore())
+    )
+    async with opened as store:
+        yield store
+
+
+def in_store(fn: Callable[[Transaction], None]) -> Callable[[Store], Any]:
+    """Make a test of a function that runs in one transaction."""
+
+    async def test(store: Store) -> None:
+        await store.run(fn)
+
+    test.__name__ = fn.__name__
+    return test
+
+
+# ---- transactions ----
+
+
+async def test_result_and_exception_reach_the_caller(store: Store) -> None:
+    assert await store.run(lambda tx: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        await store.run(lambda tx: 1 // 0)
+
+
+async def test_function_that_raises_changes_nothing(store: Store) -> None:
+    def put(tx: Transaction, name: str) -> None:
+        tx.accounts.put(f"{name}@plant.example", KEYS)
+        if name == "bad":
+            raise Wanted
+
+    results = []
+
+    async def run(name: str) -> None:
+        try:
+            await store.run(partial(put, name=name))
+            results.append(name)
+        except Wanted:
+            results.append("raised")
+
+    async with trio.open_nursery() as nursery:
+        for name in ("a", "bad", "b"):
+            nursery.start_soon(run, name)
+    assert sorted(results) == ["a", "b", "raised"]
+    accounts = await store.run(lambda tx: tx.accounts.list("plant.example"))
+    assert list(accounts) == ["a@plant.example", "b@plant.example"]
+
+
+async def test_later_function_sees_what_an_earlier_one_did(store: Store) -> None:
+    await store.run(lambda tx: tx.nodes.put_node(NODE))
+    assert await store.run(lambda tx: tx.nodes.node(SERVICE, "boiler")) == NODE
+
+
+async def test_cancelled_caller_is_not_queued(store: Store) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.run(lambda tx: tx.accounts.put("a@plant.example", KEYS))
+    assert scope.cancelled_caught
+    assert not await store.run(lambda tx: tx.accounts.exists("a@plant.example"))
+
+
+# ---- accounts ----
+
+
+@in_store
+def test_credentials_are_replaced_by_mechanism(tx: Transaction) -> None:
+    other = replace(KEYS, mechanism="SCRAM-SHA-1")
+    tx.accounts.put("a@plant.example", KEYS)
+    tx.accounts.put("a@plant.example", other)
+    tx.accounts.put("a@plant.example", replace(KEYS, iterations=4096))
+    assert tx.accounts.get("a@plant.example", "SCRAM-SHA-256") == replace(KEYS, iterations=4096)
+    assert tx.accounts.get("a@plant.example", "SCRAM-SHA-1") == other
+
+
+@in_store
+def test_removed_account_leaves_no_credentials(tx: Transaction) -> None:
+    tx.accounts.put("a@plant.example", KEYS)
+    tx.accounts.remove("a@plant.example")
+    assert not tx.accounts.exists("a@plant.example")
+    tx.accounts.put("a@plant.example", replace(KEYS, mechanism="SCRAM-SHA-1"))
+    assert tx.accounts.get("a@plant.example", "SCRAM-SHA-256") is None
+
+
+@in_store
+def test_accounts_are_listed_by_host_in_order_of_code_points(tx: Transaction) -> None:
+    for bare in ("\U0001f600@h", "\uffee@h", "a@h", "B@h", "c@other"):
+        tx.accounts.put(bare, KEYS)
+    assert list(tx.accounts.list("h")) == ["B@h", "a@h", "\uffee@h", "\U0001f600@h"]
+    assert list(tx.accounts.list("h", after="B@h", limit=2)) == ["a@h", "\uffee@h"]
+
+
+# ---- rosters ----
+
+
+@in_store
+def test_contact_comes_back_as_it_was_put(tx: Transaction) -> None:
+    contact = RosterItem("a@h", "b@h", "Bob", frozenset({"Friends", 'Ünïcode, "quoted"'}), "both", True, True)
+    tx.roster.put(contact)
+    assert tx.roster.get("a@h", "b@h") == contact
+    tx.roster.put(replace(contact, groups=frozenset()))
+    assert list(tx.roster.items("a@h")) == [replace(contact, groups=frozenset())]
+
+
+@in_store
+def test_cleared_roster_starts_at_version_zero(tx: Transaction) -> None:
+    tx.roster.put(RosterItem("a@h", "b@h"))
+    tx.roster.put(RosterItem("c@h", "b@h"))
+    tx.roster.put_version("a@h", 7)
+    tx.roster.clear("a@h")
+    assert (tx.roster.count("a@h"), tx.roster.version("a@h"), tx.roster.count("c@h")) == (0, 0, 1)
+
+
+# ---- nodes ----
+
+
+@in_store
+def test_replaced_node_keeps_what_belongs_to_it(tx: Transaction) -> None:
+    tx.nodes.put_node(NODE)
+    tx.nodes.put_item(item("1"))
+    tx.nodes.put_subscription(Subscription(SERVICE, "boiler", "a@h"))
+    tx.nodes.put_node(replace(NODE, config=NodeConfig(title="Boiler", max_items=5)))
+    assert tx.nodes.node(SERVICE, "boiler") == replace(NODE, config=NodeConfig(title="Boiler", max_items=5))
+    assert tx.nodes.item_count(SERVICE, "boiler") == 1
+    assert list(tx.nodes.subscriber_jids(SERVICE, "boiler")) == ["a@h"]
+
+
+@in_store
+def test_deleted_node_takes_all_that_belongs_to_it(tx: Transaction) -> None:
+    tx.nodes.put_node(NODE)
+    tx.nodes.put_item(item("1"))
+    tx.nodes.put_subscription(Subscription(SERVICE, "boiler", "a@h"))
+    tx.nodes.put_affiliation(Affiliation(SERVICE, "boiler", "a@h", "owner"))
+    tx.nodes.delete_node(SERVICE, "boiler")
+    tx.nodes.put_node(NODE)
+    assert tx.nodes.item_count(SERVICE, "boiler") == 0
+    assert not tx.nodes.items(SERVICE, "boiler", 9)
+    assert not tx.nodes.subscriptions_of("a@h")
+    assert not tx.nodes.affiliations_of("a@h", SERVICE)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda nodes: nodes.put_item(item("1")),
+        lambda nodes: nodes.put_subscription(Subscription(SERVICE, "boiler", "a@h")),
+        lambda nodes: nodes.put_affiliation(Affiliation(SERVICE, "boiler", "a@h", "owner")),
+    ],
+)
+async def test_nothing_can_belong_to_a_node_that_is_not_there(store: Store, put: Callable[[NodeStore], None]) -> None:
+    with pytest.raises(LookupError, match=r"^no node 'boiler' at pubsub\.plant\.example$"):
+        await store.run(lambda tx: put(tx.nodes))
+
+
+@in_store
+def test_replaced_item_becomes_the_newest(tx: Transaction) -> None:
+    tx.nodes.put_node(NODE)
+    for id in ("1", "2", "3", "1"):
+        tx.nodes.put_item(item(id, id.encode()))
+    assert ids(tx.nodes.items(SERVICE, "boiler", 2)) == ["1", "3"]
+    assert list(tx.nodes.oldest_ids(SERVICE, "boiler", 2)) == ["2", "3"]
+    assert tx.nodes.item_count(SERVICE, "boiler") == 3
+
+
+async def test_order_of_items_survives_a_function_that_raises(store: Store) -> None:
+    def prepare(tx: Transaction) -> None:
+        tx.nodes.put_node(NODE)
+        for id in ("1", "2", "3", "4"):
+            tx.nodes.put_item(item(id))
+
+    def shuffle(tx: Transaction) -> None:
+        tx.nodes.put_item(item("1"))
+        tx.nodes.delete_item(SERVICE, "boiler", "3")
+        tx.nodes.put_item(item("5"))
+        raise Wanted
+
+    await store.run(prepare)
+    with pytest.raises(Wanted):
+        await store.run(shuffle)
+    await store.run(lambda tx: tx.nodes.put_item(item("5")))
+    assert ids(await store.run(lambda tx: tx.nodes.items(SERVICE, "boiler", 9))) == ["5", "4", "3", "2", "1"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, []), (2, ["4", "3"]), (9, ["4", "3", "2", "1"])])
+async def test_newest_items_are_kept(store: Store, keep: int, left: list[str]) -> None:
+    def fn(tx: Transaction) -> None:
+        tx.nodes.put_node(NODE)
+        for id in ("1", "2", "3", "4"):
+            tx.nodes.put_item(item(id))
+        tx.nodes.delete_items(SERVICE, "boiler", keep)
+        assert ids(tx.nodes.items(SERVICE, "boiler", 9)) == left
+        assert tx.nodes.item_count(SERVICE, "boiler") == len(left)
+
+    await store.run(fn)
+
+
+@in_store
+def test_subscriptions_of_resources_belong_to_the_account(tx: Transaction) -> None:
+    tx.nodes.put_node(NODE)
+    for jid in ("a@h", "a@h/r", "a@h/r/@x", "aa@h", "a@h.example", "h/a@h"):
+        tx.nodes.put_subscription(Subscription(SERVICE, "boiler", jid))
+    assert [s.jid for s in tx.nodes.subscriptions_of("a@h")] == ["a@h", "a@h/r", "a@h/r/@x"]
+    assert [s.jid for s in tx.nodes.subscriptions_of("a@h", SERVICE, "other")] == []
+    assert tx.nodes.subscription_count(SERVICE, bare="a@h") == 3
+    assert tx.nodes.subscription_count(SERVICE, node="boiler") == 6
+    tx.nodes.delete_resource_subscriptions("h")
+    assert list(tx.nodes.subscriber_jids(SERVICE, "boiler")) == ["a@h", "a@h.example", "aa@h"]
+
+
+@in_store
+def test_whole_names_are_keys(tx: Transaction) -> None:
+    long = "x" * 1023
+    for name in (f"{long}1", f"{long}2", "A", "a", "%", "_", "'; DROP TABLE pubsub_nodes; --"):
+        tx.nodes.put_node(replace(NODE, name=name))
+    assert tx.nodes.node_count(SERVICE) == 7
+    tx.nodes.delete_node(SERVICE, "%")
+    assert tx.nodes.node_count(SERVICE) == 6
+    jid = f"{long}@{'d' * 1023}/{'r' * 1023}"
+    tx.nodes.put_subscription(Subscription(SERVICE, "a", jid))
+    assert list(tx.nodes.subscriber_jids(SERVICE, "a")) == [jid]
+
+
+# ---- both alike ----
+
+
+def test_every_method_of_the_protocols_is_compared() -> None:
+    protocols = {"accounts": AccountStore, "secrets": Secrets, "roster": RosterStore, "nodes": NodeStore}
+    promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
+    assert promised == operations.METHODS
+
+
+@settings(max_examples=1000 if SOAK else 25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(operations.transactions, min_size=1, max_size=6))
+def test_both_stores_answer_alike(migrated: Path, tmp_path: Path, transactions: list[tuple[list[Call], bool]]) -> None:
+    async def answers(opened: AbstractAsyncContextManager[Store]) -> list[Any]:
+        found: list[Any] = []
+        async with opened as store:
+            for calls, raises in transactions:
+                try:
+                    found.append(await store.run(lambda tx: operations.perform(tx, calls, raises)))  # noqa: B023
+                except Wanted:
+                    found.append(None)
+            found.append(await store.run(operations.dump))
+        return found
+
+    path = Path(shutil.copy(migrated, tmp_path / "xiot.db"))
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    on_disk = trio.run(answers, Store.open(path))
+    in_memory = trio.run(answers, nullcontext(MemoryStore()))
+    assert on_disk == in_memory
