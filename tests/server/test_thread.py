@@ -10,7 +10,8 @@ import trio
 
 import xiot
 from xiot.core import JID
-from xiot.xep import disco, version
+from xiot.xep import disco, register, version
+from xiot.xep.ping import Ping
 
 from .serving import PASSWORD, next_of, serving
 
@@ -115,3 +116,59 @@ async def test_system_shutdown_ends_every_stream(tmp_path: Path) -> None:
             with pytest.raises(xiot.StreamError, match="system-shutdown"), trio.fail_after(5):
                 async for _ in romeo.messages():
                     pass
+
+
+async def test_a_conflict_takes_the_old_session_away_before_the_new_one_comes(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("boiler", "app")
+        async with running.connect("boiler") as boiler, running.connect("app@localhost/fix") as old:
+            await boiler.publish("n", xiot.reading(x=1))
+            async with running.connect("app@localhost/fix") as new:
+                async with new.subscribe("n") as items:
+                    await next_of(items)
+                    with pytest.raises(xiot.StreamError, match="conflict"):
+                        await next_of(old.messages())
+                    await trio.sleep(0.2)  # the old connection is gone by now
+                    await boiler.publish("n", xiot.reading(x=2))
+                    assert (await next_of(items)).reading["x"].value == 2
+                    assert len(running.server.hosts["localhost"].sessions(JID("app@localhost"))) == 1
+
+
+async def test_tasks_of_a_session_end_with_it_and_a_fault_in_one_ends_the_stream_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("romeo") as romeo, running.connect("juliet") as juliet:
+            (session,) = running.server.hosts["localhost"].sessions(JID("romeo@localhost"))
+            done: list[str] = []
+            session.after(0, lambda: done.append("now"))
+            session.after(0.01, lambda: done.append("soon"))
+            session.after(60, lambda: done.append("never"))
+            await trio.sleep(0.1)
+            assert done == ["now", "soon"]
+
+            def fail() -> None:
+                raise ZeroDivisionError
+
+            session.after(0, fail)
+            with pytest.raises(xiot.StreamError, match="internal-server-error"):
+                await next_of(romeo.messages())
+            assert await juliet.ping() > 0
+
+
+async def test_whoever_removes_an_account_ends_all_its_streams(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with running.connect("romeo") as one, running.connect("romeo") as two:
+            await register.cancel(one)
+            for client in (one, two):
+                with pytest.raises(xiot.StreamError, match="not-authorized"):
+                    await next_of(client.messages())
+
+
+async def test_requests_to_an_account_that_does_not_exist_are_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("romeo") as romeo:
+            assert await romeo.request("get", Ping(), to="juliet@localhost") is None
+            with pytest.raises(xiot.StanzaError, match="service-unavailable"):
+                await romeo.request("get", Ping(), to="nobody@localhost")

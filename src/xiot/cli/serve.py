@@ -21,6 +21,7 @@ from xiot.server.server import Server
 def serve(config: Config, log_json: bool) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     set_up_logs(json=log_json)
+    sys.unraisablehook = log_unraisable
     try:
         server = Server(config)
     except OSError as error:
@@ -46,6 +47,11 @@ def set_up_logs(*, json: bool = False, level: int = logging.INFO) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+
+
+def log_unraisable(fault: sys.UnraisableHookArgs) -> None:
+    """One line for what Python could raise to nobody, such as a server name in a ClientHello that is no text."""
+    structlog.get_logger("xiot").warning("ignored", error=repr(fault.exc_value), where=fault.err_msg)
 
 
 def escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -3,7 +3,8 @@
 
 Theory of operation. `connect` dials, drives the stream machine of `xiot.proto` until the resource is bound, and then starts one task that
 reads: answers go to whoever waits for them, requests of others to the handlers of the extensions, events to their subscriptions,
-messages and presence into bounded inboxes. Writing is done by the caller's task, under a lock. Leaving the block ends everything.
+messages and presence into bounded inboxes. A second task writes what callers have queued: a caller that is cancelled in the middle of
+it cuts no stanza and no TLS record. If either task fails, both end. Leaving the block ends everything.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -23,6 +24,7 @@ import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
 from xiot.client.inbox import Inbox
+from xiot.client.outbox import Outbox
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Key, Style, dispatch_table
@@ -41,6 +43,7 @@ from xiot.proto.events import (
     StartTls,
 )
 from xiot.proto.initiating import ClientStream
+from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
 from xiot.xep import disco, ping, pubsub, roster, standard, version
 
@@ -55,7 +58,15 @@ log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0  # for the peer's closing tag
 RECEIVE_BYTES = 16384
-MESSAGES_KEPT = 1000  # while nobody iterates messages() or presences()
+MESSAGES_KEPT = 1000  # until messages() or presences() is iterated
+MAX_STANZA_BYTES = 16 * 2**20  # what a server lets through must not end our stream: far more than servers take
+
+LOST = (
+    anyio.EndOfStream,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+)  # what a broken transport raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,7 @@ class Client:
         transport: ByteStream,
         parser: StreamParser,
         machine: ClientStream,
+        early: list[Event],
         extensions: Iterable[Extension],
         timeout: float,
     ):
@@ -120,13 +132,15 @@ class Client:
         self._transport = transport
         self._parser = parser
         self._machine = machine
+        self._early = early  # came in one read with the end of the login
         self._timeout = timeout
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock()  # who queues next
+        self._outbox = Outbox()
         self._waiting: dict[str, tuple[JID | None, Inbox[Stanza]]] = {}
         self._room = anyio.Event()
         self._messages: Inbox[Message] = Inbox(self._has_room, keep=MESSAGES_KEPT)
         self._presences: Inbox[Presence] = Inbox(self._has_room, keep=MESSAGES_KEPT)
-        self._subscriptions: dict[tuple[str, str], list[Inbox[Item]]] = {}
+        self._subscriptions: dict[tuple[str, str], Subscription] = {}
         self._ended: XiotError | None = None
         self._closed = anyio.Event()
         extensions = tuple(extensions)
@@ -154,10 +168,15 @@ class Client:
     # ---- sending ----
 
     async def send(self, stanza: Element) -> None:
-        """Send a stanza; returns when the transport has taken it. Raises LinkError if the stream has ended, ValueError if it is no XML."""
-        self._check()
-        self._machine.send(stanza)
-        await self._flush()
+        """Send a stanza; returns when the transport has taken it. If cancelled it may still go out, but whole.
+
+        Raises LinkError, or the StreamError that ended the stream, if it has ended; ValueError if it is no XML.
+        """
+        async with self._lock:
+            await self._outbox.room()
+            self._machine.send(stanza)
+            mark = self._outbox.put(self._machine.data_to_send())
+        await self._outbox.sent(mark)
 
     async def send_message(
         self, to: JID | str, body: str, *, type: Literal["chat", "normal", "headline"] = "chat"
@@ -187,9 +206,8 @@ class Client:
         """Send an iq and wait for its answer, `timeout` seconds at most (None: as given to `connect`).
 
         Returns the child of the result, None if it is empty. Only an answer with our id from `to` counts (RFC 6120 section 8.1.3).
-        Raises StanzaError as the peer answered, TimeoutError, or LinkError if the stream has ended.
+        Raises StanzaError as the peer answered, TimeoutError, or as `send`.
         """
-        self._check()
         address = None if to is None else JID(to)
         id = uuid4().hex
         answers: Inbox[Stanza] = Inbox(self._has_room)
@@ -210,7 +228,7 @@ class Client:
     def messages(self) -> AsyncIterator[Message]:
         """Messages in the order they came, for ever; it ends when the stream was closed, and raises LinkError if it was lost.
 
-        While nobody iterates, the newest 1000 are kept.
+        Before the first iteration the newest 1000 are kept; from then on all: the stream is not read while too many wait.
         """
         return self._messages
 
@@ -238,23 +256,25 @@ class Client:
         at = self._service(service)
         key = (str(at), node)
         inbox: Inbox[Item] = Inbox(self._has_room)
-        self._subscriptions.setdefault(key, []).append(inbox)
-        first = len(self._subscriptions[key]) == 1
+        subscription = self._subscriptions.setdefault(key, Subscription())
+        subscription.boxes.append(inbox)
         try:
-            if first:
-                await pubsub.subscribe(self, node, at=at)
+            async with subscription.lock:  # if whoever came first is refused, or gives up, the next one asks
+                if not subscription.made:
+                    await pubsub.subscribe(self, node, at=at)
+                    subscription.made = True
             yield inbox
         finally:
-            boxes = self._subscriptions[key]
-            boxes.remove(inbox)
-            if not boxes:
+            subscription.boxes.remove(inbox)
+            self._has_room()  # the reader may have waited for this inbox
+            if not subscription.boxes:
                 del self._subscriptions[key]
                 if self._ended is None:
                     with anyio.move_on_after(CLOSE_S, shield=True):
                         await self._unsubscribe(node, at)
 
     async def _unsubscribe(self, node: str, at: JID) -> None:
-        with suppress(StanzaError, LinkError, TimeoutError):  # it ends with our resource anyway
+        with suppress(XiotError, TimeoutError):  # it ends with our resource anyway
             await pubsub.unsubscribe(self, node, at=at)
 
     async def ping(self, to: JID | str | None = None, *, timeout: float = 10.0) -> float:  # noqa: ASYNC109
@@ -273,62 +293,66 @@ class Client:
                 return thing
         raise LookupError(kind.__name__)
 
-    def _check(self) -> None:
-        if self._ended is not None:
-            raise self._ended
-
     def _has_room(self) -> None:
         self._room.set()
 
-    async def _flush(self) -> None:
-        async with self._lock:
-            data = self._machine.data_to_send()
-            if data:
-                try:
-                    await self._transport.send(data)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError) as error:
-                    raise LinkError("the connection is lost") from error
+    async def _run(self) -> None:
+        """Read and write until the stream ends."""
+        async with anyio.create_task_group() as halves:
+            for half in (self._read, self._write):
+                halves.start_soon(self._until_end, half, halves)
 
-    async def _read(self) -> None:
-        """Receive until the stream ends; never raises."""
+    async def _until_end(self, half: Callable[[], Awaitable[XiotError | None]], halves: TaskGroup) -> None:
         error: XiotError | None = LinkError("the connection is lost")
         try:
-            while True:
-                while self._crowded():
-                    self._room = anyio.Event()
-                    await self._room.wait()
-                data = await self._transport.receive(RECEIVE_BYTES)
-                for event in self._parse(data):
-                    if isinstance(event, StanzaReceived):
-                        await self._dispatch(event.stanza)
-                    elif isinstance(event, Closed):
-                        error = event.error
-                        await self._flush()
-                        return
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError, ssl.SSLError):
+            error = await half()
+        except LOST:
             pass
         except XiotError as problem:
             error = problem
         finally:
             self._end(error)
+            halves.cancel_scope.cancel()
+
+    async def _write(self) -> NoReturn:
+        await self._outbox.run(self._transport)
+
+    async def _read(self) -> XiotError | None:
+        """Receive until the stream is closed; returns the error it ended with. Raises as the transport."""
+        events = self._early
+        while True:
+            for event in events:
+                if isinstance(event, StanzaReceived):
+                    await self._dispatch(event.stanza)
+                elif isinstance(event, Closed):
+                    with anyio.move_on_after(CLOSE_S):
+                        await self._outbox.sent(self._outbox.put(self._machine.data_to_send()))
+                    return event.error
+            while self._crowded():
+                self._room = anyio.Event()
+                await self._room.wait()
+            events = self._parse(await self._transport.receive(RECEIVE_BYTES))
 
     def _crowded(self) -> bool:
-        if self._waiting:
+        if self._waiting or self._machine.phase is Phase.CLOSING:
             return False
-        full = any(box.full for boxes in self._subscriptions.values() for box in boxes)
+        full = any(box.full for subscription in self._subscriptions.values() for box in subscription.boxes)
         return full or self._messages.full or self._presences.full
 
     def _parse(self, data: bytes) -> list[Event]:
         return feed(self._parser, self._machine, data)
 
     def _end(self, error: XiotError | None) -> None:
+        if self._ended is not None:
+            return
         self._ended = error if error is not None else LinkError("the stream is closed")
+        self._outbox.end(self._ended)
         for _, answers in self._waiting.values():
             answers.end(self._ended)
         self._messages.end(error)
         self._presences.end(error)
-        for boxes in self._subscriptions.values():
-            for box in boxes:
+        for subscription in self._subscriptions.values():
+            for box in subscription.boxes:
                 box.end(error)
         self._closed.set()
 
@@ -336,12 +360,10 @@ class Client:
         """Close our side, wait a moment for the peer's (RFC 6120 section 4.4)."""
         if self._ended is None:
             self._machine.close()
+            self._outbox.put(self._machine.data_to_send())
+            self._has_room()
             with anyio.move_on_after(CLOSE_S):
-                try:
-                    await self._flush()
-                    await self._closed.wait()
-                except LinkError:
-                    pass
+                await self._closed.wait()
 
     async def _dispatch(self, stanza: Stanza) -> None:
         try:
@@ -380,15 +402,15 @@ class Client:
         items = event.verb
         if not isinstance(items, pubsub.EventItems):
             return False
-        boxes = self._subscriptions.get((str(sender), items.node))
-        if not boxes:
+        subscription = self._subscriptions.get((str(sender), items.node))
+        if subscription is None:
             return False
         for item in items.items:
             try:
                 publisher = None if item.publisher is None else JID(item.publisher)
             except JidError:
                 publisher = None
-            for box in boxes:
+            for box in subscription.boxes:
                 box.put(Item(items.node, item.id or "", publisher, item.payload))
         return True
 
@@ -424,8 +446,18 @@ class Client:
 
     async def _reply(self, answer: Element | None) -> None:
         if answer is not None and self._ended is None:
-            with suppress(LinkError):  # whoever asked is gone with the stream
+            with suppress(XiotError):  # whoever asked is gone with the stream
                 await self.send(answer)
+
+
+class Subscription:
+    """One subscription at a service, and who here shares it."""
+
+    def __init__(self) -> None:
+        self.boxes: list[Inbox[Item]] = []
+        self.lock = anyio.Lock()
+        """Who asks the service."""
+        self.made = False
 
 
 class Request:
@@ -505,6 +537,7 @@ async def connect(
     tls: Tls | Literal["direct"] = "required",
     plain_without_tls: bool = False,
     timeout: float = 30.0,  # noqa: ASYNC109 - for each of many steps
+    max_stanza_bytes: int = MAX_STANZA_BYTES,
     extensions: Iterable[Extension] | None = None,
 ) -> AsyncIterator[Client]:
     """Log in and give a `Client`; leaving the block closes the stream.
@@ -513,7 +546,7 @@ async def connect(
     server, else the JID's domain at port 5222. The certificate must be valid for the JID's domain, by the system's CAs,
     `ca_file`, or as `ssl_context` says. `tls`: "required" (STARTTLS), "direct" (TLS from the first octet, XEP-0368),
     "optional", "off"; without TLS SCRAM is still safe against listeners, PLAIN needs `plain_without_tls`. `timeout`: seconds for
-    the login, and for a request that names none.
+    the login, and for a request that names none. `max_stanza_bytes`: a longer one ends the stream.
 
     Raises LinkError (no connection, no TLS, lost), AuthError (login refused, or the server could not prove that it knows us), TimeoutError,
     ValueError (not a JID, not an address).
@@ -522,14 +555,14 @@ async def connect(
     host, port = parse_address(address if address is not None else account.domain)
     async with AsyncExitStack() as stack:
         with anyio.fail_after(timeout):
-            transport, parser, machine = await _login(
-                stack, account, password, host, port, ca_file, ssl_context, tls, plain_without_tls
+            transport, parser, machine, early = await _login(
+                stack, account, password, host, port, ca_file, ssl_context, tls, plain_without_tls, max_stanza_bytes
             )
-        client = Client(transport, parser, machine, standard() if extensions is None else extensions, timeout)
+        client = Client(transport, parser, machine, early, standard() if extensions is None else extensions, timeout)
         problem: Exception | None = None
         async with anyio.create_task_group() as tasks:
             client._tasks = tasks
-            tasks.start_soon(client._read)
+            tasks.start_soon(client._run)
             try:
                 yield client
             except Exception as error:  # as it is, not in a group
@@ -550,7 +583,8 @@ async def _login(
     context: ssl.SSLContext | None,
     tls: Tls | Literal["direct"],
     plain_without_tls: bool,
-) -> tuple[ByteStream, StreamParser, ClientStream]:
+    max_stanza_bytes: int,
+) -> tuple[ByteStream, StreamParser, ClientStream, list[Event]]:
     if context is None and tls != "off":
         context = await make_client_context(ca_file)
     transport = await stack.enter_async_context(await dial(host, port))
@@ -566,16 +600,21 @@ async def _login(
         bindings=found,
         plain_without_tls=plain_without_tls,
     )
-    parser = StreamParser(text_between=False)
+    parser = StreamParser(
+        text_between=False,
+        max_stanza_bytes=max_stanza_bytes,
+        max_tag_bytes=max_stanza_bytes,
+        max_depth=1000,
+        max_attributes=1024,
+        max_namespaces=1024,
+    )
     events: list[Event] = []
     while True:
-        data = machine.data_to_send()
-        if data:
-            await transport.send(data)
         if not events:
             try:
+                await transport.send(machine.data_to_send())
                 data = await transport.receive(RECEIVE_BYTES)
-            except (anyio.EndOfStream, anyio.BrokenResourceError, OSError, ssl.SSLError):
+            except LOST:
                 raise LinkError("the server closed the connection during login") from None
             events = feed(parser, machine, data)
             continue
@@ -594,11 +633,10 @@ async def _login(
                 )
                 events += machine.provide_salted_password(salted)
             case Ready():
-                return transport, parser, machine
+                return transport, parser, machine, events
             case Closed(error):
-                data = machine.data_to_send()
-                if data:
-                    await transport.send(data)
+                with suppress(*LOST):  # why it ended says more than that it is gone
+                    await transport.send(machine.data_to_send())
                 raise error if error is not None else LinkError("the server closed the stream during login")
             case Authenticated():
                 pass

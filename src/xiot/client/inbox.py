@@ -17,33 +17,40 @@ SOFT = 1024  # items; then the stream is not read until the application has caug
 HARD = 16 * SOFT  # items; then the application is too slow: the stream ends
 
 
+def fresh(error: XiotError) -> XiotError:
+    """An exception like `error`, to raise: one raised again and again would grow a traceback without bound."""
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    return copied
+
+
 class Inbox(Generic[T]):
     """What came and was not fetched yet, oldest first. One reader of the stream puts, one or more tasks iterate."""
 
     def __init__(self, on_room: Callable[[], None], *, keep: int | None = None) -> None:
-        """`on_room` is called when it is no longer full. `keep`: with nobody iterating, only so many are kept, the newest."""
+        """`on_room` is called when it is no longer full. `keep`: before the first iteration only so many are kept, the newest."""
         self._items: deque[T] = deque()
         self._on_room = on_room
         self._keep = keep
         self._changed = anyio.Event()
         self._ended = False
         self._error: XiotError | None = None
-        self._readers = 0
         self.dropped = 0
         """How many nobody fetched."""
 
     @property
     def full(self) -> bool:
         """True if the stream should not be read for now."""
-        return len(self._items) >= SOFT
+        return self._keep is None and len(self._items) >= SOFT
 
     def put(self, item: T) -> None:
         """Add an item. Raises LinkError if there are far too many."""
-        if self._keep is not None and not self._readers and len(self._items) >= self._keep:
+        if self._keep is None:
+            if len(self._items) >= HARD:
+                raise LinkError("the application does not fetch what it receives")
+        elif len(self._items) >= self._keep:
             self._items.popleft()
             self.dropped += 1
-        elif len(self._items) >= HARD:
-            raise LinkError("the application does not fetch what it receives")
         self._items.append(item)
         self._wake()
 
@@ -61,18 +68,15 @@ class Inbox(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        self._readers += 1
-        try:
-            while not self._items:
-                if self._ended:
-                    if self._error is not None:
-                        raise self._error
-                    raise StopAsyncIteration
-                await self._changed.wait()
-            was_full = self.full
-            item = self._items.popleft()
-            if was_full and not self.full:
-                self._on_room()
-            return item
-        finally:
-            self._readers -= 1
+        self._keep = None  # whoever has begun to iterate gets everything from then on
+        while not self._items:
+            if self._ended:
+                if self._error is not None:
+                    raise fresh(self._error)
+                raise StopAsyncIteration
+            await self._changed.wait()
+        was_full = self.full
+        item = self._items.popleft()
+        if was_full and not self.full:
+            self._on_room()
+        return item

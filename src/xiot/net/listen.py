@@ -47,6 +47,8 @@ async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], 
             except BlockingIOError:
                 break
             except OSError as error:
+                if listener.fileno() < 0:  # closed: the server stops
+                    return
                 if not accept_error_is_passing(error):
                     raise
                 await trio.sleep(OUT_OF_DESCRIPTORS_S)

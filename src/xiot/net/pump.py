@@ -23,6 +23,7 @@ import errno
 import select
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -61,6 +62,7 @@ class Connection:
     """A socket, its link, and the state of both; made by `Pump.add`."""
 
     __slots__ = (
+        "_changed",
         "_choked",
         "_cipher",
         "_closing",
@@ -105,7 +107,8 @@ class Connection:
         self._incoming: ssl.MemoryBIO | None = None
         self._outgoing: ssl.MemoryBIO | None = None
         self._cipher = b""
-        self._scope: trio.CancelScope | None = None
+        self._scope: trio.CancelScope | None = None  # of its task, where there is no epoll
+        self._changed: trio.Event  # there too: what it waits for has changed
 
     @property
     def closing(self) -> bool:
@@ -186,12 +189,13 @@ class Pump:
     def add(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None = None) -> Connection:
         """Take over a connected socket; with `context` TLS begins at once. The caller sets `owner` before the next await."""
         sock.setblocking(False)
-        with suppress(OSError):  # not every kind of socket has it
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_options(sock)
         connection = Connection(self, sock, peer)
         if context is not None:
             connection.start_tls(context)
         self._connections[sock.fileno()] = connection
+        if self._epoll is None:
+            connection._changed = trio.Event()
         self._interest(connection, True, False)
         if self._epoll is None:
             assert self._nursery is not None
@@ -216,8 +220,9 @@ class Pump:
         """Send what was written since the last turn: for code that writes outside of a turn."""
         while True:
             for link in self.router.take_dirty():
-                connection: Connection = link.owner
-                self.send(connection)
+                connection: Connection | None = link.owner
+                if connection is not None:
+                    self.send(connection)
             if not self._resumed:
                 return
             self._go_on(self._resumed.pop())
@@ -258,22 +263,28 @@ class Pump:
                     break
 
     async def _task(self, connection: Connection) -> None:
-        assert connection._scope is not None
-        with connection._scope:
+        """Without epoll: both directions of one connection."""
+
+        async def loop(
+            bit: int, wait: Callable[[socket.socket], Awaitable[None]], act: Callable[[Connection], None]
+        ) -> None:
             while connection.lost is None:
-                want_write = connection._interest & 2
+                if not connection._interest & bit:
+                    await connection._changed.wait()
+                    continue
                 try:
-                    if want_write:
-                        await trio.lowlevel.wait_writable(connection.sock)
-                        self.send(connection)
-                    elif connection._interest & 1:
-                        await trio.lowlevel.wait_readable(connection.sock)
-                        self._receive(connection)
-                    else:
-                        await trio.sleep(SWEEP_S)
+                    await wait(connection.sock)
                 except trio.ClosedResourceError:
                     return
-                self.flush()
+                if connection._interest & bit and connection.lost is None:
+                    act(connection)
+                    self.flush()
+
+        assert connection._scope is not None
+        with connection._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(loop, 1, trio.lowlevel.wait_readable, self._receive)
+                nursery.start_soon(loop, 2, trio.lowlevel.wait_writable, self.send)
 
     def _interest(self, connection: Connection, read: bool, write: bool) -> None:
         interest = read | write << 1
@@ -287,6 +298,9 @@ class Pump:
                 self._epoll.modify(connection.sock, mask)
             else:
                 self._epoll.register(connection.sock, mask)
+        else:
+            connection._changed.set()
+            connection._changed = trio.Event()
         connection._interest = interest
 
     async def _sweep(self) -> None:
@@ -504,12 +518,27 @@ class Pump:
                 self._epoll.unregister(connection.sock)
         connection.lost = reason
         del self._connections[connection.sock.fileno()]
+        if self._epoll is None:
+            trio.lowlevel.notify_closing(connection.sock)
         connection.sock.close()
         connection.link.unbind()
         self._wake(connection)
         if connection._scope is not None:
             connection._scope.cancel()
         connection.owner.on_lost(reason)
+        # Cycles: what is left of the stream must not wait for the collector.
+        connection.link.owner = None
+        del connection.owner
+
+
+def set_options(sock: socket.socket) -> None:
+    """Send at once, and find out within about two minutes that a silent peer is gone, though it never said so."""
+    options = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
+    with suppress(OSError):  # not every kind of socket, nor every system, has them
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def accept_error_is_passing(error: OSError) -> bool:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+import idna
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,7 @@ class Certificates:
         self.development_ca: Path | None = None
         """The CA file that clients have to trust, if any certificate is a development one."""
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._by_sni: dict[str, ssl.SSLContext] = {}  # SNI is of A-labels (RFC 6066 section 3)
         self._bindings: dict[str, dict[str, bytes]] = {}
         for host in config.hosts:
             pair = config.key_pair(host)
@@ -66,12 +68,18 @@ class Certificates:
         except ValueError as error:
             raise ConfigError(f"certificate of {host.name}: {certificate}: {error}") from None
         self._contexts[host.name] = context
+        self._by_sni[a_labels(host.name)] = context
 
     def _on_sni(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
-        context = self._contexts.get(name.lower()) if name else None
+        context = self._by_sni.get(name.lower()) if name else None
         if context is not None:
             tls.context = context
         return None  # an unknown name goes on: the stream header says host-unknown, which is clearer than an alert
+
+
+def a_labels(host: str) -> str:
+    """The domain as DNS and certificates know it (RFC 5891)."""
+    return host if host.isascii() else idna.encode(host).decode()
 
 
 def end_point(certificate: Path) -> bytes:
@@ -112,7 +120,7 @@ def development_certificate(folder: Path, host: str) -> tuple[Path, Path, Path]:
         assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-        names = x509.SubjectAlternativeName([x509.DNSName(host.encode("idna").decode())])
+        names = x509.SubjectAlternativeName([x509.DNSName(a_labels(host))])
         certificate = (
             _builder(name, ca.subject, key.public_key(), DEVELOPMENT_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -108,8 +108,12 @@ class Routing:
 
     def _iq(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
         if to.resource is None:
-            if stanza.type in ("get", "set"):
+            if stanza.type not in ("get", "set"):
+                return
+            if to == session.jid.bare or to in host.online:
                 self._handle_iq(stanza, session, host, to, ACCOUNT)
+            else:
+                session.handle_if_exists(to, lambda: self._handle_iq(stanza, session, host, to, ACCOUNT), stanza)
             return
         there = host.online.get(to.bare, {}).get(to.resource)
         if there is None:

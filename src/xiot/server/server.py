@@ -270,9 +270,8 @@ class Server:
             self.nursery.start_soon(end)
 
     def sessions_of(self, jid: JID) -> list[ClientSession]:
-        """The bound sessions of an account."""
-        host = self.hosts.get(jid.domain)
-        return [] if host is None else host.sessions(jid.bare)
+        """All sessions of an account: bound ones, and those that log in."""
+        return [session for session in self._sessions if session.account == jid.bare]
 
     # ---- registration before login ----
 
@@ -287,11 +286,13 @@ class Server:
 
     def _count_registration(self, address: str) -> None:
         most = self.config.limits.registrations_per_address_per_hour
+        if not most:
+            return
         now = trio.current_time()
         for old in [a for a, times in self._registered.items() if times[-1] <= now - HOUR_S]:
             del self._registered[old]
         times = [t for t in self._registered.get(address, []) if t > now - HOUR_S]
-        if most and len(times) >= most:
+        if len(times) >= most:
             raise StanzaError("resource-constraint", text="too many registrations from this address")
         self._registered[address] = [*times, now]
 

@@ -55,12 +55,15 @@ class ClientSession:
         """Namespaces of which this session wants pushes."""
         self.subscriber = False
         """Whether it has asked a service for something, and may have subscribed its full JID."""
+        self.account: JID | None = None
+        """Whom the client says it is, from the moment it says so: whoever removes the account ends this session too."""
         self.jid: JID
         """Full; there once bound."""
         self._bound = False
+        self._online = False
         self._stream = ServerStream(server.policy, secure=direct_tls)
         self._direct_tls = direct_tls
-        self._scope: trio.CancelScope | None = None
+        self._scopes: set[trio.CancelScope] = set()
         self._since = monotonic()
         self._mechanism: str | None = None
         self._why: XiotError | None = None
@@ -93,13 +96,9 @@ class ClientSession:
     def on_lost(self, reason: str) -> None:
         """The connection is gone: so is the session."""
         connection = self.connection
-        if self._scope is not None:
-            self._scope.cancel()
-        if self._bound:
-            self.server.routing.unavailable(self)
-            self.server.hosts[self.jid.domain].remove(self.jid, self)
-            if self.subscriber:
-                self.server.resource_gone(self.jid)
+        for scope in self._scopes:
+            scope.cancel()
+        self._leave()
         self.server.forget(self)
         self.server.log.info(
             "c2s ended",
@@ -113,6 +112,15 @@ class ClientSession:
             bytes_out=connection.bytes_out,
             routed=connection.link.stanzas,
         )
+
+    def _leave(self) -> None:
+        """Be offline, as soon as the stream is closed: the socket may linger."""
+        if self._online:
+            self._online = False
+            self.server.routing.unavailable(self)
+            self.server.hosts[self.jid.domain].remove(self.jid, self)
+            if self.subscriber:
+                self.server.resource_gone(self.jid)
 
     # ---- to the client ----
 
@@ -138,6 +146,7 @@ class ClientSession:
         self._do(self._stream.close(error))
         if error is None and not self.connection.closing:  # the peer has `LINGER_S` to close its side
             self._flush_stream()
+            self._leave()
             self.connection.close("closed by the server")
 
     # ---- the stream machine ----
@@ -187,6 +196,7 @@ class ClientSession:
                     pass  # none is asked for
                 case Closed(error):
                     self._why = error
+                    self._leave()
                     self.connection.close("closed" if error is None else str(error))
         if not self.connection.closing or self._why is not None:
             self._flush_stream()
@@ -206,11 +216,11 @@ class ClientSession:
         self._wait(ask)
 
     async def _keys(self, username: str, mechanism: str) -> list[Event]:
-        jid = JID.of(username, self._stream.host)
+        self.account = jid = JID.of(username, self._stream.host)
         return self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
 
     async def _check(self, username: str, password: str) -> list[Event]:
-        jid = JID.of(username, self._stream.host)
+        self.account = jid = JID.of(username, self._stream.host)
         return self._stream.password_checked(await self.server.accounts.check_plain(jid, password))
 
     def _bind(self, resource: str | None) -> None:
@@ -226,7 +236,7 @@ class ClientSession:
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
         self.jid = jid
-        self._bound = True
+        self._bound = self._online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
         self._do(self._stream.bound(jid))
@@ -248,6 +258,19 @@ class ClientSession:
             answer = register.refusal(stanza, error)
         if answer is not None:
             self.send(answer)
+
+    def handle_if_exists(self, account: JID, handle: Callable[[], None], stanza: Stanza) -> None:
+        """Call `handle` if there is such an account, else answer ``service-unavailable`` (RFC 6121 section 8.5.1)."""
+
+        async def check() -> None:
+            try:
+                if not await self.server.accounts.exists(account):
+                    raise StanzaError("service-unavailable")
+                handle()
+            except StanzaError as error:
+                self.server.routing.refuse(stanza, self, error)
+
+        self._wait(check)
 
     def handle(self, handler: Handler, stanza: Stanza, context: ServerContext) -> None:
         """Run a handler on a stanza; its StanzaError is the reply, any other exception is logged and `internal-server-error`."""
@@ -322,16 +345,17 @@ class ClientSession:
 
     def spawn(self, fn: Callable[[], Awaitable[None]]) -> None:
         """Run `fn` in a task that ends with the session."""
-        if self._scope is None:
-            self._scope = trio.CancelScope()
-        scope = self._scope
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
 
         async def run() -> None:
-            with scope:
-                try:
+            try:
+                with scope:
                     await fn()
-                except Exception:
-                    self._fault()
+            except Exception:
+                self._fault()
+            finally:
+                self._scopes.discard(scope)
             self.server.pump.flush()
 
         if self.connection.lost is None:
