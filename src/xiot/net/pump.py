@@ -69,11 +69,14 @@ class Connection:
         "_deadline",
         "_incoming",
         "_interest",
+        "_out",
         "_outgoing",
         "_progress",
         "_reading",
+        "_recv_into",
         "_scope",
         "_securing",
+        "_send",
         "_tls",
         "_waiters",
         "bytes_in",
@@ -91,6 +94,9 @@ class Connection:
         self.sock = sock
         self.peer = peer
         self.link: Link = pump.router.link(self)
+        self._out = self.link.out
+        self._recv_into = sock.recv_into
+        self._send = sock.send
         self.owner: Owner
         self.bytes_in = 0  # octets on the wire, both
         self.bytes_out = 0
@@ -221,11 +227,27 @@ class Pump:
         while True:
             for link in self.router.take_dirty():
                 connection: Connection | None = link.owner
-                if connection is not None:
+                if connection is not None and not self._sent_at_once(connection):
                     self.send(connection)
             if not self._resumed:
                 return
             self._go_on(self._resumed.pop())
+
+    def _sent_at_once(self, connection: Connection) -> bool:
+        """The common case, with nothing looked up twice: a plain socket that takes one block whole."""
+        if connection._interest != 1 or connection._tls is not None or connection._closing is not None:
+            return False
+        out = connection._out
+        buffers = out.buffers(2)
+        if len(buffers) != 1:
+            return False
+        try:
+            n = connection._send(buffers[0])
+        except OSError:
+            return False  # `send` meets it again
+        out.sent(n)
+        connection.bytes_out += n
+        return not out
 
     def watch(self, connection: Connection) -> None:
         """Look at the connection's deadlines from now on."""
@@ -241,13 +263,18 @@ class Pump:
 
     async def _poll(self, epoll: select.epoll) -> None:
         fd = epoll.fileno()
+        find = self._connections.get
+        readable = select.EPOLLIN
         while True:
             await trio.lowlevel.wait_readable(fd)
             end = monotonic() + TURN_S
             while ready := epoll.poll(0, POLL_EVENTS):
                 for at, mask in ready:
-                    connection = self._connections.get(at)
+                    connection = find(at)
                     if connection is None:
+                        continue
+                    if mask == readable and connection._reading:
+                        self._receive(connection)
                         continue
                     if mask & select.EPOLLOUT:
                         self.send(connection)
@@ -331,7 +358,7 @@ class Pump:
 
     def _receive(self, connection: Connection) -> None:
         try:
-            n = connection.sock.recv_into(self._buffer)
+            n = connection._recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -343,8 +370,10 @@ class Pump:
         connection.bytes_in += n
         if connection._tls is not None:
             self._receive_tls(connection, n)
-        elif not connection.closing:
-            self._process(connection, n)
+        elif connection._closing is None:
+            event = connection.link.feed(n)
+            if event is not None:
+                self._process(connection, event)
 
     def _receive_tls(self, connection: Connection, n: int) -> None:
         tls, incoming = connection._tls, connection._incoming
@@ -364,7 +393,7 @@ class Pump:
                 if not got:
                     self._lose(connection, CLOSED_BY_PEER)
                     return
-                self._process(connection, got)
+                self._process(connection, connection.link.feed(got))
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -381,14 +410,13 @@ class Pump:
             self._choke(connection)
         if connection.closing or not connection._reading:
             return
-        self._process(connection, 0)
+        self._process(connection, connection.link.feed())
         if connection._tls is not None and connection.lost is None:
             self._receive_tls(connection, 0)
 
-    def _process(self, connection: Connection, n: int) -> None:
-        """Feed n bytes of the buffer, and hand on what the link does not handle."""
+    def _process(self, connection: Connection, event: Event | Link | None) -> None:
+        """Hand on what the link does not handle: `event`, and what comes behind it."""
         link = connection.link
-        event = link.feed(n)
         while event is not None:
             if isinstance(event, Link):
                 self._wait_for(connection, event.owner)
