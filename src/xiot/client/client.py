@@ -16,14 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
 import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
-from xiot.client.inbox import Inbox
+from xiot.client.inbox import Inbox, fresh
 from xiot.client.outbox import Outbox
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
@@ -253,6 +253,8 @@ class Client:
 
         The last item, if the service sends it, comes first. Raises StanzaError (``item-not-found`` if there is no such node).
         """
+        if self._ended is not None:
+            raise fresh(self._ended)
         at = self._service(service)
         key = (str(at), node)
         inbox: Inbox[Item] = Inbox(self._has_room)
@@ -314,8 +316,12 @@ class Client:
             self._end(error)
             halves.cancel_scope.cancel()
 
-    async def _write(self) -> NoReturn:
-        await self._outbox.run(self._transport)
+    async def _write(self) -> XiotError | None:
+        try:
+            await self._outbox.run(self._transport)
+        except LOST:
+            await anyio.sleep(CLOSE_S)  # the reader may still find why: the server's last word
+            raise
 
     async def _read(self) -> XiotError | None:
         """Receive until the stream is closed; returns the error it ended with. Raises as the transport."""
@@ -612,7 +618,8 @@ async def _login(
     while True:
         if not events:
             try:
-                await transport.send(machine.data_to_send())
+                if data := machine.data_to_send():
+                    await transport.send(data)
                 data = await transport.receive(RECEIVE_BYTES)
             except LOST:
                 raise LinkError("the server closed the connection during login") from None
@@ -635,8 +642,9 @@ async def _login(
             case Ready():
                 return transport, parser, machine, events
             case Closed(error):
-                with suppress(*LOST):  # why it ended says more than that it is gone
-                    await transport.send(machine.data_to_send())
+                if data := machine.data_to_send():
+                    with suppress(*LOST):  # why it ended says more than that it is gone
+                        await transport.send(data)
                 raise error if error is not None else LinkError("the server closed the stream during login")
             case Authenticated():
                 pass

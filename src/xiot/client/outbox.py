@@ -50,8 +50,9 @@ class Outbox:
     async def run(self, transport: ByteSendStream) -> NoReturn:
         """Send what is queued, for ever. Raises what the transport raises."""
         while True:
-            await self._filled.wait()
-            self._filled = anyio.Event()
+            while not self._bytes:
+                self._filled = anyio.Event()
+                await self._filled.wait()
             data = bytes(self._bytes)
             self._bytes.clear()
             await transport.send(data)

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client when it is slow, cancelled, flooded or cut off."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from anyio.abc import SocketAttribute
+
+import xiot
+from tests.client.test_client import HEADER, SCRAM, liar, log_in
+from tests.server.serving import next_of, serving
+from xiot.client import inbox, outbox
+from xiot.client.inbox import Inbox, fresh
+from xiot.core import Element
+from xiot.errors import StreamError
+from xiot.net.dial import dial
+from xiot.stanzas import NS_CLIENT, message
+from xiot.xep.ping import Ping
+
+
+def numbered(number: int) -> Element:
+    return Element("{urn:x}x", None, str(number))
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
+    """The address at which `serve` gets the connections."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        yield f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def line(address: str) -> AsyncIterator[tuple[str, trio.Lock]]:
+    """A way to the server at `address`; whoever holds the lock stops what goes there. The end of the client is not passed on."""
+    stop = trio.Lock()
+
+    async def upward(client: trio.SocketStream, server: trio.SocketStream) -> None:
+        async for data in client:
+            async with stop:
+                await server.send_all(data)
+
+    async def serve(client: trio.SocketStream) -> None:
+        host, _, port = address.rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)) as server, trio.open_nursery() as both:
+            both.start_soon(upward, client, server)
+            with suppress(trio.BrokenResourceError):
+                async for data in server:
+                    await client.send_all(data)
+            both.cancel_scope.cancel()
+
+    async with listening(serve) as ours:
+        yield ours, stop
+
+
+@pytest.mark.parametrize("what", ["attributes", "bytes"])
+async def test_what_the_server_lets_through_does_not_end_the_stream(tmp_path: Path, what: str) -> None:
+    if what == "attributes":
+        child = Element("{urn:x}x", {f"a{number}": "" for number in range(250)})
+        large = message(child, to="juliet@localhost/x")
+    else:
+        spare = 262144 - len(
+            message(Element(f"{{{NS_CLIENT}}}body", None, "x"), to="juliet@localhost/x").tobytes(NS_CLIENT)
+        )
+        large = message(Element(f"{{{NS_CLIENT}}}body", None, "x" * (spare + 1)), to="juliet@localhost/x")
+        assert len(large.tobytes(NS_CLIENT)) == 262144
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("romeo") as romeo, running.connect("juliet@localhost/x") as juliet:
+            await romeo.send(large)
+            got = await next_of(juliet.messages())
+            assert list(got.element) == list(large)
+
+
+async def test_a_stanza_longer_than_max_stanza_bytes_ends_the_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with (
+            running.connect("romeo") as romeo,
+            running.connect("juliet@localhost/x", max_stanza_bytes=20_000) as juliet,
+        ):
+            await romeo.send_message(juliet.jid, "x" * 21_000)
+            with pytest.raises(StreamError, match="policy-violation"):
+                await next_of(juliet.messages())
+
+
+@pytest.mark.parametrize("tls", ["required", "off"])
+async def test_a_cancelled_send_cuts_no_stanza(tmp_path: Path, tls: str) -> None:
+    async with serving(tmp_path, starttls="optional") as running, line(running.address) as (address, stop):
+        await running.account("romeo", "juliet")
+        async with running.connect("juliet@localhost/x") as juliet:
+            running.address = address
+            async with running.connect("romeo", tls=tls) as romeo:
+                sent: list[int] = []
+                async with stop:
+                    while len(sent) < 400:
+                        with trio.move_on_after(0.2) as scope:
+                            await romeo.send_message(juliet.jid, str(len(sent)) + 100_000 * " ")
+                        if scope.cancelled_caught:
+                            break
+                        sent.append(len(sent))
+                    assert scope.cancelled_caught
+                    for _ in range(3):  # further ones do not even get into the queue
+                        with trio.move_on_after(0.05):
+                            await romeo.send_message(juliet.jid, "x")
+                    assert len(romeo._outbox._bytes) <= outbox.QUEUED_BYTES + 101_000
+                await romeo.send_message(juliet.jid, "last")
+                bodies = [(await next_of(juliet.messages())).body for _ in range(len(sent) + 2)]
+                assert [int(body) for body in bodies[:-1]] == [*sent, len(sent)]
+                assert bodies[-1] == "last"
+
+
+async def test_leaving_sends_the_closing_tag_behind_what_is_queued(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("juliet@localhost/x") as juliet:
+            async with running.connect("romeo") as romeo:
+                body = Element(f"{{{NS_CLIENT}}}body", None, "x")
+                romeo._outbox.put(message(body, to=juliet.jid).tobytes(NS_CLIENT))  # and nobody waits for it
+            assert romeo._closed.is_set()
+            assert str(romeo._ended) == "the stream is closed"
+            assert (await next_of(juliet.messages())).body == "x"
+
+
+async def test_a_writer_that_fails_ends_the_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running, line(running.address) as (address, _):
+        await running.account("romeo")
+        running.address = address
+        async with running.connect("romeo") as romeo:
+            romeo._transport.extra(SocketAttribute.raw_socket).shutdown(socket.SHUT_WR)  # the reader learns nothing
+            with pytest.raises(xiot.LinkError, match="lost"):
+                await romeo.request("get", Ping(), timeout=5)
+            with pytest.raises(xiot.LinkError, match="lost"):
+                await next_of(romeo.messages())
+
+
+async def test_nothing_is_dropped_once_iteration_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "SOFT", 16)
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with running.connect("romeo") as romeo, running.connect("juliet@localhost/x") as juliet:
+            got: list[str | None] = []
+            await romeo.send_message(juliet.jid, "first")
+            async for text in juliet.messages():
+                got.append(text.body)
+                if len(got) == 1:  # busy in the body of its loop
+                    for number in range(1, 1200):
+                        await romeo.send_message(juliet.jid, str(number))
+                    await romeo.ping()
+                if len(got) == 1200:
+                    break
+            assert got == ["first", *map(str, range(1, 1200))]
+
+
+async def test_before_the_first_iteration_only_the_newest_are_kept() -> None:
+    box: Inbox[int] = Inbox(lambda: None, keep=inbox.SOFT + 2)
+    for number in range(inbox.SOFT + 5):
+        box.put(number)
+    assert box.dropped == 3
+    assert not box.full  # or the stream would stand still for somebody who is not interested
+    assert await anext(box) == 3
+    assert box.full
+
+
+async def test_leaving_a_full_subscription_lets_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "SOFT", 16)
+    async with serving(tmp_path) as running:
+        await running.account("boiler", "app")
+        async with running.connect("boiler") as boiler, running.connect("app") as app:
+            await boiler.publish("n", numbered(0))
+            async with app.subscribe("n") as items:
+                got: list[str] = []
+
+                async def fetch() -> None:
+                    async for item in items:
+                        got.append(item.payload.text)
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(fetch)
+                    async with app.subscribe("n"):  # and never looks
+                        for number in range(1, 300):
+                            await boiler.publish("n", numbered(number))
+                        await trio.sleep(0.1)
+                        assert len(got) < 300
+                    with trio.move_on_after(5):
+                        while len(got) < 300:
+                            await trio.sleep(0.01)
+                    nursery.cancel_scope.cancel()
+                assert got == [str(number) for number in range(300)]
+
+
+async def test_who_subscribes_second_is_refused_as_the_first(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("app")
+        async with running.connect("app") as app:
+            refused: list[str] = []
+
+            async def enter() -> None:
+                with pytest.raises(xiot.StanzaError, match="item-not-found"):
+                    async with app.subscribe("none"):
+                        raise AssertionError("entered")
+                refused.append("item-not-found")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(enter)
+                nursery.start_soon(enter)
+            assert len(refused) == 2
+            assert not app._subscriptions
+
+
+async def test_nobody_subscribes_on_a_stream_that_has_ended(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("app")
+        async with running.connect("app") as app:
+            await app.publish("n", numbered(0))
+            async with app.subscribe("n"):
+                running.server.pump.connections()[0].sock.shutdown(socket.SHUT_RDWR)
+                await app._closed.wait()
+                with pytest.raises(xiot.LinkError):
+                    async with app.subscribe("n"):
+                        raise AssertionError("entered")
+
+
+async def test_a_connection_that_breaks_while_the_login_sends_is_a_link_error() -> None:
+    def challenge(auth: bytes) -> bytes:
+        found = re.search(rb">([^<]+)</auth", auth)
+        assert found
+        nonce = base64.b64decode(found[1]).decode().partition("r=")[2]
+        text = base64.b64encode(f"r={nonce}x,s={base64.b64encode(b'salt').decode()},i=100000".encode()).decode()
+        return f"<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{text}</challenge>".encode()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(HEADER + SCRAM)
+        await stream.send_all(challenge(await stream.receive_some()))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by reset
+        stream.socket.close()
+
+    async with listening(serve) as address:
+        with pytest.raises(xiot.LinkError, match="during login"):
+            await log_in(address, tls="off")
+
+
+async def test_the_traceback_of_what_ended_the_stream_does_not_grow(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with running.connect("romeo") as romeo:
+            running.server.pump.connections()[0].sock.shutdown(socket.SHUT_RDWR)
+            await romeo._closed.wait()
+            for _ in range(3):
+                with pytest.raises(xiot.LinkError) as sending:
+                    await romeo.send_message("juliet@localhost", "x")
+                with pytest.raises(xiot.LinkError) as iterating:
+                    await next_of(romeo.messages())
+                assert romeo._ended is not None
+                assert romeo._ended.__traceback__ is None
+                assert romeo._ended not in (sending.value, iterating.value)
+
+
+def test_a_fresh_exception_has_all_of_the_old_one() -> None:
+    ended = StreamError("conflict", "replaced", Element("{urn:x}x"))
+    again = fresh(ended)
+    assert again is not ended
+    assert isinstance(again, StreamError)
+    assert (str(again), again.condition, again.text, again.app) == (str(ended), "conflict", "replaced", ended.app)
+
+
+async def test_a_server_that_vanishes_is_noticed() -> None:
+    async with liar() as (address, _):
+        host, _, port = address.rpartition(":")
+        async with await dial(host, int(port)) as stream:
+            connected = stream.extra(SocketAttribute.raw_socket)
+            assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            for name, value in (("KEEPIDLE", 60), ("KEEPINTVL", 15), ("KEEPCNT", 4), ("USER_TIMEOUT", 60_000)):
+                if option := getattr(socket, f"TCP_{name}", None):
+                    assert connected.getsockopt(socket.IPPROTO_TCP, option) == value
