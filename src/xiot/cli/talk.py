@@ -13,6 +13,7 @@ import click
 import trio
 
 import xiot
+from xiot.client import Item
 from xiot.core import JID
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,10 +73,10 @@ def sub(node: str, service: str | None, count: int | None, **options: Any) -> No
     run(work, **options)
 
 
-def describe(item: Any) -> str:
-    """A reading as "name=value unit"; anything else as XML."""
+def describe(item: Item) -> str:
+    """A reading as "name=value unit", apart by tabs; anything else as XML."""
     try:
-        return " ".join(f"{f.name}={f.value}{' ' + f.unit if f.unit else ''}" for f in item.reading.fields)
+        return "\t".join(f"{field.name}={field}" for field in item.reading)
     except ValueError:
         return item.payload.tobytes().decode() if item.payload is not None else ""
 
