@@ -33,6 +33,8 @@ import trio
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
 
 TURN_S = 0.005  # other tasks of the process wait at most about this long
+BUSY_EVENTS = 32  # in one turn: then more is on its way, and looking again is cheaper than a turn of all tasks
+POLLS_MORE = 4  # how often
 POLL_EVENTS = 256  # sockets of one epoll call: fairness between them and new ones
 SWEEP_S = 0.25  # how exactly deadlines are kept
 LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes and to close its side
@@ -268,7 +270,16 @@ class Pump:
         while True:
             await trio.lowlevel.wait_readable(fd)
             end = monotonic() + TURN_S
-            while ready := epoll.poll(0, POLL_EVENTS):
+            found = again = 0
+            while True:
+                ready = epoll.poll(0, POLL_EVENTS)
+                if not ready:
+                    if found < BUSY_EVENTS or again == POLLS_MORE:
+                        break
+                    again += 1
+                    continue
+                found += len(ready)
+                again = 0
                 for at, mask in ready:
                     connection = find(at)
                     if connection is None:
