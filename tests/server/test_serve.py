@@ -18,6 +18,7 @@ import trio
 import trustme
 
 import xiot
+from xiot.net.dial import parse_address
 from xiot.net.tls import client_context
 
 EXAMPLE = """
@@ -41,20 +42,13 @@ max_stanza_bytes = 262144
 COMMAND = [sys.executable, "-m", "xiot.cli.main"]
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 class Process:
     """A running ``xiot serve``."""
 
-    def __init__(self, process: trio.Process, port: int, tls_port: int, folder: Path) -> None:
+    def __init__(self, process: trio.Process) -> None:
         self.process = process
-        self.port = port
-        self.tls_port = tls_port
-        self.folder = folder
+        self.addresses: list[str] = []
+        """Where it listens, in the order of the configuration; direct TLS last."""
         self.log = ""
 
     async def read_log(self) -> None:
@@ -71,17 +65,17 @@ class Process:
 
 @asynccontextmanager
 async def serve(folder: Path, text: str = EXAMPLE) -> AsyncIterator[Process]:
-    port, tls_port = free_port(), free_port()
     config = folder / "xiot.toml"
-    config.write_text(text.format(port=port, tls_port=tls_port))
+    config.write_text(text.format(port=0, tls_port=0))
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        running = Process(process, port, tls_port, folder)
+        running = Process(process)
         nursery.start_soon(running.read_log)
         try:
-            await running.logged(rf"listening .*127.0.0.1:{tls_port}")
+            await running.logged(r"listening .*tls=direct")
+            running.addresses = re.findall(r"listening .*address=(\S+)", running.log)
             yield running
         finally:
             if process.poll() is None:
@@ -98,10 +92,10 @@ async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tm
         assert "development" in running.log
         add = [*COMMAND, "user", "add", "admin@bench.test", "--password-stdin", "--config", str(tmp_path / "xiot.toml")]
         await trio.run_process(add, stdin=b"s3cret\n")
-        address = f"127.0.0.1:{running.port}"
+        address, address6, _ = running.addresses
         async with (
             xiot.connect("admin@bench.test", "s3cret", address=address, ca_file=ca_file) as admin,
-            xiot.connect("anon.test", address=f"[::1]:{running.port}", tls="off") as anon,
+            xiot.connect("anon.test", address=address6, tls="off") as anon,
         ):
             await admin.send_message(anon.jid, "hello")
             with trio.fail_after(5):
@@ -146,12 +140,12 @@ async def test_each_host_shows_its_own_certificate(tmp_path: Path) -> None:
         cert.cert_chain_pems[0].write_to_path(tmp_path / f"{host}.pem")
     async with serve(tmp_path, HOSTS) as running:
         for host in ("one.test", "two.test"):
-            assert await served_names(running.tls_port, host, tmp_path / "ca.pem") == {host}
+            assert await served_names(running.addresses[-1], host, tmp_path / "ca.pem") == {host}
 
 
-async def served_names(port: int, host: str, ca_file: Path) -> set[str]:
+async def served_names(address: str, host: str, ca_file: Path) -> set[str]:
     """The DNS names in the certificate that a handshake for `host` gets, verified."""
-    tcp = await trio.open_tcp_stream("127.0.0.1", port)
+    tcp = await trio.open_tcp_stream(*parse_address(address))
     stream = trio.SSLStream(tcp, client_context(ca_file), server_hostname=host)
     await stream.do_handshake()
     certificate = stream.getpeercert()
@@ -198,7 +192,7 @@ async def test_old_tls_and_weak_ciphers_are_refused(tmp_path: Path) -> None:
             context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
             context.set_ciphers("ALL:@SECLEVEL=0")
             weaken(context)
-            tcp = await trio.open_tcp_stream("127.0.0.1", running.tls_port)
+            tcp = await trio.open_tcp_stream(*parse_address(running.addresses[-1]))
             with pytest.raises(trio.BrokenResourceError):
                 await trio.SSLStream(tcp, context).do_handshake()
             await tcp.aclose()
