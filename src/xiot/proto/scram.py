@@ -271,7 +271,10 @@ class ScramServer:
         if match["nonce"] != self._nonce:
             raise ScramError("other-error")
         auth_message = f"{self._client_first_bare},{self._server_first},{match['bare']}".encode()
-        client_key = _xor(proof, hmac.digest(self._keys.stored_key, auth_message, self._hash))
+        signature = hmac.digest(self._keys.stored_key, auth_message, self._hash)
+        if len(proof) != len(signature):  # a longer one could have the right proof in front
+            raise ScramError("invalid-proof")
+        client_key = _xor(proof, signature)
         if not secrets_equal(hashlib.new(self._hash, client_key).digest(), self._keys.stored_key):
             raise ScramError("invalid-proof")
         return b"v=" + b64encode(hmac.digest(self._keys.server_key, auth_message, self._hash))
@@ -303,5 +306,4 @@ def _unescape(name: str) -> str:
 
 
 def _xor(a: bytes, b: bytes) -> bytes:
-    """Of the shorter one's length: a proof of another length then fails the comparison."""
-    return bytes(x ^ y for x, y in zip(a, b, strict=False))
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
