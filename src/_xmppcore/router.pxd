@@ -45,6 +45,8 @@ cdef extern from "router.h" nogil:
         xc_link *current
         size_t used
         uint64_t routed
+        size_t high
+        size_t full
     ctypedef enum xc_link_event:
         XC_LINK_IDLE
         XC_LINK_OPEN

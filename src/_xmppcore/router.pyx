@@ -198,6 +198,11 @@ cdef class Link:
     def stalled(self, bint on):
         self.link.flags = (self.link.flags & ~XC_LINK_STALLED) | (XC_LINK_STALLED if on else 0)
 
+    @property
+    def full(self):
+        """True if nothing more should be queued: the peer does not read, or four times the router's high mark is passed."""
+        return bool(self.link.flags & XC_LINK_STALLED) or self.link.out.bytes > self.router.router.full
+
     def bind(self, jid):
         """Be known by the full JID `jid`: stanzas are stamped with it and routed to it.
 
@@ -262,6 +267,11 @@ cdef class Router:
     def __len__(self):
         """Links bound to a full JID."""
         return self.router.used
+
+    @property
+    def high_bytes(self):
+        """Bytes queued for a link above which its senders are told to wait."""
+        return self.router.high
 
     @property
     def routed(self):

@@ -28,6 +28,7 @@ from xiot.client.outbox import Outbox
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Key, Style, dispatch_table
+from xiot.model.reading import Reading
 from xiot.net.dial import bindings, dial, parse_address, secure
 from xiot.net.tls import make_client_context
 from xiot.proto import scram
@@ -45,10 +46,9 @@ from xiot.proto.events import (
 from xiot.proto.initiating import ClientStream
 from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
-from xiot.xep import disco, ping, pubsub, roster, standard, version
+from xiot.xep import disco, ping, pubsub, roster, sensordata, standard, version
 
 if TYPE_CHECKING:
-    from xiot.model.reading import Reading
     from xiot.proto.features import Tls
     from xiot.schema import Payload
 
@@ -108,8 +108,6 @@ class Item:
     @property
     def reading(self) -> Reading:
         """The payload as a reading. Raises ValueError if it is none."""
-        from xiot.xep import sensordata
-
         if self.payload is None:
             raise ValueError("the item has no payload")
         return sensordata.read(self.payload)
@@ -337,16 +335,13 @@ class Client:
             while self._crowded():
                 self._room = anyio.Event()
                 await self._room.wait()
-            events = self._parse(await self._transport.receive(RECEIVE_BYTES))
+            events = feed(self._parser, self._machine, await self._transport.receive(RECEIVE_BYTES))
 
     def _crowded(self) -> bool:
         if self._waiting or self._machine.phase is Phase.CLOSING:
             return False
         full = any(box.full for subscription in self._subscriptions.values() for box in subscription.boxes)
         return full or self._messages.full or self._presences.full
-
-    def _parse(self, data: bytes) -> list[Event]:
-        return feed(self._parser, self._machine, data)
 
     def _end(self, error: XiotError | None) -> None:
         if self._ended is not None:
@@ -492,9 +487,6 @@ class Request:
 
 def to_element(item: Reading | Payload | Element) -> Element:
     """What is published, as a tree."""
-    from xiot.model.reading import Reading
-    from xiot.xep import sensordata
-
     if isinstance(item, Element):
         return item
     return sensordata.write(item) if isinstance(item, Reading) else item.to_element()

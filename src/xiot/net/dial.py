@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connecting to a server, in clear or in TLS, on trio or asyncio."""
+"""Connecting to a server, in clear or in TLS, on anyio."""
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Mapping
 
@@ -11,14 +10,12 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from xiot.errors import LinkError
+from xiot.net.sockets import set_options
+from xiot.net.tls import end_point
 
 CLIENT_PORT = 5222
-
-# A peer that vanishes without a word is noticed: idle after 60 s + 4 * 15 s, with something to send after 60 s.
-KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 60_000}  # s, s, probes, ms
 
 
 def parse_address(text: str, default_port: int = CLIENT_PORT) -> tuple[str, int]:
@@ -41,14 +38,10 @@ async def dial(host: str, port: int) -> ByteStream:
     """A TCP connection, whose peer's vanishing is noticed within two minutes. Raises LinkError."""
     try:
         stream = await anyio.connect_tcp(host, port)
-        connected = stream.extra(SocketAttribute.raw_socket)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE.items():
-            if hasattr(socket, name):  # not every platform has them all
-                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        return stream
     except OSError as error:
         raise LinkError(f"cannot connect to {host}:{port}: {_reason(error)}") from error
+    set_options(stream.extra(SocketAttribute.raw_socket), user_timeout_s=60)
+    return stream
 
 
 async def secure(stream: ByteStream, domain: str, context: ssl.SSLContext) -> TLSStream:
@@ -68,11 +61,7 @@ def bindings(stream: TLSStream) -> Mapping[str, bytes]:
     der = stream.extra(TLSAttribute.peer_certificate_binary, None)
     if not der:
         return {}
-    certificate = x509.load_der_x509_certificate(der)
-    algorithm = certificate.signature_hash_algorithm
-    if algorithm is None or isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
-        algorithm = hashes.SHA256()
-    return {"tls-server-end-point": certificate.fingerprint(algorithm)}
+    return {"tls-server-end-point": end_point(x509.load_der_x509_certificate(der))}
 
 
 def _reason(error: BaseException) -> str:

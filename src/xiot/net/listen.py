@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 
 import trio
-
-from xiot.net.pump import accept_error_is_passing
 
 ACCEPTS_PER_TURN = 64  # a storm of connections must not keep the established ones waiting
 BACKLOG = 1024
@@ -49,8 +48,23 @@ async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], 
             except OSError as error:
                 if listener.fileno() < 0:  # closed: the server stops
                     return
-                if not accept_error_is_passing(error):
+                if not is_passing(error):
                     raise
                 await trio.sleep(OUT_OF_DESCRIPTORS_S)
                 break
             serve(sock, peer_name(address))
+
+
+def is_passing(error: OSError) -> bool:
+    """True for errors of accept() that concern one connection or the moment, not the listener (accept(2))."""
+    return error.errno in (
+        errno.ECONNABORTED,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.EINTR,
+        errno.EAGAIN,
+    )

@@ -19,7 +19,6 @@ Where there is no epoll each connection has a task that waits for its socket and
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 import ssl
@@ -31,6 +30,7 @@ from typing import Protocol
 import trio
 
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
+from xiot.net.sockets import set_options
 
 TURN_S = 0.005  # other tasks of the process wait at most about this long
 BUSY_EVENTS = 32  # in one turn: then more is on its way, and looking again is cheaper than a turn of all tasks
@@ -160,8 +160,8 @@ class Connection:
 class Pump:
     """All connections of one process; `run` is its task.
 
-    high_bytes: a link for which more is queued is not read. Those that send to it: see `Router`.
-    low_bytes: it and the senders of a slow link go on when no more than this is queued for it.
+    The router's high mark holds both ways: who has more queued for him is not read, nor are those that send to him.
+    low_bytes: they go on when no more than this is queued.
     stall_after_s, stall_close_s: seconds without any progress until a link over its high mark is passed over, and closed.
     """
 
@@ -169,14 +169,13 @@ class Pump:
         self,
         router: Router,
         *,
-        high_bytes: int = 262144,
         low_bytes: int = 65536,
         stall_after_s: float = 2.0,
         stall_close_s: float = 30.0,
         epoll: bool | None = None,
     ) -> None:
         self.router = router
-        self.high_bytes = high_bytes
+        self.high_bytes = router.high_bytes
         self.low_bytes = low_bytes
         self.stall_after_s = stall_after_s
         self.stall_close_s = stall_close_s
@@ -197,7 +196,7 @@ class Pump:
     def add(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None = None) -> Connection:
         """Take over a connected socket; with `context` TLS begins at once. The caller sets `owner` before the next await."""
         sock.setblocking(False)
-        set_options(sock)
+        set_options(sock, user_timeout_s=120)
         connection = Connection(self, sock, peer)
         if context is not None:
             connection.start_tls(context)
@@ -511,8 +510,7 @@ class Pump:
             self._interest(connection, True, False)
 
     def _send_plain(self, connection: Connection) -> bool:
-        out = connection.link.out
-        sock = connection.sock
+        out, sock = connection._out, connection.sock
         while out:
             buffers = out.buffers()
             try:
@@ -526,7 +524,7 @@ class Pump:
         return True
 
     def _send_tls(self, connection: Connection) -> bool:
-        out, outgoing, tls = connection.link.out, connection._outgoing, connection._tls
+        out, outgoing, tls = connection._out, connection._outgoing, connection._tls
         assert outgoing is not None
         assert tls is not None
         while True:
@@ -568,28 +566,3 @@ class Pump:
         # Cycles: what is left of the stream must not wait for the collector.
         connection.link.owner = None
         del connection.owner
-
-
-def set_options(sock: socket.socket) -> None:
-    """Send at once, and find out within about two minutes that a silent peer is gone, though it never said so."""
-    options = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
-    with suppress(OSError):  # not every kind of socket, nor every system, has them
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in options.items():
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def accept_error_is_passing(error: OSError) -> bool:
-    """True for errors of accept() that concern one connection or the moment, not the listener (accept(2))."""
-    return error.errno in (
-        errno.ECONNABORTED,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.EPERM,
-        errno.EPROTO,
-        errno.EINTR,
-        errno.EAGAIN,
-    )

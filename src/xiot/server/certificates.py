@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from xiot.net.tls import end_point
 from xiot.server.config import Config, ConfigError, Host
 
 # RFC 7590, RFC 9325: forward secrecy and AEAD only; TLS 1.3 brings its own.
@@ -62,7 +63,8 @@ class Certificates:
         context.set_alpn_protocols(["xmpp-client"])
         try:
             context.load_cert_chain(certificate, key)
-            self._bindings[host.name] = {"tls-server-end-point": end_point(certificate)}
+            served = x509.load_pem_x509_certificate(certificate.read_bytes())  # the first one of the file
+            self._bindings[host.name] = {"tls-server-end-point": end_point(served)}
         except OSError as error:  # ssl.SSLError is one too
             raise ConfigError(f"certificate of {host.name}: {certificate}, {key}: {error.strerror or error}") from None
         except ValueError as error:
@@ -80,15 +82,6 @@ class Certificates:
 def a_labels(host: str) -> str:
     """The domain as DNS and certificates know it (RFC 5891)."""
     return host if host.isascii() else idna.encode(host).decode()
-
-
-def end_point(certificate: Path) -> bytes:
-    """Hash of the first certificate in a PEM file as channel binding data (RFC 5929 section 4.1). Raises OSError, ValueError."""
-    cert = x509.load_pem_x509_certificate(certificate.read_bytes())
-    algorithm = cert.signature_hash_algorithm
-    if algorithm is None or isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
-        algorithm = hashes.SHA256()
-    return cert.fingerprint(algorithm)
 
 
 def development_certificate(folder: Path, host: str) -> tuple[Path, Path, Path]:

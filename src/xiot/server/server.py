@@ -52,10 +52,8 @@ class Server:
             max_attributes=limits.max_attributes,
             high_bytes=limits.out_high_bytes,
         )
-        self.hard_bytes = 4 * limits.out_high_bytes
         self.pump = Pump(
             self.router,
-            high_bytes=limits.out_high_bytes,
             low_bytes=limits.out_high_bytes // 4,
             stall_close_s=limits.stall_s,
         )
@@ -127,9 +125,7 @@ class Server:
                 finally:
                     self._stopped = True
                     with trio.CancelScope(shield=True):
-                        self.close()
-                        if self._sessions:
-                            await self._drain()
+                        await self._drain()
                         pumping.cancel_scope.cancel()
         finally:
             self.close()

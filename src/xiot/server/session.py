@@ -17,7 +17,7 @@ from uuid import uuid4
 import trio
 
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
-from xiot.errors import StanzaError, StreamError, XiotError
+from xiot.errors import StanzaError, StreamError
 from xiot.ext import Handler, Style
 from xiot.proto.events import (
     Authenticated,
@@ -66,20 +66,19 @@ class ClientSession:
         self._scopes: set[trio.CancelScope] = set()
         self._since = monotonic()
         self._mechanism: str | None = None
-        self._why: XiotError | None = None
         connection.set_deadline(server.config.limits.pre_auth_s)
 
     # ---- from the pump ----
 
     def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
-        """Take the next event of the stream. A fault of ours ends this stream, not the server."""
-        try:
-            self._do(self._stream.receive(event))
-        except Exception:
-            self._fault()
+        """Take the next event of the stream."""
+        self._guard(lambda: self._do(self._stream.receive(event)))
 
     def on_secured(self) -> None:
         """TLS is on: direct TLS begins a stream, STARTTLS restarts one."""
+        self._guard(self._begin_tls)
+
+    def _begin_tls(self) -> None:
         tls = self.connection.tls
         assert tls is not None
         certificates = self.server.certificates
@@ -91,14 +90,14 @@ class ClientSession:
 
     def on_timeout(self) -> None:
         """The time to log in is over."""
-        self.end(StreamError("connection-timeout", "login took too long"))
+        self._guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
 
     def on_lost(self, reason: str) -> None:
         """The connection is gone: so is the session."""
         connection = self.connection
         for scope in self._scopes:
             scope.cancel()
-        self._leave()
+        self._guard(self._leave)
         self.server.forget(self)
         self.server.log.info(
             "c2s ended",
@@ -127,7 +126,7 @@ class ClientSession:
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
         link = self.connection.link
-        if self.connection.closing or link.stalled or link.queued_bytes > self.server.hard_bytes:
+        if self.connection.closing or link.full:
             return False
         link.write(data)
         return True
@@ -141,13 +140,9 @@ class ClientSession:
         element.set("to", str(self.jid))
         return self.send(element)
 
-    def end(self, error: StreamError | None = None) -> None:
-        """Close the stream, with `error` if there is one, and then the connection."""
+    def end(self, error: StreamError) -> None:
+        """Close the stream with `error`, and then the connection."""
         self._do(self._stream.close(error))
-        if error is None and not self.connection.closing:  # the peer has `LINGER_S` to close its side
-            self._flush_stream()
-            self._leave()
-            self.connection.close("closed by the server")
 
     # ---- the stream machine ----
 
@@ -166,7 +161,6 @@ class ClientSession:
                     try:
                         self.connection.start_tls(self.server.certificates.context(domain))
                     except ValueError as problem:
-                        self._why = XiotError(str(problem))
                         self.connection.close(str(problem))
                 case RestartStream():
                     self.connection.link.restart(logged_in=self._stream.jid is not None)
@@ -195,10 +189,9 @@ class ClientSession:
                 case NonzaReceived():
                     pass  # none is asked for
                 case Closed(error):
-                    self._why = error
                     self._leave()
                     self.connection.close("closed" if error is None else str(error))
-        if not self.connection.closing or self._why is not None:
+        if not self.connection.closing:
             self._flush_stream()
 
     def _answer(self, fn: Callable[..., Awaitable[list[Event]]], *args: object) -> None:
@@ -318,6 +311,13 @@ class ClientSession:
     def _failed(self, handler: Handler, stanza: Stanza) -> None:
         self.server.log.exception("handler failed", extension=handler.extension, jid=str(self.jid), id=stanza.id)
         self.server.routing.refuse(stanza, self, StanzaError("internal-server-error"))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Do what the pump asks for. A fault of ours ends this stream, not the server."""
+        try:
+            step()
+        except Exception:
+            self._fault()
 
     def _fault(self) -> None:
         self.server.log.exception(
