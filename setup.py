@@ -21,6 +21,8 @@ SOURCES = {  # module: the C files it is linked with
     "xml": ["scan", "xml"],
     "router": ["scan", "xml", "jid", "outbuf", "router"],
 }
+if sys.platform == "linux":
+    SOURCES["drain"] = []
 
 if sys.platform == "win32":
     flags, links = ["/std:c11", "/O2"], []

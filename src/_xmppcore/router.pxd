@@ -79,6 +79,7 @@ cdef class OutBuf:
     cdef xc_pool own_pool
     cdef xc_out own_out
     cdef list views         # handed out by buffers() and valid until the queue changes
+    cpdef sent(self, size_t n)
     cdef int _release(self) except -1
 
 
@@ -89,9 +90,14 @@ cdef class Link:
     cdef public object owner     # whatever the caller ties to the link; borrowed by nobody else
     cdef readonly object jid     # JID it is bound to, None before
     cdef readonly OutBuf out
+    cdef int fd                  # of the socket that a Drain serves it on; -1: none does
+    cdef readonly uint64_t received_bytes
+    cdef readonly uint64_t sent_bytes
+    cpdef feed(self, size_t received=*)
 
 
 @cython.final
 cdef class Router:
     cdef xc_router router
     cdef readonly object buffer  # memoryview to receive into
+    cpdef list take_dirty(self)

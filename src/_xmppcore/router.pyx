@@ -67,7 +67,7 @@ cdef class OutBuf:
             b = b.next
         return self.views
 
-    def sent(self, size_t n):
+    cpdef sent(self, size_t n):
         """Drop the first `n` bytes. ValueError if there are fewer."""
         if n > self.out.bytes:
             raise ValueError(f"{n} bytes sent of {self.out.bytes} queued")
@@ -89,6 +89,7 @@ cdef class Link:
 
     def __cinit__(self, Router router not None, owner=None):
         self.out = OutBuf.__new__(OutBuf)
+        self.fd = -1
         xc_link_init(&router.router, &self.link)
         self.router = router
         self.owner = owner
@@ -102,7 +103,7 @@ cdef class Link:
             self.out.pool = &self.out.own_pool  # whoever still holds it has an empty queue of his own
             self.out.out = &self.out.own_out
 
-    def feed(self, size_t received=0):
+    cpdef feed(self, size_t received=0):
         """Parse `received` bytes of `Router.buffer` behind what is left of earlier ones, and route what needs nobody.
 
         Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, which has
@@ -288,7 +289,7 @@ cdef class Router:
         cdef xc_link *l = xc_router_find(&self.router, <const uint8_t *>PyBytes_AS_STRING(full), len(full))
         return None if l is NULL else link_of(l)
 
-    def take_dirty(self):
+    cpdef list take_dirty(self):
         """The links that were written to since the last call, in the order of the first write."""
         cdef list links = []  # first: making it may run the garbage collector, and that may free links of the list
         cdef xc_link *l = xc_router_take_dirty(&self.router)

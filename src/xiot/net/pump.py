@@ -5,6 +5,9 @@ Theory of operation. One turn: ask epoll which sockets are ready, receive once f
 and route, then send once from each link that was written to. Nothing is awaited inside a turn: sockets are non-blocking, and the task
 waits on the epoll descriptor only. A turn lasts about `TURN_S`; then the other tasks of the process run.
 
+A plain connection that is read and has nothing left to send is in the hands of the core's `Drain`, which does all of this without
+Python; what is special (TLS, closing, back-pressure, errors) is done here.
+
 Who receives a stanza is an `Owner`: the session behind a connection, in a higher room. It is called for each event that the link does
 not handle itself, and answers by `link.write`; what it wrote goes out at the end of the turn. Code that writes outside of a turn calls
 `Pump.flush`.
@@ -22,6 +25,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
@@ -32,10 +36,10 @@ import trio
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.net.sockets import set_options
 
+if sys.platform == "linux":
+    from _xmppcore.drain import Drain
+
 TURN_S = 0.005  # other tasks of the process wait at most about this long
-BUSY_EVENTS = 32  # in one turn: then more is on its way, and looking again is cheaper than a turn of all tasks
-POLLS_MORE = 4  # how often
-POLL_EVENTS = 256  # sockets of one epoll call: fairness between them and new ones
 SWEEP_S = 0.25  # how exactly deadlines are kept
 LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes and to close its side
 
@@ -71,18 +75,15 @@ class Connection:
         "_deadline",
         "_incoming",
         "_interest",
-        "_out",
         "_outgoing",
         "_progress",
         "_reading",
-        "_recv_into",
+        "_received",
         "_scope",
         "_securing",
-        "_send",
+        "_sent",
         "_tls",
         "_waiters",
-        "bytes_in",
-        "bytes_out",
         "link",
         "lost",
         "owner",
@@ -96,12 +97,8 @@ class Connection:
         self.sock = sock
         self.peer = peer
         self.link: Link = pump.router.link(self)
-        self._out = self.link.out
-        self._recv_into = sock.recv_into
-        self._send = sock.send
         self.owner: Owner
-        self.bytes_in = 0  # octets on the wire, both
-        self.bytes_out = 0
+        self._received = self._sent = 0  # here, not by the drain
         self.lost: str | None = None  # why the connection is gone
         self._reading = True
         self._choked = False  # not read because of what is queued for itself
@@ -124,6 +121,16 @@ class Connection:
         return self._closing is not None or self.lost is not None
 
     @property
+    def bytes_in(self) -> int:
+        """Octets received on the wire."""
+        return self._received + self.link.received_bytes
+
+    @property
+    def bytes_out(self) -> int:
+        """Octets sent on the wire."""
+        return self._sent + self.link.sent_bytes
+
+    @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session; None on a plain connection and until the handshake is done."""
         return None if self._securing else self._tls
@@ -138,6 +145,7 @@ class Connection:
         if not self.closing:
             self._closing = reason
             self.link.unbind()
+            self.pump.hand_over(self)
             self.set_deadline(LINGER_S)
             self.pump.closed(self)
 
@@ -155,6 +163,7 @@ class Connection:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._securing = True
+        self.pump.hand_over(self)
 
 
 class Pump:
@@ -179,7 +188,10 @@ class Pump:
         self.low_bytes = low_bytes
         self.stall_after_s = stall_after_s
         self.stall_close_s = stall_close_s
-        self._epoll = select.epoll() if (hasattr(select, "epoll") if epoll is None else epoll) else None
+        self._epoll = self._drain = None
+        if sys.platform == "linux" and epoll is not False:
+            self._epoll = select.epoll()
+            self._drain = Drain(router, self._epoll.fileno())
         self._connections: dict[int, Connection] = {}
         self._watched: set[Connection] = set()
         self._resumed: list[Connection] = []
@@ -216,7 +228,8 @@ class Pump:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._sweep)
                 if self._epoll is not None:
-                    await self._poll(self._epoll)
+                    assert self._drain is not None
+                    await self._poll(self._epoll.fileno(), self._drain)
         finally:
             for connection in self.connections():
                 self._lose(connection, connection._closing or "shutdown")
@@ -226,29 +239,12 @@ class Pump:
     def flush(self) -> None:
         """Send what was written since the last turn: for code that writes outside of a turn."""
         while True:
-            for link in self.router.take_dirty():
-                connection: Connection | None = link.owner
-                if connection is not None and not self._sent_at_once(connection):
-                    self.send(connection)
+            for link in self.router.take_dirty() if self._drain is None else self._drain.flush():
+                if link.owner is not None:
+                    self.send(link.owner)
             if not self._resumed:
                 return
             self._go_on(self._resumed.pop())
-
-    def _sent_at_once(self, connection: Connection) -> bool:
-        """The common case, with nothing looked up twice: a plain socket that takes one block whole."""
-        if connection._interest != 1 or connection._tls is not None or connection._closing is not None:
-            return False
-        out = connection._out
-        buffers = out.buffers(2)
-        if len(buffers) != 1:
-            return False
-        try:
-            n = connection._send(buffers[0])
-        except OSError:
-            return False  # `send` meets it again
-        out.sent(n)
-        connection.bytes_out += n
-        return not out
 
     def watch(self, connection: Connection) -> None:
         """Look at the connection's deadlines from now on."""
@@ -262,42 +258,36 @@ class Pump:
 
     # ---- waiting ----
 
-    async def _poll(self, epoll: select.epoll) -> None:
-        fd = epoll.fileno()
-        find = self._connections.get
-        readable = select.EPOLLIN
+    async def _poll(self, fd: int, drain: Drain) -> None:
         while True:
             await trio.lowlevel.wait_readable(fd)
             end = monotonic() + TURN_S
-            found = again = 0
-            while True:
-                ready = epoll.poll(0, POLL_EVENTS)
-                if not ready:
-                    if found < BUSY_EVENTS or again == POLLS_MORE:
-                        break
-                    again += 1
-                    continue
-                found += len(ready)
-                again = 0
-                for at, mask in ready:
-                    connection = find(at)
-                    if connection is None:
-                        continue
-                    if mask == readable and connection._reading:
-                        self._receive(connection)
-                        continue
-                    if mask & select.EPOLLOUT:
-                        self.send(connection)
-                    if connection.lost is not None:
-                        continue
-                    if connection._reading:
-                        if mask & ~select.EPOLLOUT:
-                            self._receive(connection)
-                    elif mask & (select.EPOLLHUP | select.EPOLLERR):
-                        self._lose(connection, "connection lost")
+            while drain.turn(self._ready):
                 self.flush()
                 if monotonic() > end:
                     break
+
+    def _ready(self, fd: int, what: Event | Link | OSError | int | None) -> None:
+        """Deal with what the drain leaves to us; see `Drain.turn`."""
+        connection = self._connections.get(fd)
+        if connection is None:
+            return
+        if isinstance(what, int):
+            if what & select.EPOLLOUT:
+                self.send(connection)
+            if connection.lost is not None:
+                return
+            if connection._reading:
+                if what & ~select.EPOLLOUT:
+                    self._receive(connection)
+            elif what & (select.EPOLLHUP | select.EPOLLERR):
+                self._lose(connection, "connection lost")
+        elif what is None:
+            self._lose(connection, CLOSED_BY_PEER)
+        elif isinstance(what, OSError):
+            self._lose(connection, f"connection lost: {what.strerror}")
+        else:
+            self._process(connection, what)
 
     async def _task(self, connection: Connection) -> None:
         """Without epoll: both directions of one connection."""
@@ -339,6 +329,16 @@ class Pump:
             connection._changed.set()
             connection._changed = trio.Event()
         connection._interest = interest
+        self.hand_over(connection)
+
+    def hand_over(self, connection: Connection) -> None:
+        """Let the drain serve the connection as long as nothing about it is special; called when that may have changed."""
+        if self._drain is None:
+            return
+        if connection._interest == 1 and connection._tls is None and not connection.closing:
+            self._drain.add(connection.link, connection.sock.fileno())
+        else:
+            self._drain.remove(connection.link)
 
     async def _sweep(self) -> None:
         while True:
@@ -368,7 +368,7 @@ class Pump:
 
     def _receive(self, connection: Connection) -> None:
         try:
-            n = connection._recv_into(self._buffer)
+            n = connection.sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -377,7 +377,7 @@ class Pump:
         if n == 0:
             self._lose(connection, connection._closing or CLOSED_BY_PEER)
             return
-        connection.bytes_in += n
+        connection._received += n
         if connection._tls is not None:
             self._receive_tls(connection, n)
         elif connection._closing is None:
@@ -510,7 +510,7 @@ class Pump:
             self._interest(connection, True, False)
 
     def _send_plain(self, connection: Connection) -> bool:
-        out, sock = connection._out, connection.sock
+        out, sock = connection.link.out, connection.sock
         while out:
             buffers = out.buffers()
             try:
@@ -518,13 +518,13 @@ class Pump:
             except (BlockingIOError, InterruptedError):
                 return False
             out.sent(n)
-            connection.bytes_out += n
+            connection._sent += n
             if connection._interest & 2:
                 connection._progress = monotonic()
         return True
 
     def _send_tls(self, connection: Connection) -> bool:
-        out, outgoing, tls = connection._out, connection._outgoing, connection._tls
+        out, outgoing, tls = connection.link.out, connection._outgoing, connection._tls
         assert outgoing is not None
         assert tls is not None
         while True:
@@ -543,7 +543,7 @@ class Pump:
             except (BlockingIOError, InterruptedError):
                 return False
             connection._cipher = connection._cipher[n:]
-            connection.bytes_out += n
+            connection._sent += n
             if connection._interest & 2:
                 connection._progress = monotonic()
 
@@ -554,6 +554,7 @@ class Pump:
             with suppress(OSError, ValueError):
                 self._epoll.unregister(connection.sock)
         connection.lost = reason
+        self.hand_over(connection)
         del self._connections[connection.sock.fileno()]
         if self._epoll is None:
             trio.lowlevel.notify_closing(connection.sock)
