@@ -48,7 +48,7 @@ fuzz:
 	mkdir -p build/fuzz
 	$(FUZZER) tests/fuzz/fuzz_xml.c $(C)/xml.c $(C)/scan.c -o build/fuzz/xml
 	$(FUZZER) tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
-	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c xml.c scan.c jid.c) -o build/fuzz/router
+	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c sm.c xml.c scan.c jid.c) -o build/fuzz/router
 	mkdir -p $(addprefix build/fuzz/found-,xml jid router)
 	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
 	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid

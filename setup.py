@@ -19,7 +19,7 @@ SOURCES = {  # module: the C files it is linked with
     "scan": ["scan"],
     "stanza": ["scan", "xml"],
     "xml": ["scan", "xml"],
-    "router": ["scan", "xml", "jid", "outbuf", "router"],
+    "router": ["scan", "xml", "jid", "outbuf", "sm", "router"],
 }
 if sys.platform == "linux":
     SOURCES["drain"] = []

@@ -24,6 +24,18 @@ cdef extern from "outbuf.h" nogil:
     void xc_out_drop(xc_pool *pool, xc_out *out, size_t n)
 
 
+cdef extern from "sm.h" nogil:
+    ctypedef struct xc_sm:
+        xc_out kept
+        uint32_t handled
+        uint32_t sent
+        uint32_t acked
+        bint detached
+    uint32_t xc_sm_count(const xc_sm *sm)
+    uint32_t xc_sm_length(const xc_sm *sm, uint32_t k)
+    bint xc_sm_ack(xc_pool *pool, xc_sm *sm, uint32_t h)
+
+
 cdef extern from "router.h" nogil:
     enum: XC_HEADROOM, XC_RECEIVE, XC_PAD
     enum: XC_LINK_BOUND, XC_LINK_DIRTY, XC_LINK_STALLED, XC_LINK_PENDING, XC_LINK_CLIENT
@@ -35,6 +47,7 @@ cdef extern from "router.h" nogil:
     ctypedef struct xc_link:
         xc_xml xml
         xc_out out
+        xc_sm *sm
         xc_link *dirty
         uint64_t stanzas
         uint32_t hooks
@@ -46,7 +59,6 @@ cdef extern from "router.h" nogil:
         size_t used
         uint64_t routed
         size_t high
-        size_t full
     ctypedef enum xc_link_event:
         XC_LINK_IDLE
         XC_LINK_OPEN
@@ -65,6 +77,12 @@ cdef extern from "router.h" nogil:
     size_t xc_link_unread(const xc_router *r, const xc_link *l)
     bint xc_link_restart(xc_router *r, xc_link *l, bint logged_in)
     bint xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
+    bint xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
+    bint xc_link_full(const xc_router *r, const xc_link *l)
+    bint xc_link_enable_sm(xc_link *l)
+    void xc_link_detach(xc_router *r, xc_link *l)
+    bint xc_link_resume(xc_router *r, xc_link *l, xc_link *from_)
+    bint xc_router_ask(xc_router *r)
     void xc_link_mark(xc_router *r, xc_link *l)
     xc_link *xc_router_take_dirty(xc_router *r)
     bint xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp)
@@ -94,6 +112,7 @@ cdef class Link:
     cdef readonly uint64_t received_bytes
     cdef readonly uint64_t sent_bytes
     cpdef feed(self, size_t received=*)
+    cdef xc_sm *_sm(self) except NULL
 
 
 @cython.final

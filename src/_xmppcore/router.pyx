@@ -153,11 +153,21 @@ cdef class Link:
             raise MemoryError
 
     def write(self, data):
-        """Queue `data` (bytes-like) and mark the link dirty."""
+        """Queue `data` (bytes-like), which is no stanza, and mark the link dirty."""
         cdef Py_buffer view
         cdef const uint8_t *p = data_of(data, &view)
         try:
             if not xc_link_write(&self.router.router, &self.link, p, view.len):
+                raise MemoryError
+        finally:
+            PyBuffer_Release(&view)
+
+    def send(self, data):
+        """Queue one stanza, `data` (bytes-like), and mark the link dirty; with stream management it is counted and kept."""
+        cdef Py_buffer view
+        cdef const uint8_t *p = data_of(data, &view)
+        try:
+            if not xc_link_send(&self.router.router, &self.link, p, view.len):
                 raise MemoryError
         finally:
             PyBuffer_Release(&view)
@@ -202,7 +212,87 @@ cdef class Link:
     @property
     def full(self):
         """True if nothing more should be queued: the peer does not read, or four times the router's high mark is passed."""
-        return bool(self.link.flags & XC_LINK_STALLED) or self.link.out.bytes > self.router.router.full
+        return xc_link_full(&self.router.router, &self.link)
+
+    # ---- stream management (XEP-0198); c/sm.h ----
+
+    def enable_sm(self):
+        """Begin stream management: from now on stanzas are counted, and those sent are kept until acknowledged.
+
+        ``<r/>`` and ``<a/>`` are dealt with here; an ``<a/>`` that cannot be true is handed to the caller as a stanza.
+        """
+        if not xc_link_enable_sm(&self.link):
+            raise MemoryError
+
+    cdef xc_sm *_sm(self) except NULL:
+        if self.link.sm is NULL:
+            raise ValueError("no stream management on this link")
+        return self.link.sm
+
+    @property
+    def managed(self):
+        """True from `enable_sm` on."""
+        return self.link.sm is not NULL
+
+    def count_handled(self):
+        """Count a stanza that `feed` returned; nothing happens without stream management."""
+        if self.link.sm is not NULL:
+            self.link.sm.handled += 1
+
+    @property
+    def handled(self):
+        """Stanzas received and dealt with since stream management began, modulo 2**32."""
+        return self._sm().handled
+
+    @property
+    def sent(self):
+        """Stanzas sent since stream management began, modulo 2**32."""
+        return self._sm().sent
+
+    @property
+    def acknowledged(self):
+        """Of these, how many the peer has acknowledged."""
+        return self._sm().acked
+
+    def acknowledge(self, uint32_t h):
+        """Forget what the peer has dealt with, the first `h` stanzas. ValueError if fewer were sent; nothing is forgotten then."""
+        if not xc_sm_ack(&self.router.router.pool, self._sm(), h):
+            raise ValueError(f"{h} stanzas acknowledged of {self.link.sm.sent} sent")
+
+    def unacknowledged(self):
+        """The stanzas sent and not acknowledged, as bytes, in order."""
+        cdef xc_sm *sm = self._sm()
+        cdef bytearray kept = bytearray()
+        cdef xc_block *b = sm.kept.head
+        while b is not NULL:
+            kept += PyMemoryView_FromMemory(<char *>b.data + b.start, b.end - b.start, PyBUF_READ)
+            b = b.next
+        cdef list stanzas = []
+        cdef size_t at = 0, n
+        for k in range(xc_sm_count(sm)):
+            n = xc_sm_length(sm, k)
+            stanzas.append(bytes(kept[at:at + n]))
+            at += n
+        return stanzas
+
+    def detach(self):
+        """The connection is gone, and may be resumed: drop what is queued for it, and keep, also of what is sent from now on."""
+        self._sm()
+        self.out._release()
+        xc_link_detach(&self.router.router, &self.link)
+
+    @property
+    def detached(self):
+        """True from `detach` on, until another link has resumed."""
+        return self.link.sm is not NULL and self.link.sm.detached
+
+    def resume(self, Link other not None):
+        """Take over the stream management of `other` and queue what its peer has not acknowledged; hooks and JID are the caller's."""
+        other._sm()
+        if other.router is not self.router or other is self:
+            raise ValueError("not another link of this router")
+        if not xc_link_resume(&self.router.router, &self.link, &other.link):
+            raise MemoryError
 
     def bind(self, jid):
         """Be known by the full JID `jid`: stanzas are stamped with it and routed to it.
@@ -288,6 +378,11 @@ cdef class Router:
         cdef bytes full = str(jid).encode()
         cdef xc_link *l = xc_router_find(&self.router, <const uint8_t *>PyBytes_AS_STRING(full), len(full))
         return None if l is NULL else link_of(l)
+
+    def ask(self):
+        """Ask for acknowledgements (``<r/>``) wherever stanzas were sent without asking; otherwise each tenth is followed by one."""
+        if not xc_router_ask(&self.router):
+            raise MemoryError
 
     cpdef list take_dirty(self):
         """The links that were written to since the last call, in the order of the first write."""

@@ -979,7 +979,7 @@ def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=undefined",
     ]
-    files = [fuzz, *(sources / f"{name}.c" for name in ("router", "outbuf", "xml", "scan", "jid"))]
+    files = [fuzz, *(sources / f"{name}.c" for name in ("router", "outbuf", "sm", "xml", "scan", "jid"))]
     subprocess.run([compiler, *flags, f"-I{sources}", *files, "-o", tmp_path / "fuzz_router"], check=True)
     random = Random(1)
     inputs = []
@@ -987,7 +987,7 @@ def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -
         commands = [64 | random.randrange(64), random.randrange(256)]
         commands += [byte for link in range(4) for byte in (5 * 4 + link, 0)]  # everybody reads his stream header
         for _ in range(random.choice([20, 200, 2000])):
-            commands += [random.randrange(64), random.choice([0, random.randrange(256)])]
+            commands += [random.randrange(80), random.choice([0, random.randrange(256)])]
         inputs.append(tmp_path / f"input{i}")
         inputs[-1].write_bytes(bytes(commands))
     report = subprocess.run([tmp_path / "fuzz_router", *inputs], capture_output=True, text=True, check=False)

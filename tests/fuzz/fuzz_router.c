@@ -17,7 +17,7 @@
 #include "jid.h"
 #include "router.h"
 
-enum { HEADER = 2, LINKS = 4, MAX_ATTRIBUTES = 16, HIGH = 3000 };
+enum { HEADER = 2, LINKS = 4, MAX_ATTRIBUTES = 16, HIGH = 3000, MAX_KEPT = 1 << 12 };
 
 #define CHECK(what)                                                                                                                        \
     do {                                                                                                                                   \
@@ -61,6 +61,9 @@ static const char *const likely[] = {
     "<message to='b/e'><p:x xmlns:p='u'/></message>",
     "<message xmlns='jabber:client' to='b/e'/>",
     "<r xmlns='urn:xmpp:sm:3'/>",
+    "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+    "<a h='2' xmlns='urn:xmpp:sm:3'></a>",
+    "<a xmlns='urn:xmpp:sm:3' h='3'/>",
     "<body>",
     "</body>",
     "\n ",
@@ -97,8 +100,10 @@ typedef struct model {
     bytes wire; /* sent by the peer and not received yet */
     bytes in;   /* received and not parsed */
     bytes out;  /* queued */
-    int jid;    /* -1: unbound */
-    bool restarted, dirty, dead;
+    bytes kept; /* by stream management: sent and not acknowledged */
+    uint32_t lengths[MAX_KEPT], handled, sent, acked, asked;
+    int jid; /* -1: unbound */
+    bool restarted, dirty, dead, managed, detached, listed;
 } model;
 
 typedef struct world {
@@ -123,13 +128,61 @@ static xc_event next_event(model *m, xc_head *head, size_t *at) {
     return xc_xml_next(&m->xml, m->limits, m->in.p, m->in.n, head, at);
 }
 
-/* The model's next stanza was routed: find where, stamp it, and queue it there. */
-static void route(world *w, int from) {
+static void say(model *m, const char *text) {
+    put(&m->out, text, strlen(text));
+    m->dirty = true;
+}
+
+/* A stanza of n bytes, the last ones of `out` or of `kept`, was sent to m. */
+static void sent(model *m, size_t n) {
+    if (!m->managed) return;
+    if (!m->detached) put(&m->kept, m->out.p + m->out.n - n, n);
+    CHECK(m->sent - m->acked < MAX_KEPT);
+    m->lengths[m->sent++ % MAX_KEPT] = (uint32_t)n;
+    if (m->detached) return;
+    if (m->sent - m->asked >= XC_SM_EVERY) {
+        m->asked = m->sent;
+        say(m, "<r xmlns='urn:xmpp:sm:3'/>");
+    } else {
+        m->listed = true;
+    }
+}
+
+static bool acknowledge(model *m, uint32_t h) {
+    if (h - m->acked > m->sent - m->acked) return false;
+    for (; m->acked != h; m->acked++) drop(&m->kept, m->lengths[m->acked % MAX_KEPT]);
+    if (m->asked - h > m->sent - h) m->asked = h;
+    return true;
+}
+
+/* Is the model's next stanza one that stream management deals with in the link? Then the model does, too. */
+static bool manage(model *m, const uint8_t *raw, const xc_head *head) {
+    char text[64];
+    xc_attr attrs[MAX_ATTRIBUTES];
+    xc_walk walk = {.p = raw, .end = raw + head->size, .attrs = attrs};
+    if (!m->managed || head->name.len != 1 || head->ns_in != XC_IN_RAW || (head->decode & XC_NS) || head->ns.len != 13 ||
+        memcmp(raw + head->ns.off, "urn:xmpp:sm:3", 13) != 0)
+        return false;
+    if (raw[head->name.off] == 'r') {
+        snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", m->handled);
+        say(m, text);
+        return true;
+    }
+    if (raw[head->name.off] != 'a' || head->size > 128 || xc_walk_next(&walk) != XC_T_EMPTY) return false;
+    for (uint32_t k = 0; k < walk.nattrs; k++) {
+        if (attrs[k].name_len != 1 || attrs[k].name[0] != 'h' || attrs[k].decode || attrs[k].value_len > 10) continue;
+        memcpy(text, attrs[k].value, attrs[k].value_len);
+        text[attrs[k].value_len] = 0;
+        if (!text[0] || strspn(text, "0123456789") != attrs[k].value_len || strtoull(text, NULL, 10) > UINT32_MAX) return false;
+        return acknowledge(m, (uint32_t)strtoull(text, NULL, 10));
+    }
+    return false;
+}
+
+/* The model's stanza was routed: find where, stamp it, and queue it there. */
+static void route(world *w, int from, xc_head head, size_t at) {
     model *m = &w->models[from];
     xc_link *l = &w->links[from];
-    xc_head head;
-    size_t at;
-    CHECK(next_event(m, &head, &at) == XC_STANZA);
     CHECK(m->jid >= 0 && !l->hooks && !(l->flags & XC_LINK_PENDING));
     CHECK(!head.outer_prefix && !head.inner_ns && !head.prefixed);
     const uint8_t *raw = m->in.p + at;
@@ -153,7 +206,9 @@ static void route(world *w, int from) {
         there++;
     CHECK(there < LINKS);
     model *d = &w->models[there];
-    CHECK(!w->links[there].hooks && !(w->links[there].flags & XC_LINK_STALLED) && d->out.n <= 4 * HIGH);
+    CHECK(!w->links[there].hooks && !(w->links[there].flags & XC_LINK_STALLED) && d->out.n <= 4 * HIGH && d->kept.n <= HIGH);
+    bytes *out = d->detached ? &d->kept : &d->out;
+    size_t before = out->n;
     const char *stamp = jids[m->jid].stamp;
     if (own) {
         size_t full = strlen(jids[m->jid].full);
@@ -161,24 +216,26 @@ static void route(world *w, int from) {
         CHECK(memcmp(own->value, jids[m->jid].full, own->value_len) == 0);
     }
     const uint8_t *name_end = walk.text + walk.text_len;
-    put(&d->out, raw, (size_t)(name_end - raw));
-    put(&d->out, stamp, strlen(stamp));
+    put(out, raw, (size_t)(name_end - raw));
+    put(out, stamp, strlen(stamp));
     const xc_context *mine = m->xml.context, *theirs = d->xml.context;
     if (!lang && mine->lang.len &&
         (mine->lang.len != theirs->lang.len ||
          memcmp(mine->bytes + mine->lang.off, theirs->bytes + theirs->lang.off, mine->lang.len) != 0)) {
-        put(&d->out, " xml:lang='", 11);
-        put(&d->out, mine->bytes + mine->lang.off, mine->lang.len);
-        put(&d->out, "'", 1);
+        put(out, " xml:lang='", 11);
+        put(out, mine->bytes + mine->lang.off, mine->lang.len);
+        put(out, "'", 1);
     }
     if (own) {
         const uint8_t *start = own->name;
         while (white(start[-1])) start--;
-        put(&d->out, name_end, (size_t)(start - name_end));
+        put(out, name_end, (size_t)(start - name_end));
         name_end = own->value + own->value_len + 1;
     }
-    put(&d->out, name_end, (size_t)(raw + head.size - name_end));
-    d->dirty = true;
+    put(out, name_end, (size_t)(raw + head.size - name_end));
+    if (!d->detached) d->dirty = true;
+    sent(d, out->n - before);
+    if (m->managed) m->handled++;
     if (head.size > w->largest) w->largest = head.size;
 }
 
@@ -195,12 +252,19 @@ static void feed(world *w, int i, size_t received, unsigned most) {
         xc_link_event event = xc_link_feed(&w->router, l, received, &head, &raw, &slow);
         received = 0;
         if (m->restarted) skip_white(m);
-        for (; before < w->router.routed; before++) route(w, i);
         CHECK(event != XC_LINK_NO_MEMORY);
+        xc_event real = XC_NEED_DATA;
+        while (before < w->router.routed || event != XC_LINK_SLOW) {
+            real = next_event(m, &expected, &at);
+            if (real == XC_STANZA && manage(m, m->in.p + at, &expected)) continue;
+            if (before == w->router.routed) break;
+            CHECK(real == XC_STANZA);
+            route(w, i, expected, at);
+            before++;
+        }
         if (event == XC_LINK_SLOW) {
             CHECK(slow->out.bytes > HIGH);
         } else {
-            xc_event real = next_event(m, &expected, &at);
             switch (event) {
             case XC_LINK_IDLE: CHECK(real == XC_NEED_DATA); break;
             case XC_LINK_OPEN: CHECK(real == XC_OPEN); break;
@@ -259,22 +323,35 @@ static void finish(world *w, int i) {
     free(m->wire.p);
     free(m->in.p);
     free(m->out.p);
+    free(m->kept.p);
+}
+
+static void same(const xc_out *out, const bytes *expected) {
+    size_t at = 0;
+    xc_block *last = NULL;
+    for (xc_block *b = out->head; b; last = b, b = b->next) {
+        CHECK(b->start < b->end && b->end <= b->size && at + b->end - b->start <= expected->n);
+        CHECK(memcmp(b->data + b->start, expected->p + at, b->end - b->start) == 0);
+        at += b->end - b->start;
+    }
+    CHECK(at == expected->n && out->bytes == at && last == out->tail);
 }
 
 static void compare(world *w) {
-    size_t bound = 0, dirty = 0, listed = 0;
+    size_t bound = 0, dirty = 0, listed = 0, unasked = 0;
     for (int i = 0; i < LINKS; i++) {
         model *m = &w->models[i];
         xc_link *l = &w->links[i];
         CHECK(l->out.bytes == m->out.n && m->out.n <= 4 * HIGH + w->largest + 4096);
-        size_t at = 0;
-        xc_block *last = NULL;
-        for (xc_block *b = l->out.head; b; last = b, b = b->next) {
-            CHECK(b->start < b->end && b->end <= b->size && at + b->end - b->start <= m->out.n);
-            CHECK(memcmp(b->data + b->start, m->out.p + at, b->end - b->start) == 0);
-            at += b->end - b->start;
+        same(&l->out, &m->out);
+        CHECK(!l->sm == !m->managed);
+        if (l->sm) {
+            same(&l->sm->kept, &m->kept);
+            CHECK(l->sm->handled == m->handled && l->sm->sent == m->sent && l->sm->acked == m->acked && l->sm->asked == m->asked);
+            CHECK(l->sm->detached == m->detached && l->sm->listed == m->listed && m->kept.n <= HIGH + w->largest + 4096);
+            for (uint32_t k = 0; k < m->sent - m->acked; k++) CHECK(xc_sm_length(l->sm, k) == m->lengths[(m->acked + k) % MAX_KEPT]);
         }
-        CHECK(at == m->out.n && last == l->out.tail);
+        unasked += m->managed && m->listed;
         CHECK(!!(l->flags & XC_LINK_BOUND) == (m->jid >= 0) && !l->stamp == (m->jid < 0));
         CHECK(!!(l->flags & XC_LINK_DIRTY) == m->dirty);
         CHECK(l->tail_len <= l->tail_cap && !l->tail == !l->tail_cap);
@@ -296,6 +373,8 @@ static void compare(world *w) {
         if (!l->dirty) CHECK(w->router.dirty_last == l);
     }
     CHECK(listed == dirty);
+    for (xc_link *l = w->router.unasked; l; l = l->sm->next) CHECK(l->sm->listed && unasked-- > 0);
+    CHECK(unasked == 0);
 }
 
 static void command(world *w, unsigned what, unsigned arg, const uint8_t **data, const uint8_t *end) {
@@ -303,7 +382,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
     int i = (int)(what % LINKS);
     xc_link *l = &w->links[i];
     model *m = &w->models[i];
-    switch (what / LINKS % 16) {
+    switch (what / LINKS % 20) {
     case 0: { /* bytes of the input */
         size_t n = arg < (size_t)(end - *data) ? arg : (size_t)(end - *data);
         put(&m->wire, *data, n);
@@ -320,6 +399,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
     case 5:
     case 6:
     case 7: { /* feed a piece of the wire, all of it for 0 */
+        if (m->detached) break;
         size_t n = arg % 64 && arg % 64 < m->wire.n ? arg % 64 : m->wire.n;
         if (n > XC_RECEIVE) n = XC_RECEIVE;
         if (n && w->router.current) CHECK(xc_link_park(&w->router, w->router.current));
@@ -363,11 +443,63 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
         break;
     }
     case 14: /* the server says something */
-        if (m->out.n > 4 * HIGH) break;
+        if (m->out.n > 4 * HIGH || m->detached) break;
         memset(filler, 's', sizeof filler);
         CHECK(xc_link_write(&w->router, l, filler, arg));
         put(&m->out, filler, arg);
         m->dirty = true;
+        break;
+    case 15:
+        CHECK(xc_link_enable_sm(l));
+        m->managed = true;
+        break;
+    case 16:
+        if (!m->managed) break;
+        xc_link_detach(&w->router, l);
+        drop(&m->out, m->out.n);
+        m->detached = true;
+        m->listed = false;
+        break;
+    case 17: { /* the stream of another link goes on here */
+        int k = (int)(arg % LINKS);
+        model *o = &w->models[k];
+        if (k == i || m->detached || !o->managed || m->out.n > 4 * HIGH) break;
+        CHECK(xc_link_resume(&w->router, l, &w->links[k]));
+        free(m->kept.p);
+        m->kept = o->kept;
+        o->kept = (bytes){NULL, 0, 0};
+        memcpy(m->lengths, o->lengths, sizeof m->lengths);
+        m->handled = o->handled;
+        m->sent = m->asked = o->sent;
+        m->acked = o->acked;
+        m->managed = true;
+        m->listed = o->managed = o->detached = o->listed = false;
+        o->handled = o->sent = o->acked = o->asked = 0;
+        if (m->kept.n) {
+            put(&m->out, m->kept.p, m->kept.n);
+            say(m, "<r xmlns='urn:xmpp:sm:3'/>");
+        }
+        break;
+    }
+    case 18: /* the server asks, or sends a stanza */
+        if (arg & 1) {
+            if (m->out.n > 4 * HIGH || m->kept.n > HIGH) break;
+            memset(filler, 't', sizeof filler);
+            CHECK(xc_link_send(&w->router, l, filler, arg));
+            put(m->detached ? &m->kept : &m->out, filler, arg);
+            if (!m->detached) m->dirty = true;
+            sent(m, arg);
+            break;
+        }
+        CHECK(xc_router_ask(&w->router));
+        for (int k = 0; k < LINKS; k++) {
+            model *o = &w->models[k];
+            if (o->managed && o->listed && o->asked != o->sent && o->sent != o->acked) {
+                o->asked = o->sent;
+                say(o, "<r xmlns='urn:xmpp:sm:3'/>");
+            }
+            o->listed = false;
+        }
         break;
     default: {
         unsigned n = 0;

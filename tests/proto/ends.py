@@ -16,6 +16,7 @@ from xiot.proto.events import (
     NeedKeys,
     NeedPassword,
     NeedSaltedPassword,
+    Reply,
     RestartStream,
     StartTls,
 )
@@ -43,6 +44,7 @@ SERVER_ANSWERS: dict[type, Answer] = {
     CheckPassword: lambda stream, event: stream.password_checked(
         event.username == "boiler" and check_password("SCRAM-SHA-1", event.password, KEYS["SCRAM-SHA-1"])
     ),
+    Reply: lambda stream, event: stream.send(event.stanza) or [],
     NeedBind: lambda stream, event: stream.bound(stream.jid.with_resource(event.resource or "chosen")),
 }
 

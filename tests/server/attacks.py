@@ -73,7 +73,12 @@ def condition_of(document: bytes) -> str | None:
     if not errors:
         return None
     assert errors == list(root)[-1:], "something came behind the stream error"
-    conditions = [child.tag.removeprefix(f"{{{NS_ERRORS}}}") for child in errors[0] if not child.tag.endswith("}text")]
+    defined = f"{{{NS_ERRORS}}}"
+    conditions = [
+        child.tag.removeprefix(defined)
+        for child in errors[0]
+        if child.tag.startswith(defined) and not child.tag.endswith("}text")
+    ]
     assert len(conditions) == 1, conditions
     return conditions[0]
 
@@ -687,7 +692,7 @@ ATTACKS = (
     Attack(
         "one that stays after the end", "46", code(xiot.net.pump, "LINGER_S", 3600.0), stays_after_the_end, transports=("tcp",)
     ),
-    Attack("connections that come and go", "44", code(Server, "forget", lambda self, session: self._sessions.discard(session)), leaves_nothing_behind, transports=("tls",)),
+    Attack("connections that come and go", "44", code(Server, "disconnected", lambda self, connection: None), leaves_nothing_behind, transports=("tls",)),
     Attack("one that stops reading", "47", limit("out_high_bytes", 1 << 30), stops_reading, limits=SMALL_QUEUE),
     Attack(
         "one that stops reading for good", "47", limit("stall_s", 3600), stops_reading_for_good, limits=SMALL_QUEUE | {"stall_s": 0.5}

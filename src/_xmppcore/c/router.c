@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "router.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,15 @@ void xc_link_init(xc_router *r, xc_link *l) {
     xc_xml_init(&l->xml);
 }
 
+/* Take l out of the list of those to be asked. */
+static void unlist(xc_router *r, xc_link *l) {
+    if (!l->sm || !l->sm->listed) return;
+    xc_link **p = &r->unasked;
+    while (*p != l) p = &(*p)->sm->next;
+    *p = l->sm->next;
+    l->sm->listed = false;
+}
+
 void xc_link_free(xc_router *r, xc_link *l) {
     xc_router_unbind(r, l);
     if (r->current == l) r->current = NULL;
@@ -102,6 +112,8 @@ void xc_link_free(xc_router *r, xc_link *l) {
         *p = l->dirty;
         if (r->dirty_last == l) r->dirty_last = before;
     }
+    unlist(r, l);
+    xc_sm_free(&r->pool, l->sm);
     xc_out_drop(&r->pool, &l->out, l->out.bytes);
     xc_xml_free(&l->xml, l->shared);
     free(l->tail);
@@ -130,6 +142,65 @@ bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n) {
     if (!xc_out_put(&r->pool, &l->out, p, n)) return false;
     xc_link_mark(r, l);
     return true;
+}
+
+/* ---- stream management ---- */
+
+static bool ask(xc_router *r, xc_link *l) {
+    static const char text[] = "<r xmlns='urn:xmpp:sm:3'/>";
+    l->sm->asked = l->sm->sent;
+    return xc_link_write(r, l, (const uint8_t *)text, sizeof text - 1);
+}
+
+/* A stanza was queued, or only kept. False if memory is out. */
+static bool count_sent(xc_router *r, xc_link *l) {
+    xc_sm *sm = l->sm;
+    if (sm->detached) return true;
+    if (sm->sent - sm->asked >= XC_SM_EVERY) return ask(r, l);
+    if (!sm->listed) {
+        sm->next = r->unasked;
+        r->unasked = l;
+        sm->listed = true;
+    }
+    return true;
+}
+
+bool xc_router_ask(xc_router *r) {
+    xc_link *l;
+    while ((l = r->unasked)) {
+        r->unasked = l->sm->next;
+        l->sm->listed = false;
+        if (l->sm->asked != l->sm->sent && xc_sm_count(l->sm) && !ask(r, l)) return false;
+    }
+    return true;
+}
+
+bool xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n) {
+    if (l->sm && !xc_sm_keep(&r->pool, l->sm, p, n)) return false;
+    if (!(l->sm && l->sm->detached) && !xc_link_write(r, l, p, n)) return false;
+    return !l->sm || count_sent(r, l);
+}
+
+bool xc_link_enable_sm(xc_link *l) { return l->sm || (l->sm = xc_sm_new()); }
+
+void xc_link_detach(xc_router *r, xc_link *l) {
+    unlist(r, l);
+    l->sm->detached = true;
+    l->flags &= (uint8_t)~XC_LINK_STALLED;
+    xc_out_drop(&r->pool, &l->out, l->out.bytes);
+}
+
+bool xc_link_resume(xc_router *r, xc_link *l, xc_link *from) {
+    unlist(r, l);
+    unlist(r, from);
+    xc_sm_free(&r->pool, l->sm);
+    xc_sm *sm = l->sm = from->sm;
+    from->sm = NULL;
+    sm->detached = false;
+    for (xc_block *b = sm->kept.head; b; b = b->next)
+        if (!xc_link_write(r, l, b->data + b->start, b->end - b->start)) return false;
+    sm->asked = sm->sent;
+    return !xc_sm_count(sm) || ask(r, l);
 }
 
 /* ---- routing ---- */
@@ -174,7 +245,7 @@ static xc_link *destination(xc_router *r, xc_link *l, const xc_head *h, const ui
     if (xc_jid_prepare(raw + h->to.off, h->to.len, jid, &parts) != XC_JID_OK || !parts.resource_len) return NULL;
     size_t n = xc_jid_len(&parts);
     xc_link *to = xc_router_find(r, jid, n);
-    if (!to || (to->flags & XC_LINK_STALLED) || !(to->flags & XC_LINK_CLIENT) || to->hooks || to->out.bytes > r->full) return NULL;
+    if (!to || !(to->flags & XC_LINK_CLIENT) || to->hooks || xc_link_full(r, to)) return NULL;
     /* RFC 6120 section 8.1.5: a stanza without xml:lang is in its stream's language, also at the other end. */
     const xc_context *mine = l->xml.context;
     *lang = !h->lang.off && mine->lang.len && !same_lang(mine, to->xml.context);
@@ -205,28 +276,58 @@ static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, con
     pieces[count++] = (piece){raw + rest, h->size - rest};
     size_t total = 0;
     for (int i = 0; i < count; i++) total += pieces[i].n;
-    uint8_t *room = xc_out_room(&r->pool, &to->out, total);
-    if (room) {
-        for (int i = 0; i < count; i++) {
-            memcpy(room, pieces[i].p, pieces[i].n);
-            room += pieces[i].n;
-        }
-        xc_out_claim(&to->out, total);
-    } else { /* longer than a block: one copy more */
-        uint8_t *all = malloc(total), *o = all;
-        if (!all) return false;
-        for (int i = 0; i < count; i++) {
-            memcpy(o, pieces[i].p, pieces[i].n);
-            o += pieces[i].n;
-        }
-        bool done = xc_out_put(&r->pool, &to->out, all, total);
-        free(all);
-        if (!done) return false;
+    bool kept_only = to->sm && to->sm->detached;
+    uint8_t *all = kept_only ? NULL : xc_out_room(&r->pool, &to->out, total), *o = all, *own = NULL;
+    if (!all && !(all = o = own = malloc(total))) return false; /* for the link's queue it is longer than a block: one copy more */
+    for (int i = 0; i < count; i++) {
+        memcpy(o, pieces[i].p, pieces[i].n);
+        o += pieces[i].n;
     }
-    xc_link_mark(r, to);
+    bool done = !to->sm || xc_sm_keep(&r->pool, to->sm, all, total);
+    if (done && !own)
+        xc_out_claim(&to->out, total);
+    else if (done && !kept_only)
+        done = xc_out_put(&r->pool, &to->out, all, total);
+    free(own);
+    if (!done) return false;
+    if (!kept_only) xc_link_mark(r, to);
+    if (to->sm && !count_sent(r, to)) return false;
+    if (l->sm) l->sm->handled++;
     l->stanzas++;
     r->routed++;
     return true;
+}
+
+/* The number in the attribute `h` of <a/>. */
+static bool read_h(const uint8_t *raw, const xc_head *h, uint32_t *value) {
+    enum { LONGEST = 128 }; /* bytes of <a/>: so it has fewer than 32 attributes */
+    xc_attr attrs[LONGEST / 4];
+    xc_walk walk = {.p = raw, .end = raw + h->size, .attrs = attrs};
+    if (h->size > LONGEST || xc_walk_next(&walk) != XC_T_EMPTY) return false;
+    for (uint32_t i = 0; i < walk.nattrs; i++) {
+        const xc_attr *a = &attrs[i];
+        if (a->name_len != 1 || a->name[0] != 'h' || a->decode || !a->value_len || a->value_len > 10) continue;
+        uint64_t n = 0;
+        for (uint32_t k = 0; k < a->value_len; k++) {
+            if (a->value[k] < '0' || a->value[k] > '9') return false;
+            n = n * 10 + (a->value[k] - '0');
+        }
+        *value = (uint32_t)n;
+        return n <= UINT32_MAX;
+    }
+    return false;
+}
+
+/* <r/> and <a/> of XEP-0198, section 4. Returns 1 if that was one, and it is done; 0 if it is for the caller; -1 if memory is out. */
+static int manage(xc_router *r, xc_link *l, const xc_head *h, const uint8_t *raw) {
+    uint32_t acked;
+    if (h->name.len != 1 || h->ns_in != XC_IN_RAW || (h->decode & XC_NS) || !IS(h->ns, "urn:xmpp:sm:3")) return 0;
+    if (IS(h->name, "r")) {
+        char text[64];
+        int n = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", l->sm->handled);
+        return xc_link_write(r, l, (const uint8_t *)text, (size_t)n) ? 1 : -1;
+    }
+    return IS(h->name, "a") && read_h(raw, h, &acked) && xc_sm_ack(&r->pool, l->sm, acked);
 }
 
 /* ---- feeding ---- */
@@ -325,6 +426,9 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
         case XC_STANZA: {
             bool lang;
             *raw = r->window + at;
+            int managed = l->sm ? manage(r, l, head, *raw) : 0;
+            if (managed < 0) return XC_LINK_NO_MEMORY;
+            if (managed) break;
             xc_link *to = destination(r, l, head, *raw, &lang);
             if (!to) return XC_LINK_STANZA;
             if (!deliver(r, l, to, head, *raw, lang)) return XC_LINK_NO_MEMORY;

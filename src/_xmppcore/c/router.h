@@ -15,11 +15,15 @@
  *
  * Routed here: message and iq stanzas of a bound link to a full JID that is online, with no hook set on either side, whose bytes mean
  * the same at the other end. Their header is stamped with the sender's full JID (section 8.1.2.1), the rest is copied as it is.
+ *
+ * Answered here: <r/> and <a/> of a link with stream management (sm.h). A link that is detached has lost its connection and waits for its
+ * peer to resume: it is bound, and what is routed to it is kept.
  */
 #ifndef XC_ROUTER_H
 #define XC_ROUTER_H
 
 #include "outbuf.h"
+#include "sm.h"
 #include "xml.h"
 
 enum {
@@ -48,6 +52,7 @@ typedef struct xc_link {
     xc_out out;
     xc_shared *shared; /* borrowed: limits before or after login */
     xc_stamp *stamp;   /* owned; NULL unless bound */
+    xc_sm *sm;         /* owned; NULL without stream management */
     uint8_t *tail;     /* owned: bytes of an unfinished stanza; NULL if none */
     uint32_t tail_len, tail_cap;
     uint64_t hash;         /* of the full JID */
@@ -69,6 +74,7 @@ typedef struct xc_router {
     size_t mask, used; /* slots - 1; slots in use */
     uint64_t seed[2];
     xc_link *dirty, *dirty_last;
+    xc_link *unasked;  /* links that have sent stanzas since they last sent <r/>, by sm->next */
     size_t high, full; /* bytes queued for a link: above the first it is reported as slow, above the second nothing is added here */
     xc_link *current;  /* being fed: its window is */
     uint8_t *window;
@@ -102,7 +108,22 @@ size_t xc_link_unread(const xc_router *r, const xc_link *l);
 /* Expect a new stream header; unused bytes are in front of it. White space before it is dropped, also what is yet to come. */
 bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in);
 
+/* Queue bytes that are no stanza. */
 bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n);
+/* Queue one stanza; with stream management it is counted and kept. */
+bool xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n);
+/* True if nothing more should be queued. */
+static inline bool xc_link_full(const xc_router *r, const xc_link *l) {
+    return (l->flags & XC_LINK_STALLED) || l->out.bytes > r->full || (l->sm && l->sm->kept.bytes > r->high);
+}
+/* Begin stream management. */
+bool xc_link_enable_sm(xc_link *l);
+/* The connection is gone: from now on keep what is sent. */
+void xc_link_detach(xc_router *r, xc_link *l);
+/* Take over the stream management of `from`, and queue what it kept: for the new connection of a resumed stream. */
+bool xc_link_resume(xc_router *r, xc_link *l, xc_link *from);
+/* Ask for acknowledgements of all that was sent without asking. */
+bool xc_router_ask(xc_router *r);
 void xc_link_mark(xc_router *r, xc_link *l);
 /* The dirty list, first marked first; the router forgets it. */
 xc_link *xc_router_take_dirty(xc_router *r);

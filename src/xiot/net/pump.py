@@ -61,7 +61,7 @@ class Owner(Protocol):
         """The deadline of `Connection.set_deadline` has passed."""
 
     def on_lost(self, reason: str) -> None:
-        """The connection is gone; called exactly once. `reason` is for the log."""
+        """The connection is gone; called exactly once. `reason` is for the log. A link that it detaches stays bound."""
 
 
 class Connection:
@@ -343,6 +343,7 @@ class Pump:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_S)
+            self.router.ask()
             now = monotonic()
             for connection in list(self._watched):
                 if connection.lost is not None:
@@ -559,11 +560,12 @@ class Pump:
         if self._epoll is None:
             trio.lowlevel.notify_closing(connection.sock)
         connection.sock.close()
-        connection.link.unbind()
         self._wake(connection)
         if connection._scope is not None:
             connection._scope.cancel()
         connection.owner.on_lost(reason)
+        if not connection.link.detached:
+            connection.link.unbind()
         # Cycles: what is left of the stream must not wait for the collector.
         connection.link.owner = None
         del connection.owner

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xiot.core import JID, Stanza
+from xiot.core import JID, Element, Stanza
 from xiot.errors import XiotError
 
 
@@ -114,6 +114,13 @@ class StanzaReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """Server: send this stanza, the answer to one that the machine has dealt with by itself."""
+
+    stanza: Element
+
+
+@dataclass(frozen=True, slots=True)
 class NonzaReceived:
     """A first-level element that is no stanza, after login (stream management, client state).
 
@@ -144,5 +151,6 @@ Event = (
     | Ready
     | StanzaReceived
     | NonzaReceived
+    | Reply
     | Closed
 )

@@ -18,6 +18,7 @@ from xiot.proto.events import (
     NeedKeys,
     NonzaReceived,
     Ready,
+    Reply,
     StanzaReceived,
     StartTls,
 )
@@ -82,6 +83,13 @@ class ServerStream(Stream):
         if request is not None:
             self._send_error(request, error)
         return []
+
+    def resumed(self, jid: JID) -> None:
+        """Go on as the stream of the full JID `jid`, which the client has resumed instead of binding (XEP-0198 section 5)."""
+        if self.phase is not Phase.BINDING:
+            raise RuntimeError("no stream that could be another's")
+        self.jid = jid
+        self.phase = Phase.READY
 
     def _answer(self, resume: Callable[[sasl.SaslServer], sasl.ServerStep]) -> list[Event]:
         if self._sasl is None or not self._sasl.asking:
@@ -220,11 +228,10 @@ class ServerStream(Stream):
         if stanza.from_ is not None and not _is_own(stanza.from_, jid):
             raise StreamError("invalid-from")
         if bind.is_session_request(stanza) and stanza.to in (None, self.host):
-            self.send(reply_to(stanza))
-            return []
+            return [Reply(reply_to(stanza))]
         if bind.is_request(stanza):
-            self._send_error(stanza, StanzaError("not-allowed", text="this stream has its resource"))
-            return []
+            answer = error_to(stanza, StanzaError("not-allowed", text="this stream has its resource"))
+            return [] if answer is None else [Reply(answer)]
         return [StanzaReceived(stanza)]
 
 

@@ -178,6 +178,9 @@ class Limits(_Table, frozen=True):
     auth_failures_per_stream: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
     """Then the stream is closed: slows guessing. RFC 6120 section 6.4.5 recommends 2 to 5."""
 
+    resume_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
+    """How long a session without its connection waits to be resumed (XEP-0198): it keeps its place and memory. 0 is never."""
+
     registrations_per_address_per_hour: CountOrOff = 5
     """Where registration is open (XEP-0077): robots register thousands; 0 is off."""
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from xiot.core import JID, JidError, Stanza
+from xiot.core import JID, Element, JidError, Stanza
 from xiot.errors import StanzaError
 from xiot.ext import ACCOUNT, HOST, Handler, Key, Scope
 from xiot.model.presence import MessageType, reachable, route_message
 from xiot.server.context import ServerContext
-from xiot.stanzas import NS_CLIENT, error_to, presence
+from xiot.stanzas import NS_CLIENT, error_element, error_to, presence
 
 if TYPE_CHECKING:
-    from xiot.core import Element
     from xiot.server.host import LocalHost, Place
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
@@ -213,6 +212,36 @@ class Routing:
             for other in host.sessions(jid.bare) if host is not None else ():
                 if other.jid == jid or (jid.resource is None and other.availability.presence is not None):
                     other.send_to(element)
+
+    def undelivered(self, stanzas: list[bytes]) -> None:
+        """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5)."""
+        for data in stanzas:
+            element = Element.fromstring(data, NS_CLIENT)
+            if element.name == "message":
+                self._undelivered_message(element)
+            elif element.name == "iq" and element.get("type") in ("get", "set"):
+                self._bounce(element, StanzaError("recipient-unavailable"))
+
+    def _undelivered_message(self, element: Element) -> None:
+        to = JID(element.get("to", ""))
+        type = message_type(element.get("type"))
+        route = route_message(type, self._server.hosts[to.domain].available(to.bare), to_resource=True)
+        online = self._server.hosts[to.domain].online.get(to.bare, {})
+        for resource in route.resources:
+            online[resource].send(element)
+        if not route.resources and route.otherwise != "drop":
+            self._bounce(element, StanzaError("recipient-unavailable"))
+
+    def _bounce(self, element: Element, error: StanzaError) -> None:
+        """Return a stanza to its sender with `error`."""
+        sender = element.get("from")
+        if sender is None:
+            return
+        answer = Element(element.tag, {"type": "error", "from": element.get("to", ""), "to": sender})
+        if element.get("id") is not None:
+            answer.set("id", element.get("id", ""))
+        answer.append(error_element(error))
+        self.send(answer)
 
     # ---- from the server ----
 

@@ -19,13 +19,14 @@ from xiot.ext import third_party
 from xiot.model import nodes
 from xiot.model.effects import Tx, apply
 from xiot.net.listen import accept, listen
-from xiot.net.pump import Pump
-from xiot.proto import sasl
+from xiot.net.pump import Connection, Pump
+from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
 from xiot.server.accounts import Accounts
 from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, Host
 from xiot.server.host import LocalHost, Place
+from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
 from xiot.store import Store
@@ -70,6 +71,9 @@ class Server:
         self._listeners: list[tuple[socket.socket, bool]] = []
         self._sessions: set[ClientSession] = set()
         self._empty = trio.Event()
+        self.stopping = False
+        """No session waits for its client any more."""
+        self.resumptions = Resumptions(limits.resume_s)
         self._stopped = False
         self._by_address: dict[str, int] = {}
         self._registered: dict[str, list[float]] = {}
@@ -111,6 +115,7 @@ class Server:
                 pumping.start_soon(self.pump.run)
                 try:
                     async with trio.open_nursery() as self.nursery:
+                        self.nursery.start_soon(self.resumptions.run)
                         for sock, tls in self._listeners:
                             self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
                         self._log_start()
@@ -146,6 +151,7 @@ class Server:
                 return
 
     async def _drain(self) -> None:
+        self.stopping = True
         for session in list(self._sessions):
             session.end(StreamError("system-shutdown"))
         self.pump.flush()
@@ -200,7 +206,7 @@ class Server:
 
         def extra(logged_in: bool) -> Iterable[Element]:
             if logged_in:
-                return [Element("{urn:xmpp:features:rosterver}ver")]
+                return [Element("{urn:xmpp:features:rosterver}ver"), sm.feature()]
             return [register.StreamFeature().to_element()] if open_ else []
 
         return HostPolicy(
@@ -214,6 +220,7 @@ class Server:
             starttls=c2s.starttls,
             extra_features=extra,
             iq_before_login=frozenset([register.NS]) if open_ else frozenset(),
+            nonzas=frozenset([sm.NS]),
         )
 
     def policy(self, domain: str) -> HostPolicy | None:
@@ -242,11 +249,14 @@ class Server:
         self._sessions.add(session)
 
     def forget(self, session: ClientSession) -> None:
-        """The session has ended."""
+        """The session has ended, or goes on as another."""
         self._sessions.discard(session)
         if not self._sessions:
             self._empty.set()
-        address = session.connection.peer.rpartition(":")[0]
+
+    def disconnected(self, connection: Connection) -> None:
+        """The connection is gone."""
+        address = connection.peer.rpartition(":")[0]
         left = self._by_address[address] - 1
         if left:
             self._by_address[address] = left

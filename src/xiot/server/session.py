@@ -4,6 +4,8 @@
 Theory of operation. The pump calls `on_event` with what the link did not route itself. The stream machine (`xiot.proto`) turns it into
 events; each is dealt with at once, or needs something slow (the store, PBKDF2): then the connection is paused, a task gets the answer, and
 the connection goes on. So there is at most one such task for a session, and nothing of a stream overtakes anything.
+
+A session may outlive its connection and its stream, and go on with those of another one: see `xiot.server.resumption`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import trio
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import StanzaError, StreamError
 from xiot.ext import Handler, Style
+from xiot.proto import sm
 from xiot.proto.events import (
     Authenticated,
     CheckPassword,
@@ -29,11 +32,13 @@ from xiot.proto.events import (
     NeedKeys,
     NonzaReceived,
     Ready,
+    Reply,
     RestartStream,
     StanzaReceived,
     StartTls,
 )
 from xiot.proto.receiving import ServerStream
+from xiot.server import resumption
 from xiot.server.host import Availability
 from xiot.stanzas import NS_CLIENT
 from xiot.xep import register
@@ -59,8 +64,15 @@ class ClientSession:
         """Whom the client says it is, from the moment it says so: whoever removes the account ends this session too."""
         self.jid: JID
         """Full; there once bound."""
-        self._bound = False
+        self.bound = False
+        self.resumable_by: str | None = None
+        """The name by which it may be resumed."""
+        self.resumable_s = 0.0
+        """How long it is kept then without a connection."""
         self._online = False
+        self._ended = False
+        self._busy: trio.Event | None = None  # set when what the connection waits for is done
+        self._stuck = (0, 0.0)  # how many stanzas were acknowledged when too many were not, and since when
         self._stream = ServerStream(server.policy, secure=direct_tls)
         self._direct_tls = direct_tls
         self._scopes: set[trio.CancelScope] = set()
@@ -93,16 +105,14 @@ class ClientSession:
         self._guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
 
     def on_lost(self, reason: str) -> None:
-        """The connection is gone: so is the session."""
+        """The connection is gone, and so is the session, unless it may be resumed."""
         connection = self.connection
-        for scope in self._scopes:
-            scope.cancel()
-        self._guard(self._leave)
-        self.server.forget(self)
+        self.server.disconnected(connection)
+        resumable = self._online and self.resumable_by is not None and not self.server.stopping
         self.server.log.info(
-            "c2s ended",
+            "c2s detached" if resumable else "c2s ended",
             peer=connection.peer,
-            jid=str(self.jid) if self._bound else None,
+            jid=str(self.jid) if self.bound else None,
             reason=reason,
             seconds=round(monotonic() - self._since, 3),
             tls=connection.tls.version() if connection.tls is not None else None,
@@ -111,25 +121,68 @@ class ClientSession:
             bytes_out=connection.bytes_out,
             routed=connection.link.stanzas,
         )
+        if resumable:
+            connection.link.detach()
+            self.server.resumptions.hold(self, self.resumable_s)
+        else:
+            self._finish()
+
+    def expire(self, reason: str) -> None:
+        """End the session though it could have been resumed. `reason` is for the log."""
+        if self.connection.lost is None:
+            self.end(StreamError("policy-violation", reason))
+        elif not self._ended:
+            self.server.log.info("c2s expired", jid=str(self.jid), reason=reason)
+            self.connection.link.unbind()
+            self._finish()
+
+    def _finish(self) -> None:
+        """Nothing comes after this."""
+        self._ended = True
+        for scope in self._scopes:
+            scope.cancel()
+        self._guard(self._leave)
+        self.server.forget(self)
 
     def _leave(self) -> None:
         """Be offline, as soon as the stream is closed: the socket may linger."""
         if self._online:
             self._online = False
+            self.server.resumptions.forget(self)
             self.server.routing.unavailable(self)
             self.server.hosts[self.jid.domain].remove(self.jid, self)
             if self.subscriber:
                 self.server.resource_gone(self.jid)
+            if self.connection.link.managed:
+                self.server.routing.undelivered(self.connection.link.unacknowledged())
 
     # ---- to the client ----
 
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
         link = self.connection.link
-        if self.connection.closing or link.full:
+        if self.connection.closing and not link.detached:
             return False
-        link.write(data)
+        if link.full:
+            if link.managed:
+                self._check_progress()
+            return False
+        link.send(data)
         return True
+
+    def write_nonza(self, data: bytes) -> None:
+        """Queue what is no stanza."""
+        if not self.connection.closing:
+            self.connection.link.write(data)
+
+    def _check_progress(self) -> None:
+        """Too much was sent and not acknowledged: nothing new is, and if that stays so, the session ends."""
+        link = self.connection.link
+        stuck, since = self._stuck
+        if not link.detached and (not since or link.acknowledged != stuck):
+            self._stuck = link.acknowledged, monotonic()
+        elif link.detached or monotonic() - since > self.server.config.limits.stall_s:
+            self.server.resumptions.hold(self, 0)
 
     def send(self, element: Element) -> bool:
         """Queue a stanza; see `write`."""
@@ -142,7 +195,68 @@ class ClientSession:
 
     def end(self, error: StreamError) -> None:
         """Close the stream with `error`, and then the connection."""
-        self._do(self._stream.close(error))
+        if self.connection.link.detached:
+            self.expire(str(error))
+        else:
+            self._do(self._stream.close(error))
+
+    # ---- stream management (XEP-0198) ----
+
+    def resume(self, wish: sm.Resume) -> None:
+        """Let the session that the client names go on here, in place of this one (section 5)."""
+
+        async def resume() -> None:
+            found = await self._find(wish.id)
+            if self.connection.closing:
+                return
+            if found is None:
+                self.write_nonza(sm.render(sm.Failed("item-not-found")))
+                return
+            link = found.connection.link
+            try:
+                link.acknowledge(wish.h)
+            except ValueError:
+                self.end(resumption.too_high(wish.h, link.sent))
+                return
+            found.go_on_as(self)
+
+        self._wait(resume)
+
+    async def _find(self, id: str) -> ClientSession | None:
+        """The session of that name, as soon as it is done with the last stanza of its old stream."""
+        assert self._stream.jid is not None
+        with trio.move_on_after(resumption.IDLE_S):
+            while (found := self.server.resumptions.find(id, self._stream.jid)) is not None:
+                if found._busy is None:
+                    return found
+                await found._busy.wait()
+        return None
+
+    def go_on_as(self, other: ClientSession) -> None:
+        """Take over the connection and the stream of `other`, which has asked for it, and send again what was not acknowledged."""
+        assert self.resumable_by is not None
+        former, stream, link = self.connection, self._stream, other.connection.link
+        other.write_nonza(sm.render(sm.Resume(self.resumable_by, former.link.handled), answer=True))
+        link.resume(former.link)
+        link.hooks = former.link.hooks
+        former.link.unbind()
+        link.bind(self.jid)
+        self.connection = other.connection
+        self.connection.owner = self
+        self.connection.set_deadline(None)
+        self._stream = other._stream
+        self._stream.resumed(self.jid)
+        self._stuck = (0, 0.0)
+        self.server.resumptions.release(self)
+        self.server.forget(other)
+        self.server.log.info(
+            "c2s resumed", peer=self.connection.peer, jid=str(self.jid), kept=link.sent - link.acknowledged
+        )
+        if former.lost is None:
+            former.owner = Abandoned(self.server, former)
+            stream.close(StreamError("conflict", "resumed by a new connection"))
+            former.link.write(stream.data_to_send())
+            former.close("resumed by a new connection")
 
     # ---- the stream machine ----
 
@@ -156,7 +270,11 @@ class ClientSession:
             self._flush_stream()
             match event:
                 case StanzaReceived(stanza):
+                    self.connection.link.count_handled()
                     self._on_stanza(stanza)
+                case Reply(answer):
+                    self.connection.link.count_handled()
+                    self.send(answer)
                 case StartTls(domain):
                     try:
                         self.connection.start_tls(self.server.certificates.context(domain))
@@ -186,8 +304,8 @@ class ClientSession:
                     self.server.log.info(
                         "c2s bound", peer=self.connection.peer, jid=str(jid), mechanism=self._mechanism
                     )
-                case NonzaReceived():
-                    pass  # none is asked for
+                case NonzaReceived(nonza):
+                    self._on_nonza(nonza)
                 case Closed(error):
                     self._leave()
                     self.connection.close("closed" if error is None else str(error))
@@ -229,15 +347,21 @@ class ClientSession:
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
         self.jid = jid
-        self._bound = self._online = True
+        self.bound = self._online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
         self._do(self._stream.bound(jid))
 
     # ---- stanzas ----
 
+    def _on_nonza(self, nonza: Stanza) -> None:
+        try:
+            resumption.on_nonza(nonza, self)
+        except StreamError as error:
+            self.end(error)
+
     def _on_stanza(self, stanza: Stanza) -> None:
-        if self._bound:
+        if self.bound:
             self.server.routing.route(stanza, self)
         else:
             self._wait(lambda: self._register(stanza))
@@ -321,7 +445,7 @@ class ClientSession:
 
     def _fault(self) -> None:
         self.server.log.exception(
-            "fault in a session", peer=self.connection.peer, jid=str(self.jid) if self._bound else None
+            "fault in a session", peer=self.connection.peer, jid=str(self.jid) if self.bound else None
         )
         self.end(StreamError("internal-server-error"))
 
@@ -329,8 +453,9 @@ class ClientSession:
 
     def _wait(self, fn: Callable[[], Awaitable[None]]) -> None:
         """Read nothing more from the client until `fn` is done."""
-        pump = self.server.pump
-        pump.pause(self.connection)
+        pump, connection = self.server.pump, self.connection
+        pump.pause(connection)
+        self._busy = done = trio.Event()
 
         async def run() -> None:
             try:
@@ -338,7 +463,9 @@ class ClientSession:
             except Exception:
                 self._fault()
             finally:
-                pump.resume(self.connection)
+                self._busy = None
+                done.set()
+                pump.resume(connection)
                 pump.flush()
 
         self.server.nursery.start_soon(run)
@@ -358,7 +485,7 @@ class ClientSession:
                 self._scopes.discard(scope)
             self.server.pump.flush()
 
-        if self.connection.lost is None:
+        if not self._ended:
             self.server.nursery.start_soon(run)
 
     def after(self, seconds: float, fn: Callable[[], None]) -> None:
@@ -374,3 +501,24 @@ class ClientSession:
         with suppress(AttributeError):
             return f"<ClientSession {self.jid}>"
         return f"<ClientSession of {self.connection.peer}>"
+
+
+class Abandoned:
+    """Owns a connection whose session goes on elsewhere, until it is closed."""
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+
+    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
+        """Nothing is expected."""
+
+    def on_secured(self) -> None:
+        """Nothing is expected."""
+
+    def on_timeout(self) -> None:
+        """Nothing is expected."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection is gone."""
+        self._server.disconnected(self._connection)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions that outlive their connection (XEP-0198 section 5).
+
+Theory of operation. A session with stream management that may be resumed has a name here. When its connection is lost it is *detached*: it
+stays online, its link stays bound and keeps what is sent to it. Within `Limits.resume_s` another stream of the same account may name it, and
+gets the session in place of a new one; else the session ends, and what nobody acknowledged is delivered otherwise.
+"""
+
+from __future__ import annotations
+
+import secrets
+from math import ceil
+from typing import TYPE_CHECKING
+
+import trio
+
+from xiot.errors import StreamError
+from xiot.proto import sm
+
+if TYPE_CHECKING:
+    from xiot.core import JID, Stanza
+    from xiot.server.session import ClientSession
+
+SWEEP_S = 1.0
+IDLE_S = 30.0  # how long a resumption waits for what its session is still doing
+
+
+class Resumptions:
+    """The sessions of a server that may be resumed."""
+
+    def __init__(self, keep_s: float) -> None:
+        self.keep_s = keep_s
+        self._sessions: dict[str, ClientSession] = {}
+        self._deadlines: dict[ClientSession, float] = {}
+
+    def __len__(self) -> int:
+        """Sessions without a connection."""
+        return len(self._deadlines)
+
+    def name(self, session: ClientSession) -> str:
+        """Make the session one that may be resumed; return by what: 144 random bits, since whoever knows it and the password has it."""
+        id = secrets.token_urlsafe(18)
+        self._sessions[id] = session
+        return id
+
+    def find(self, id: str, account: JID) -> ClientSession | None:
+        """The session of that name; None if it is not there, or not of that account."""
+        session = self._sessions.get(id)
+        return session if session is not None and session.jid.bare == account.bare else None
+
+    def hold(self, session: ClientSession, seconds: float) -> None:
+        """Wait so long for the session to be resumed."""
+        self._deadlines[session] = trio.current_time() + seconds
+
+    def release(self, session: ClientSession) -> None:
+        """The session has a connection again."""
+        self._deadlines.pop(session, None)
+
+    def forget(self, session: ClientSession) -> None:
+        """The session is over."""
+        self._deadlines.pop(session, None)
+        if session.resumable_by is not None:
+            self._sessions.pop(session.resumable_by, None)
+
+    async def run(self) -> None:
+        """End the sessions that were not resumed in time."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            now = trio.current_time()
+            for session, deadline in list(self._deadlines.items()):
+                if now >= deadline:
+                    session.expire("not resumed in time")
+
+
+def on_nonza(stanza: Stanza, session: ClientSession) -> None:
+    """Deal with an element of stream management that the core leaves to us. Raises StreamError."""
+    link = session.connection.link
+    if stanza.name == "a" and link.managed:
+        raise _too_high(stanza, session)
+    try:
+        nonza = sm.parse(stanza.element)
+    except ValueError:
+        session.write_nonza(sm.render(sm.Failed("bad-request")))
+        return
+    if isinstance(nonza, sm.Enable):
+        if not session.bound or link.managed:
+            session.write_nonza(sm.render(sm.Failed("unexpected-request")))  # section 3
+        else:
+            session.write_nonza(sm.render(_enable(nonza, session)))
+            link.enable_sm()
+    elif isinstance(nonza, sm.Resume) and stanza.name == "resume":
+        if session.bound:
+            session.write_nonza(sm.render(sm.Failed("unexpected-request")))
+        else:
+            session.resume(nonza)
+    else:
+        raise StreamError("unsupported-stanza-type")
+
+
+def _enable(wish: sm.Enable, session: ClientSession) -> sm.Enabled:
+    resumptions = session.server.resumptions
+    if not wish.resume or not resumptions.keep_s:
+        return sm.Enabled()
+    seconds = resumptions.keep_s if wish.max_s is None else min(resumptions.keep_s, wish.max_s)
+    session.resumable_by = resumptions.name(session)
+    session.resumable_s = seconds
+    return sm.Enabled(session.resumable_by, ceil(seconds))
+
+
+def _too_high(stanza: Stanza, session: ClientSession) -> StreamError:
+    try:
+        h = sm.parse_count(stanza.element)
+    except ValueError:
+        return StreamError("bad-format", "<a/> needs h")
+    return too_high(h, session.connection.link.sent)
+
+
+def too_high(h: int, sent: int) -> StreamError:
+    """The error for an acknowledgement of more than was sent (section 4)."""
+    app = sm.handled_count_too_high(h, sent)
+    return StreamError("undefined-condition", f"{h} stanzas acknowledged of {sent} sent", app)
