@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from _xmppcore import JID, Element, JidError, XmlError
     from xiot.client import Client, connect
     from xiot.errors import AuthError, LinkError, StanzaError, StreamError, XiotError
+    from xiot.iot.thing import Thing
     from xiot.model.reading import Field, Reading, reading
 
 _ROOMS = {
@@ -25,6 +26,7 @@ _ROOMS = {
     "StanzaError": "xiot.errors",
     "StreamError": "xiot.errors",
     "XiotError": "xiot.errors",
+    "Thing": "xiot.iot.thing",
     "Client": "xiot.client",
     "connect": "xiot.client",
     "Field": "xiot.model.reading",
@@ -43,6 +45,7 @@ __all__ = [
     "Reading",
     "StanzaError",
     "StreamError",
+    "Thing",
     "XiotError",
     "XmlError",
     "connect",

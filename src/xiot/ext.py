@@ -88,6 +88,16 @@ class Inbound(Protocol):
         """Return the object of class `kind` that the host or client was built with; LookupError if there is none."""
 
 
+class Answering(Inbound, Protocol):
+    """What a slow handler of a client or a thing may do before it returns."""
+
+    async def reply(self, payload: Payload | None) -> None:
+        """Answer the iq now; what the handler returns or raises later is not sent."""
+
+    async def send(self, stanza: Element) -> None:
+        """Send `stanza`. Raises LinkError if the stream has ended."""
+
+
 class Context(Inbound, Protocol):
     """What a handler may do in a server; a server derives its own class from this one."""
 

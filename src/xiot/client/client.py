@@ -25,6 +25,7 @@ from anyio.abc import ByteStream, TaskGroup
 
 from xiot.client.inbox import Inbox, fresh
 from xiot.client.outbox import Outbox
+from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Key, Style, dispatch_table
@@ -49,6 +50,7 @@ from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error,
 from xiot.xep import disco, ping, pubsub, roster, sensordata, standard, version
 
 if TYPE_CHECKING:
+    from xiot.iot.thing import Thing
     from xiot.proto.features import Tls
     from xiot.schema import Payload
 
@@ -145,11 +147,10 @@ class Client:
         self._table = dispatch_table(extensions)
         self.roster = roster.Roster()
         """Our contacts, once `xiot.xep.roster.fetch` has brought them; pushes of our server keep them up to date."""
-        self._objects: tuple[object, ...] = (
-            self.roster,
-            disco.Directory(extensions, identities=[disco.Identity(category="client", type="bot", name="xiot")]),
-            version.Version(name="xiot"),
-        )
+        directory = disco.Directory(extensions, identities=[disco.Identity(category="client", type="bot", name="xiot")])
+        self.things = Things(self, directory)
+        """Reading and controlling things."""
+        self._objects: tuple[object, ...] = (self.roster, directory, self.things, version.Version(name="xiot"))
         self._tasks: TaskGroup
 
     # ---- what one is ----
@@ -277,6 +278,13 @@ class Client:
         with suppress(XiotError, TimeoutError):  # it ends with our resource anyway
             await pubsub.unsubscribe(self, node, at=at)
 
+    async def serve(self, thing: Thing) -> None:
+        """Be available, and answer for `thing`: read-outs and control (`xiot.Thing`). Runs until the stream is closed.
+
+        Raises LinkError if it is lost, ValueError if we serve a thing already.
+        """
+        await self.things.serve(thing)
+
     async def ping(self, to: JID | str | None = None, *, timeout: float = 10.0) -> float:  # noqa: ASYNC109
         """Round trip to `to`, or to our server, in seconds (XEP-0199)."""
         return await ping.ping(self, to, timeout=timeout)
@@ -338,7 +346,7 @@ class Client:
             events = feed(self._parser, self._machine, await self._transport.receive(RECEIVE_BYTES))
 
     def _crowded(self) -> bool:
-        if self._waiting or self._machine.phase is Phase.CLOSING:
+        if self._waiting or self.things.waiting or self._machine.phase is Phase.CLOSING:
             return False
         full = any(box.full for subscription in self._subscriptions.values() for box in subscription.boxes)
         return full or self._messages.full or self._presences.full
@@ -355,6 +363,7 @@ class Client:
         for subscription in self._subscriptions.values():
             for box in subscription.boxes:
                 box.end(error)
+        self.things.end(error)
         self._closed.set()
 
     async def _close(self) -> None:
@@ -380,6 +389,8 @@ class Client:
         elif stanza.name == "message":
             event = stanza.payload == (pubsub.NS_EVENT, "event") and stanza.type != "error"
             if event and sender is not None and self._on_event(stanza, sender):
+                return
+            if self._on_message(stanza, sender):
                 return
             body = stanza.element.findtext(f"{{{NS_CLIENT}}}body")
             self._messages.put(Message(sender, to, stanza.type or "normal", stanza.id, body, stanza.element))
@@ -415,6 +426,32 @@ class Client:
                 box.put(Item(items.node, item.id or "", publisher, item.payload))
         return True
 
+    def _on_message(self, stanza: Stanza, sender: JID | None) -> bool:
+        """Hand a message to the handlers of its payload; False if there are none."""
+        if stanza.payload is None or stanza.type == "error":
+            return False
+        handlers = self._table.get(Key("message", None, SESSION, stanza.payload), ())
+        context = Request(self, stanza, sender or self._jid.bare)
+        for handler in handlers:
+            try:
+                outcome: Any = handler(next(iter(stanza.element)), context)
+            except StanzaError as error:
+                log.debug("a message of %s is ignored: %s", context.sender, error)
+            except Exception:
+                log.exception("a handler failed on a message")
+            else:
+                if handler.style is Style.ASYNC:
+                    self._tasks.start_soon(self._finish, outcome)
+        return bool(handlers)
+
+    async def _finish(self, outcome: Awaitable[None]) -> None:
+        try:
+            await outcome
+        except XiotError as error:
+            log.debug("a message is ignored: %s", error)
+        except Exception:
+            log.exception("a handler failed on a message")
+
     async def _on_request(self, stanza: Stanza, sender: JID | None) -> None:
         kind: Literal["get", "set"] = "get" if stanza.type == "get" else "set"
         handlers = self._table.get(Key("iq", kind, SESSION, stanza.payload)) if stanza.payload is not None else None
@@ -424,26 +461,31 @@ class Client:
             context = Request(self, stanza, sender or self._jid.bare)
             outcome: Any = handlers[0](next(iter(stanza.element)), context)
             if handlers[0].style is Style.ASYNC:
-                self._tasks.start_soon(self._answer_later, stanza, outcome)
+                self._tasks.start_soon(self._answer_later, context, stanza, outcome)
                 return
             await self._reply(reply_to(stanza, None if outcome is None else outcome.to_element()))
         except StanzaError as error:
             await self._reply(error_to(stanza, error))
         except Exception:
-            await self._failed(stanza)
+            await self._reply(self._failure(stanza))
 
-    async def _answer_later(self, stanza: Stanza, outcome: Any) -> None:
+    async def _answer_later(self, context: Request, stanza: Stanza, outcome: Awaitable[Payload | None]) -> None:
+        answer: Element | None = None
         try:
             payload = await outcome
-            await self._reply(reply_to(stanza, None if payload is None else payload.to_element()))
+            answer = reply_to(stanza, None if payload is None else payload.to_element())
         except StanzaError as error:
-            await self._reply(error_to(stanza, error))
+            answer = error_to(stanza, error)
+        except XiotError:
+            return  # the stream has ended while it worked
         except Exception:
-            await self._failed(stanza)
+            answer = self._failure(stanza)
+        if not context.replied:
+            await self._reply(answer)
 
-    async def _failed(self, stanza: Stanza) -> None:
+    def _failure(self, stanza: Stanza) -> Element | None:
         log.exception("a handler failed on the request %s", stanza.id)
-        await self._reply(error_to(stanza, StanzaError("internal-server-error")))
+        return error_to(stanza, StanzaError("internal-server-error"))
 
     async def _reply(self, answer: Element | None) -> None:
         if answer is not None and self._ended is None:
@@ -462,13 +504,14 @@ class Subscription:
 
 
 class Request:
-    """What a handler of ours knows of the stanza it got (an `xiot.ext.Inbound`)."""
+    """What a handler of ours knows of the stanza it got, and may do (an `xiot.ext.Answering`)."""
 
     def __init__(self, client: Client, stanza: Stanza, sender: JID) -> None:
         self._client = client
         self._stanza = stanza
         self.sender = sender
         """Who sent it, as the server stamped it."""
+        self.replied = False
 
     @property
     def to(self) -> JID:
@@ -483,6 +526,15 @@ class Request:
     def service(self, kind: type[T]) -> T:
         """The object of class `kind` that the client has. Raises LookupError."""
         return self._client.service(kind)
+
+    async def reply(self, payload: Payload | None) -> None:
+        """Answer the iq now; what the handler returns or raises later is not sent."""
+        self.replied = True
+        await self._client.send(reply_to(self._stanza, None if payload is None else payload.to_element()))
+
+    async def send(self, stanza: Element) -> None:
+        """Send a stanza of its own. Raises LinkError if the stream has ended."""
+        await self._client.send(stanza)
 
 
 def to_element(item: Reading | Payload | Element) -> Element:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from xiot.model import units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 FieldType = Literal["numeric", "string", "boolean", "int", "date", "dateTime", "duration", "time", "enum"]
 Value: TypeAlias = bool | int | float | Decimal | str | datetime | date | time | timedelta
@@ -117,10 +117,14 @@ class Reading:
 
     timestamp: datetime
     fields: tuple[Field, ...]
+    errors: tuple[str, ...] = ()
+    """What could not be read, in words for people."""
 
     def __post_init__(self) -> None:
         if self.timestamp.tzinfo is None:
             raise ValueError("the timestamp of a reading has a time zone")
+        if not all(map(_CARRIED.fullmatch, self.errors)):
+            raise ValueError("the text of an error has characters that XML has no place for")
 
     def __getitem__(self, name: str) -> Field:
         for field in self.fields:
@@ -138,6 +142,60 @@ class Reading:
         return len(self.fields)
 
 
+def latest(readings: Iterable[Reading]) -> Reading:
+    """Return the newest values of `readings` as one reading: of each name and kind the newest field, and all errors.
+
+    Its timestamp is the newest. Raises ValueError if there are no readings.
+    """
+    ordered = sorted(readings, key=lambda reading: reading.timestamp)
+    if not ordered:
+        raise ValueError("no reading")
+    fields = {(field.name, field.categories): field for reading in ordered for field in reading}
+    errors = dict.fromkeys(error for reading in ordered for error in reading.errors)
+    return Reading(ordered[-1].timestamp, tuple(fields.values()), tuple(errors))
+
+
+EVERYTHING = ~Category(0)
+CURRENT = EVERYTHING & ~Category.HISTORICAL
+"""What a thing has now."""
+
+Kinds: TypeAlias = "Category | str | Iterable[str]"
+"""Categories, as such or by their names: ``"momentary"``, ``["peak", "status"]``."""
+
+
+def categories(kinds: Kinds) -> Category:
+    """Return the categories that `kinds` names. Raises ValueError if there is one that does not exist."""
+    if isinstance(kinds, Category):
+        return kinds
+    found = Category(0)
+    for kind in (kinds,) if isinstance(kinds, str) else kinds:
+        member = Category.__members__.get(kind.upper())
+        if member is None:
+            raise ValueError(f"{kind!r} is not one of {', '.join(c.lower() for c in Category.__members__)}")
+        found |= member
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which values a read-out asks for."""
+
+    fields: frozenset[str] = frozenset()
+    """The names of the fields; none: all of them."""
+    categories: Category = CURRENT
+    since: datetime | None = None
+    until: datetime | None = None
+    """The time span of the values, its ends included."""
+
+    def covers(self, moment: datetime) -> bool:
+        """Return whether `moment` is in the time span."""
+        return (self.since is None or self.since <= moment) and (self.until is None or moment <= self.until)
+
+    def wants(self, name: str, categories: Category) -> bool:
+        """Return whether a field of that name, in one of `categories`, is asked for."""
+        return (not self.fields or name in self.fields) and bool(self.categories & categories)
+
+
 def reading(
     at: datetime | None = None, /, **fields: Value | enum.Enum | tuple[float | Decimal, str] | Field
 ) -> Reading:
@@ -149,10 +207,11 @@ def reading(
     """
     if not fields:
         raise ValueError("a reading has at least one field")
-    return Reading(at or datetime.now(UTC), tuple(_field(name, value) for name, value in fields.items()))
+    return Reading(at or datetime.now(UTC), tuple(field(name, value) for name, value in fields.items()))
 
 
-def _field(name: str, value: Value | enum.Enum | tuple[float | Decimal, str] | Field) -> Field:
+def field(name: str, value: Value | enum.Enum | tuple[float | Decimal, str] | Field) -> Field:
+    """Return `value` as the field `name`: as it is, a (number, unit) pair, or a `Field` of any name. Raises ValueError."""
     match value:
         case Field():
             return replace(value, name=name)

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xiot.ext import Extension
 
-STANDARD = ("delay", "disco", "forms", "ping", "pubsub", "register", "roster", "rsm", "sensordata", "sm", "version")
+STANDARD = (
+    "control",
+    "delay",
+    "disco",
+    "forms",
+    "ping",
+    "pubsub",
+    "register",
+    "roster",
+    "rsm",
+    "sensordata",
+    "sm",
+    "validation",
+    "version",
+)
 """The files of this package that hold an Extension, in alphabetical order."""
 
 

@@ -87,6 +87,8 @@ class Directory:
         self._extensions = tuple(extensions)
         self._own = tuple(identities)
         self.items = tuple(items)
+        self.features: set[str] = set()
+        """What is true only for now, such as that there is a thing to read; shown by a client."""
         self.info_of_node = info_of_node
         self.items_of_node = items_of_node
 
@@ -95,7 +97,8 @@ class Directory:
         shown = [extension for extension in self._extensions if scope in extension.scopes]
         identities = [Identity(category="account", type="registered")] if scope is ACCOUNT else [*self._own]
         identities += [Identity(category=e.identity[0], type=e.identity[1]) for e in shown if e.identity is not None]
-        features = sorted({feature for extension in shown for feature in extension.features})
+        own = self.features if scope is SESSION else set()
+        features = sorted(own.union(feature for extension in shown for feature in extension.features))
         return Info(identities=tuple(identities), features=tuple(Feature(var=var) for var in features))
 
 

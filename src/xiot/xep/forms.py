@@ -4,8 +4,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal, Self
 
+from _xmppcore import Element
 from xiot.ext import Extension
-from xiot.schema import Payload, attr, child, children, flag
+from xiot.schema import Payload, any_children, attr, child, children, flag
 
 NS = "jabber:x:data"
 ext = Extension("forms", spec="XEP-0004", version="2.13.2", features=[NS])
@@ -27,6 +28,8 @@ class Field(Payload, tag=(NS, "field")):
     required: bool = flag(default=False)
     values: tuple[str, ...] = children(name="value", default=())
     options: tuple[Option, ...] = children(default=())
+    extensions: tuple[Element, ...] = any_children(default=())
+    """What other specifications add to a field."""
 
 
 class Form(Payload, tag=(NS, "x")):
