@@ -32,8 +32,10 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "demo": Entry("xiot.cli.demo:demo", "demo", "Show it working: a server, three things, and their readings."),
+    "read": Entry("xiot.cli.read:read", None, "Ask a thing for its values."),
     "send": Entry("xiot.cli.talk:send", None, "Send a message."),
     "serve": Entry("xiot.cli.serve:serve", "server", "Run the server."),
+    "set": Entry("xiot.cli.read:set_", None, "Set a parameter of a thing, or show what can be set."),
     "sub": Entry("xiot.cli.talk:sub", None, "Subscribe to a node and print what is published."),
     "user": Entry("xiot.cli.user:user", "server", "Add, change, remove and list accounts."),
 }
