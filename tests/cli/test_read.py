@@ -104,7 +104,7 @@ async def test_errors_say_what_to_do(tmp_path: Path) -> None:
             (("read", thing, "pressure"), "boiler", f"{thing}: there is no field pressure"),
             (("read", thing, "pressure", "on"), "boiler", f"{thing} has no field pressure; xiot read {thing} shows all it has"),
             (("set", thing, "mode", "1"), "boiler", f"{thing} has no parameter mode, but: on, offset"),
-            (("set", thing, "offset", "7"), "boiler", "offset: more than 5.0"),
+            (("set", thing, "offset", "7"), "boiler", "offset: more than 5"),
             (("set", thing, "on", "perhaps"), "boiler", "on: not a value of type boolean"),
         ):  # fmt: skip
             status, _, errors = await command(*arguments, who=who)

@@ -94,6 +94,10 @@ class State:
     person: JID
     password: str
     rows: dict[str, Row] = field(default_factory=dict)
+    measured: dict[str, Reading] = field(default_factory=dict)
+    """What each thing has measured last."""
+    interval_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(THINGS, 1.0))
+    """How often each thing publishes."""
     sent: dict[tuple[str, str], tuple[float, Reading]] = field(default_factory=dict)
     """(node, item id) -> when it was published, and what; until it arrives."""
     arrived: int = 0
@@ -104,6 +108,37 @@ class State:
         address, _ = self.server.addresses[0]
         ca = self.server.certificates.development_ca
         return f"address {address}  JID {self.person}  password {self.password}  CA file {ca}"
+
+    def ask(self) -> str:
+        """How to ask a thing from another shell."""
+        address, _ = self.server.addresses[0]
+        ca = self.server.certificates.development_ca
+        return (
+            f"export XIOT_JID={self.person} XIOT_PASSWORD={self.password}; "
+            f"xiot read {jid_of('load')} --address {address} --ca-file {ca}"
+        )
+
+
+def jid_of(name: str) -> str:
+    """The full JID of a thing."""
+    return f"{name}@{HOST}/demo"
+
+
+def thing_of(state: State, name: str) -> xiot.Thing:
+    """The thing that gives its last reading, and whose interval can be set, to everybody on this host."""
+    thing = xiot.Thing(name, allow=lambda who, _: who.domain == HOST)
+    for measured in state.measured[name]:
+        thing.field(measured.name, unit=measured.unit)(lambda of=measured.name: state.measured[name][of])
+
+    @thing.field("interval", unit="s", kind="status")
+    async def interval() -> float:
+        return state.interval_s[name]
+
+    @thing.control("interval", unit="s", low=0.1, high=60)
+    async def set_interval(value: float) -> None:
+        state.interval_s[name] = value
+
+    return thing
 
 
 @click.command()
@@ -141,16 +176,18 @@ async def run_once(server: Server, console: Console) -> None:
     """Publish `ONCE` readings, wait for each, compare."""
     async with started(server) as state:
         with trio.fail_after(TIMEOUT_S):
-            async with everybody(state, console) as (things, watch):
+            async with everybody(state, console) as (things, viewer, watch):
                 for number in range(ONCE):
                     name = list(THINGS)[number % len(THINGS)]
                     await publish(state, name, things[name])
                     item = await watch()
                     console.print(f"[bold]{item.node:>8}[/]  {describe(item.reading)}", soft_wrap=True)
+                for name in things:
+                    await read(state, viewer, name)
                 stanzas, octets = traffic(state)
         console.print(
             f"{state.arrived} of {ONCE} readings arrived as sent, from {len(THINGS)} things over TLS and SCRAM, "
-            f"in {monotonic() - state.started:.1f} s ({stanzas} stanzas, {octets:,} bytes)",
+            f"in {monotonic() - state.started:.1f} s ({stanzas} stanzas, {octets:,} bytes); all things answered when asked",
             soft_wrap=True,
         )
 
@@ -159,11 +196,11 @@ async def run_live(server: Server, console: Console) -> None:
     """Publish each second until Ctrl-C."""
     async with (
         started(server) as state,
-        everybody(state, console) as (things, watch),
+        everybody(state, console) as (things, _, watch),
         trio.open_nursery() as nursery,
     ):
         for name, client in things.items():
-            nursery.start_soon(publish_each_second, state, name, client)
+            nursery.start_soon(publish_for_ever, state, name, client)
         nursery.start_soon(keep_watching, watch)
         with Live(view(state), console=console, refresh_per_second=4) as live:
             while True:
@@ -186,16 +223,17 @@ async def started(server: Server) -> AsyncIterator[State]:
 @asynccontextmanager
 async def everybody(
     state: State, console: Console
-) -> AsyncIterator[tuple[dict[str, Client], Callable[[], Awaitable[Item]]]]:
-    """All things logged in, and a subscriber of all: the function waits for the next item and checks it."""
+) -> AsyncIterator[tuple[dict[str, Client], Client, Callable[[], Awaitable[Item]]]]:
+    """All things logged in and served, and a subscriber of all: the function waits for the next item and checks it."""
     address = str(state.server.addresses[0][0])
     ca_file = state.server.certificates.development_ca
     console.print(f"join with any client: {state.join()}", soft_wrap=True)
+    console.print(f"ask a thing: {state.ask()}", soft_wrap=True)
     async with AsyncExitStack() as stack:
 
         async def log_in(name: str) -> Client:
             return await stack.enter_async_context(
-                xiot.connect(f"{name}@{HOST}/demo", state.password, address=address, ca_file=ca_file)
+                xiot.connect(jid_of(name), state.password, address=address, ca_file=ca_file)
             )
 
         things = {name: await log_in(name) for name in THINGS}
@@ -204,6 +242,7 @@ async def everybody(
         nursery = await stack.enter_async_context(trio.open_nursery())
         for name, client in things.items():
             await publish(state, name, client)  # makes the node
+            nursery.start_soon(client.serve, thing_of(state, name))
             items = await stack.enter_async_context(viewer.subscribe(name))
             nursery.start_soon(forward, items, send)
             check(state, await receive.receive())  # the last item comes with the subscription
@@ -214,7 +253,7 @@ async def everybody(
             return item
 
         state.arrived = 0
-        yield things, watch
+        yield things, viewer, watch
         nursery.cancel_scope.cancel()
 
 
@@ -224,16 +263,23 @@ async def forward(items: AsyncIterator[Item], send: trio.MemorySendChannel[Item]
 
 
 async def publish(state: State, name: str, client: Client) -> None:
-    reading = THINGS[name]()
+    reading = state.measured[name] = THINGS[name]()
     id = secrets.token_hex(8)
     state.sent[name, id] = monotonic(), reading
     await client.publish(name, reading, id=id)
 
 
-async def publish_each_second(state: State, name: str, client: Client) -> None:
+async def publish_for_ever(state: State, name: str, client: Client) -> None:
     while True:
         await publish(state, name, client)
-        await trio.sleep(1)
+        await trio.sleep(state.interval_s[name])
+
+
+async def read(state: State, viewer: Client, name: str) -> None:
+    """Ask a thing, compare what it says with what it has measured. Raises ClickException."""
+    reading = await viewer.things.read(jid_of(name), kinds="momentary")
+    if reading.fields != state.measured[name].fields or reading.errors:
+        raise click.ClickException(f"{name} did not answer with what it has measured")
 
 
 async def keep_watching(watch: Callable[[], Awaitable[Item]]) -> None:
@@ -289,7 +335,12 @@ def view(state: State) -> Panel:
     seconds = max(monotonic() - state.started, 0.001)
     counts = f"{state.arrived} readings   {stanzas / seconds:.1f} stanzas/s   {octets:,} bytes   {len(state.server.pump)} connections"
     return Panel(
-        Group(table, Text(counts, style="dim"), Text(f"join with any client: {state.join()}", style="green")),
+        Group(
+            table,
+            Text(counts, style="dim"),
+            Text(f"join with any client: {state.join()}", style="green"),
+            Text(f"ask a thing: {state.ask()}", style="green"),
+        ),
         title="xiot demo",
         subtitle="Ctrl-C ends it",
     )

@@ -79,9 +79,9 @@ class Parameter:
             raise self._refusal(f"not one of {', '.join(self.options)}")
         if isinstance(value, int | float | Decimal):
             if self.low is not None and value < self.low:
-                raise self._refusal(f"less than {self.low}")
+                raise self._refusal(f"less than {_plain(self.low)}")
             if self.high is not None and value > self.high:
-                raise self._refusal(f"more than {self.high}")
+                raise self._refusal(f"more than {_plain(self.high)}")
         return value
 
     def text_of(self, value: Value) -> str:
@@ -97,6 +97,10 @@ class Parameter:
 
     def _refusal(self, text: str) -> ParameterError:
         return ParameterError("bad-request", self.name, text)
+
+
+def _plain(number: float) -> str:
+    return Field("limit", number, type="numeric").text
 
 
 def check_all(parameters: Mapping[str, Parameter], given: Iterable[Assignment]) -> dict[str, Value]:
