@@ -109,14 +109,11 @@ class State:
         ca = self.server.certificates.development_ca
         return f"address {address}  JID {self.person}  password {self.password}  CA file {ca}"
 
-    def ask(self) -> str:
-        """How to ask a thing from another shell."""
+    def exports(self) -> str:
+        """What another shell needs to log in."""
         address, _ = self.server.addresses[0]
         ca = self.server.certificates.development_ca
-        return (
-            f"export XIOT_JID={self.person} XIOT_PASSWORD={self.password}; "
-            f"xiot read {jid_of('load')} --address {address} --ca-file {ca}"
-        )
+        return f"export XIOT_JID={self.person} XIOT_PASSWORD={self.password} XIOT_ADDRESS={address} XIOT_CA_FILE={ca}"
 
 
 def jid_of(name: str) -> str:
@@ -139,6 +136,9 @@ def thing_of(state: State, name: str) -> xiot.Thing:
         state.interval_s[name] = value
 
     return thing
+
+
+ASK = f"xiot read {jid_of('load')};  xiot set {jid_of('load')} interval 5;  xiot sub load"
 
 
 @click.command()
@@ -228,7 +228,7 @@ async def everybody(
     address = str(state.server.addresses[0][0])
     ca_file = state.server.certificates.development_ca
     console.print(f"join with any client: {state.join()}", soft_wrap=True)
-    console.print(f"ask a thing: {state.ask()}", soft_wrap=True)
+    console.print(f"in another shell:\n  {state.exports()}\n  {ASK}", soft_wrap=True)
     async with AsyncExitStack() as stack:
 
         async def log_in(name: str) -> Client:
@@ -339,7 +339,7 @@ def view(state: State) -> Panel:
             table,
             Text(counts, style="dim"),
             Text(f"join with any client: {state.join()}", style="green"),
-            Text(f"ask a thing: {state.ask()}", style="green"),
+            Text(f"in another shell, after the export above: {ASK}", style="green"),
         ),
         title="xiot demo",
         subtitle="Ctrl-C ends it",

@@ -26,8 +26,8 @@ def account_options(command: F) -> F:
         (
             click.option("--jid", "account", required=True, envvar="XIOT_JID", help="Account to log in with (or XIOT_JID)."),
             click.option("--password-stdin", is_flag=True, help=f"Read the password from standard input, one line (else {PASSWORD}, else a prompt)."),
-            click.option("--address", metavar="HOST[:PORT]", help="Server to connect to, if not the JID's domain."),
-            click.option("--ca-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CA certificates to trust, if not the system's."),
+            click.option("--address", metavar="HOST[:PORT]", envvar="XIOT_ADDRESS", help="Server to connect to, if not the JID's domain (or XIOT_ADDRESS)."),
+            click.option("--ca-file", envvar="XIOT_CA_FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CA certificates to trust, if not the system's (or XIOT_CA_FILE)."),
             click.option("--no-tls", is_flag=True, help="Log in without TLS: on loopback only."),
         )
     ):  # fmt: skip
