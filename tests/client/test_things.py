@@ -387,6 +387,22 @@ async def test_history_is_bounded_at_both_ends(tmp_path: Path, monkeypatch: pyte
             await app.things.history(served.jid)
 
 
+async def test_large_read_outs_are_cut_so_that_every_server_takes_them(tmp_path: Path) -> None:
+    thing = xiot.Thing("large")
+    for number in range(500):
+        thing.field(f"field {number}")(lambda: "<&" * 20)
+    thing.field("longer than any stanza")(lambda: "x" * 10_000)
+    async with both(tmp_path, thing) as (served, app, _):
+        sent: list[int] = []
+        send = served._machine.send
+        served._machine.send = lambda stanza: (sent.append(len(stanza.tobytes())), send(stanza))[1]  # type: ignore[method-assign]
+        reading = await app.things.read(served.jid)
+        assert [f.name for f in reading] == [f"field {number}" for number in range(500)]
+        assert reading.errors == ("longer than any stanza: too long to be sent",)
+        assert len(sent) > 10
+        assert max(sent) < 10_000
+
+
 # ---- control ----------------------------------------------------------------------------------------------------
 
 
@@ -546,6 +562,35 @@ async def test_a_lost_connection_ends_serving_and_waiting(tmp_path: Path) -> Non
                 await served._transport.aclose()
                 await app._transport.aclose()
             assert failures == [xiot.LinkError] * 2
+
+
+async def test_requests_beyond_what_is_dealt_with_at_a_time_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xiot.client import client
+
+    monkeypatch.setattr(client, "HANDLING", 3)
+    thing = xiot.Thing("slow", limit_s=20)
+    go = trio.Event()
+
+    @thing.field("a")
+    async def a() -> int:
+        await go.wait()
+        return 1
+
+    async with both(tmp_path, thing) as (served, app, _), trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(app.things.read, served.jid)
+        with trio.fail_after(5):
+            while served._handling < 3:
+                await trio.sleep(0.01)
+        with pytest.raises(xiot.StanzaError, match="resource-constraint"):
+            await app.things.read(served.jid)
+        body = control.Set(values=(Element(f"{{{control.NS}}}i", {"n": "x", "v": "1"}),))
+        await app.send(message(body.to_element(), to=served.jid))
+        await app.ping(served.jid)
+        go.set()
+    assert served._handling == 0
 
 
 async def test_nodes_are_not_found_in_a_thing_without_nodes(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -28,7 +28,7 @@ from xiot.client.outbox import Outbox
 from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
-from xiot.ext import SESSION, Extension, Key, Style, dispatch_table
+from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table
 from xiot.model.reading import Reading
 from xiot.net.dial import bindings, dial, parse_address, secure
 from xiot.net.tls import make_client_context
@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 CLOSE_S = 2.0  # for the peer's closing tag
 RECEIVE_BYTES = 16384
 MESSAGES_KEPT = 1000  # until messages() or presences() is iterated
+HANDLING = 256  # requests and messages of others that are being dealt with at a time
 MAX_STANZA_BYTES = 16 * 2**20  # what a server lets through must not end our stream: far more than servers take
 
 LOST = (
@@ -141,6 +142,7 @@ class Client:
         self._messages: Inbox[Message] = Inbox(self._has_room, keep=MESSAGES_KEPT)
         self._presences: Inbox[Presence] = Inbox(self._has_room, keep=MESSAGES_KEPT)
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
+        self._handling = 0  # tasks of handlers
         self._ended: XiotError | None = None
         self._closed = anyio.Event()
         extensions = tuple(extensions)
@@ -433,24 +435,25 @@ class Client:
         handlers = self._table.get(Key("message", None, SESSION, stanza.payload), ())
         context = Request(self, stanza, sender or self._jid.bare)
         for handler in handlers:
-            try:
-                outcome: Any = handler(next(iter(stanza.element)), context)
-            except StanzaError as error:
-                log.debug("a message of %s is ignored: %s", context.sender, error)
-            except Exception:
-                log.exception("a handler failed on a message")
-            else:
+            with ignoring_failures():
+                outcome: Any = self._call(handler, stanza, context)
                 if handler.style is Style.ASYNC:
                     self._tasks.start_soon(self._finish, outcome)
         return bool(handlers)
 
     async def _finish(self, outcome: Awaitable[None]) -> None:
-        try:
+        with ignoring_failures():
             await outcome
-        except XiotError as error:
-            log.debug("a message is ignored: %s", error)
-        except Exception:
-            log.exception("a handler failed on a message")
+        self._handling -= 1
+
+    def _call(self, handler: Handler, stanza: Stanza, context: Request) -> Any:
+        """Call a handler, and count it if it goes on in a task. Raises StanzaError, also if too many do."""
+        if handler.style is Style.ASYNC and self._handling >= HANDLING:
+            raise StanzaError("resource-constraint")
+        outcome = handler(next(iter(stanza.element)), context)
+        if handler.style is Style.ASYNC:
+            self._handling += 1
+        return outcome
 
     async def _on_request(self, stanza: Stanza, sender: JID | None) -> None:
         kind: Literal["get", "set"] = "get" if stanza.type == "get" else "set"
@@ -459,7 +462,7 @@ class Client:
             if handlers is None or stanza.type not in ("get", "set"):
                 raise StanzaError("service-unavailable")
             context = Request(self, stanza, sender or self._jid.bare)
-            outcome: Any = handlers[0](next(iter(stanza.element)), context)
+            outcome: Any = self._call(handlers[0], stanza, context)
             if handlers[0].style is Style.ASYNC:
                 self._tasks.start_soon(self._answer_later, context, stanza, outcome)
                 return
@@ -480,6 +483,8 @@ class Client:
             return  # the stream has ended while it worked
         except Exception:
             answer = self._failure(stanza)
+        finally:
+            self._handling -= 1
         if not context.replied:
             await self._reply(answer)
 
@@ -535,6 +540,17 @@ class Request:
     async def send(self, stanza: Element) -> None:
         """Send a stanza of its own. Raises LinkError if the stream has ended."""
         await self._client.send(stanza)
+
+
+@contextmanager
+def ignoring_failures() -> Iterator[None]:
+    """For messages, which nobody answers: log what goes wrong, a fault of ours loudly."""
+    try:
+        yield
+    except XiotError as error:
+        log.debug("a message is ignored: %s", error)
+    except Exception:
+        log.exception("a handler failed on a message")
 
 
 def to_element(item: Reading | Payload | Element) -> Element:

@@ -14,12 +14,12 @@ import enum
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -46,7 +46,7 @@ READ_OUT_S = 60.0  # for a whole read-out, however many functions it calls
 READ_OUTS = 32  # accepted and not done, of all requesters together
 READ_OUTS_EACH = 8  # of one account
 AHEAD = timedelta(days=1)  # how long before its time a read-out is accepted: it is kept in memory only
-FIELDS_A_STANZA = 100  # about 10 KiB
+STANZA_BYTES = 8 * 1024  # of data in one answer: every server takes 10,000 bytes (RFC 6120 section 13.12)
 HISTORY_FIELDS = 10_000  # of one read-out
 FIELDS_KEPT = 20_000  # of one read-out of ours
 CANCEL_S = 2.0  # for a cancellation to be sent
@@ -247,17 +247,43 @@ def _historical(found: Iterable[Reading], query: Query) -> list[Reading]:
 
 
 def _parts(readings: Iterable[Reading]) -> list[list[Reading]]:
-    """The same in pieces for one stanza each; at least one, which may be empty. Only a single reading may be larger."""
+    """The same in parts for one stanza each; at least one, which may be empty."""
     parts: list[list[Reading]] = [[]]
-    room = FIELDS_A_STANZA
-    for reading in readings:
-        size = len(reading) + len(reading.errors)
-        if parts[-1] and size > room:
+    room = STANZA_BYTES
+    for piece in chain.from_iterable(map(_pieces, readings)):
+        size = _size(piece)
+        if size > room and parts[-1]:
             parts.append([])
-            room = FIELDS_A_STANZA
-        parts[-1].append(reading)
+            room = STANZA_BYTES
         room -= size
-    return parts
+        parts[-1].append(piece)
+    return [list(_joined(part)) for part in parts]
+
+
+def _joined(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """What stands one after the other with the same timestamp, as one reading."""
+    for timestamp, same in groupby(readings, key=lambda reading: reading.timestamp):
+        pieces = list(same)
+        fields = tuple(field for piece in pieces for field in piece)
+        yield Reading(timestamp, fields, tuple(error for piece in pieces for error in piece.errors))
+
+
+def _pieces(reading: Reading) -> Iterator[Reading]:
+    """The reading with one field or one error at a time, none of them too long."""
+    if not reading.fields and not reading.errors:
+        yield reading
+    for error in reading.errors:
+        yield Reading(reading.timestamp, (), (error[:1000],))
+    for field in reading:
+        piece = Reading(reading.timestamp, (field,))
+        too_long = Reading(reading.timestamp, (), (f"{field.name[:1000]}: too long to be sent",))
+        yield piece if _size(piece) <= STANZA_BYTES else too_long
+
+
+def _size(reading: Reading) -> int:
+    """About how many bytes it is as XML, at most."""
+    texts = [*reading.errors, *(text for f in reading for text in (f.name, f.text, f.unit or "", f.data_type or ""))]
+    return 100 * (1 + len(reading)) + sum(6 * len(text) for text in texts)  # 6: &quot;
 
 
 class _ReadOut:
@@ -329,7 +355,8 @@ class Things:
     ) -> list[Reading]:
         """Ask the thing `jid` for its readings from `since` to `until`, both included; the oldest first. Raises as `read`."""
         query = Query(_names(fields), Category.HISTORICAL, since, until)
-        return sorted(await self._read_out(jid, query, timeout), key=lambda reading: reading.timestamp)
+        ordered = sorted(await self._read_out(jid, query, timeout), key=lambda reading: reading.timestamp)
+        return list(_joined(ordered))
 
     async def set(
         self,
