@@ -29,7 +29,7 @@ async def a_thing(folder: Path) -> AsyncIterator[tuple[Command, dict[str, object
 
     @thing.field("[red]serial[/]", kind="identity")
     def serial() -> str:
-        return "[bold]A-1[/]"
+        return "[bold]A-1[/]\x9b2J\n"
 
     @thing.field("on", kind="status")
     async def read_on() -> object:
@@ -65,7 +65,7 @@ async def test_read_prints_values_with_units_and_what_could_not_be_read(tmp_path
         assert status == 1
         assert out.splitlines() == [
             "temperature\t61.5\t°C\tmomentary",
-            "[red]serial[/]\t[bold]A-1[/]\t\tidentity",
+            "[red]serial[/]\t[bold]A-1[/]\\x9b2J\\n\t\tidentity",
             "on\ttrue\t\tstatus",
         ]
         assert errors == "not read: broken: cannot be read\n"

@@ -13,6 +13,8 @@ from typing import Literal
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 import xiot
 from tests.server.serving import Running, next_of, serving
@@ -242,7 +244,7 @@ async def test_functions_of_a_thing_never_run_side_by_side(tmp_path: Path) -> No
         await a()
 
     async with both(tmp_path, thing) as (served, app, _), trio.open_nursery() as nursery:
-        for number in range(5):
+        for number in range(4):
             nursery.start_soon(app.things.read, served.jid)
             nursery.start_soon(lambda n=number: app.things.set(served.jid, b=n))
     assert most == [1]
@@ -284,14 +286,14 @@ async def test_read_outs_queue_and_too_many_are_refused(tmp_path: Path) -> None:
                 results.append(error.condition)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(things.READ_OUTS_EACH + 2):
+            for _ in range(things.REQUESTS_EACH + 2):
                 nursery.start_soon(read)
             with trio.fail_after(5):
                 while len(results) < 2:
                     await trio.sleep(0.01)
             assert results == ["resource-constraint"] * 2
             go.set()
-        assert [r["a"].value for r in results[2:] if isinstance(r, Reading)] == [1] * things.READ_OUTS_EACH
+        assert [r["a"].value for r in results[2:] if isinstance(r, Reading)] == [1] * things.REQUESTS_EACH
 
 
 async def test_a_read_out_can_be_scheduled_and_cancelled(tmp_path: Path) -> None:
@@ -403,6 +405,23 @@ async def test_large_read_outs_are_cut_so_that_every_server_takes_them(tmp_path:
         assert max(sent) < 10_000
 
 
+names = st.text(
+    st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\ufffe\uffff"), min_size=1, max_size=300
+)
+
+
+@given(st.lists(st.tuples(st.lists(st.tuples(names, names), max_size=40), st.lists(names, max_size=3)), max_size=8))
+def test_parts_hold_everything_and_fit(drawn: list[tuple[list[tuple[str, str]], list[str]]]) -> None:
+    readings = [
+        Reading(START + timedelta(hours=hour), tuple(Field(n, v) for n, v in fields), tuple(errors))
+        for hour, (fields, errors) in enumerate(drawn)
+    ]
+    parts = things._parts(readings)
+    assert list(things._joined(reading for part in parts for reading in part)) == readings
+    for part in parts:
+        assert len(sensordata.response(part, id="x" * 32, more=True).to_element().tobytes()) < 9_000
+
+
 # ---- control ----------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +461,48 @@ async def test_a_refused_value_is_named_and_nothing_is_set(
         assert (refused.value.condition, refused.value.parameter, refused.value.text) == (condition, parameter, text)
         assert str(refused.value) == f"{parameter}: {text}"
         assert state == {"setpoint": 60.0}
+
+
+async def test_what_was_set_before_a_failure_is_told(tmp_path: Path) -> None:
+    thing, state = a_boiler()
+    async with both(tmp_path, thing) as (served, app, _):
+        with pytest.raises(ParameterError, match=r"speed: not while it is cold \(set before it: mode, setpoint\)"):
+            await app.things.set(served.jid, mode=Mode.OFF, setpoint=50, speed="fast")
+        assert state == {"mode": Mode.OFF, "setpoint": 50.0}
+
+
+async def test_nothing_is_set_any_more_when_serving_has_ended(tmp_path: Path) -> None:
+    thing = xiot.Thing("slow", limit_s=20)
+    state: list[int] = []
+    started = trio.Event()
+
+    @thing.control("a")
+    async def a(value: int) -> None:
+        started.set()
+        await trio.sleep(1)
+        state.append(value)
+
+    async with serving(tmp_path) as running:
+        await running.account("boiler")
+        async with running.connect("boiler@localhost/t") as served, running.connect("boiler@localhost/a") as app:
+            refused: list[str] = []
+
+            async def set_a(value: int) -> None:
+                try:
+                    await app.things.set(served.jid, a=value)
+                except xiot.StanzaError as error:
+                    refused.append(error.condition)
+
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as serve:
+                    nursery.start_soon(set_a, 1)
+                    nursery.start_soon(set_a, 2)
+                    async with trio.open_nursery() as inner:
+                        inner.start_soon(served.serve, thing)
+                        await started.wait()
+                        await app.ping(served.jid)
+                        serve.cancel()
+            assert (refused, state) == (["undefined-condition"] * 2, [])
 
 
 async def test_a_control_that_fails_tells_nothing_of_why(tmp_path: Path) -> None:

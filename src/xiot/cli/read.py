@@ -52,11 +52,11 @@ def read(
         async with explained(jid, "read"):
             reading = await client.things.read(jid, fields=fields, kinds=kinds or KINDS, timeout=timeout)
         if as_json:
-            click.echo(json.dumps(to_json(jid, reading), ensure_ascii=False))
+            click.echo(json.dumps(to_json(jid, reading)))
         else:
             show(("field", "value", "unit", "kind"), [row(field) for field in reading])
         for error in reading.errors:
-            click.echo(f"not read: {error}", err=True)
+            click.echo(f"not read: {printable(error)}", err=True)
         named = {error.partition(":")[0] for error in reading.errors}
         missing = [name for name in fields if name not in reading and name not in named]
         if missing:
@@ -96,9 +96,8 @@ def set_(jid: str, name: str | None, value: str | None, timeout: float, **option
                 return
             parameter = next((p for p in parameters if p.name == name), None)
             if parameter is None:
-                raise click.ClickException(
-                    f"{jid} has no parameter {name}, but: {', '.join(p.name for p in parameters)}"
-                )
+                names = printable(", ".join(p.name for p in parameters))
+                raise click.ClickException(f"{jid} has no parameter {name}, but: {names}")
             text = SWITCH.get(value.lower(), value) if parameter.type == "boolean" else value
             await client.things.set(jid, {name: parameter.check(Assignment(name, text))}, timeout=timeout)
 
@@ -110,8 +109,8 @@ async def explained(jid: str, purpose: str) -> AsyncIterator[None]:
     """Turn what a thing may answer into a line that says what to do."""
     try:
         yield
-    except ParameterError:
-        raise  # it says all there is to say
+    except ParameterError as error:
+        raise click.ClickException(printable(str(error))) from None
     except xiot.StanzaError as error:
         match error.condition:
             case "forbidden":
@@ -122,7 +121,7 @@ async def explained(jid: str, purpose: str) -> AsyncIterator[None]:
                 hint = "its server cannot be reached"
             case _:
                 hint = error.text or error.condition
-        raise click.ClickException(hint if hint.startswith(jid) else f"{jid}: {hint}") from None
+        raise click.ClickException(printable(hint if hint.startswith(jid) else f"{jid}: {hint}")) from None
     except TimeoutError:
         raise click.ClickException(f"{jid} did not answer in time; --timeout gives it longer") from None
 
@@ -166,8 +165,14 @@ def values_of(parameter: Parameter) -> str:
     return " ".join([parameter.type, *(f"{word} {limit:g}" for word, limit in limits if limit is not None)])
 
 
+def printable(text: str) -> str:
+    """Without what a terminal would obey: a thing may say anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for people; without a terminal lines with tabs, for programs."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:
         for cells in rows:

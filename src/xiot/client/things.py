@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 
 PROMPT_S = 2.0  # until a read-out that is not done says that it has started; far below what others wait for an iq
 READ_OUT_S = 60.0  # for a whole read-out, however many functions it calls
-READ_OUTS = 32  # accepted and not done, of all requesters together
-READ_OUTS_EACH = 8  # of one account
+REQUESTS = 32  # read-outs and settings that are accepted and not done, of all requesters together
+REQUESTS_EACH = 8  # of one account
 AHEAD = timedelta(days=1)  # how long before its time a read-out is accepted: it is kept in memory only
 STANZA_BYTES = 8 * 1024  # of data in one answer: every server takes 10,000 bytes (RFC 6120 section 13.12)
 HISTORY_FIELDS = 10_000  # of one read-out
@@ -60,7 +60,7 @@ class Serving:
         self._thing = thing
         self._own = own
         self._turn = anyio.Lock()
-        self._running: dict[tuple[JID, str], anyio.CancelScope] = {}
+        self._running: dict[tuple[JID, object], anyio.CancelScope] = {}
         self._busy: set[Callable[..., object]] = set()  # in threads that were given up
         self._threads = anyio.CapacityLimiter(len(thing.fields) + len(thing.controls) + 1)
 
@@ -103,25 +103,6 @@ class Serving:
         if scope := self._running.get((sender, id)):
             scope.cancel()
 
-    @asynccontextmanager
-    async def _job(self, sender: JID, id: str) -> AsyncIterator[None]:
-        key = sender, id
-        if key in self._running:
-            raise StanzaError("conflict", text="there is a read-out with that id")
-        if (
-            len(self._running) >= READ_OUTS
-            or sum(jid.bare == sender.bare for jid, _ in self._running) >= READ_OUTS_EACH
-        ):
-            raise StanzaError("resource-constraint", text="too many read-outs are waiting")
-        with anyio.CancelScope() as scope:
-            self._running[key] = scope
-            try:
-                yield
-            finally:
-                del self._running[key]
-        if scope.cancelled_caught:
-            raise StanzaError("undefined-condition", text="the read-out was cancelled")
-
     async def _read(self, sources: Sequence[FieldSource], query: Query) -> list[Reading]:
         now, deadline = datetime.now(UTC), anyio.current_time() + READ_OUT_S
         readings: list[Reading] = []
@@ -157,23 +138,27 @@ class Serving:
     # ---- controlling ----
 
     async def control(self, sender: JID, given: Sequence[Assignment]) -> Sequence[str]:
-        """Check all values, then set them in their order. Raises StanzaError."""
+        """Check all values, then set them in their order; the first that fails ends it. Raises StanzaError."""
         self._check(sender, "control")
         controls = self._thing.controls
         values = check_all({name: one.parameter for name, one in controls.items()}, given)
-        if self._turn.statistics().tasks_waiting >= READ_OUTS:
-            raise StanzaError("resource-constraint", text="too many requests are waiting")
-        async with self._turn:
+        done: list[str] = []
+        async with self._job(sender, object()), self._turn:
             for name, value in values.items():
-                await self._set(controls[name], value)
-        return list(values)
+                try:
+                    await self._set(controls[name], value)
+                except ParameterError as error:
+                    before = f" (set before it: {', '.join(done)})" if done else ""
+                    raise ParameterError(error.condition, name, f"{error.text}{before}") from None
+                done.append(name)
+        return done
 
     async def _set(self, one: Control, value: Value) -> None:
         name = one.parameter.name
         try:
             await self._call(one.function, one.convert(value))
         except TimeoutError:
-            raise ParameterError("resource-constraint", name, "not done in time; it may still happen") from None
+            raise ParameterError("resource-constraint", name, "not done in time, but may still happen") from None
         except ValueError as error:
             raise ParameterError("bad-request", name, str(error)[:200] or "refused") from None
         except Exception:
@@ -185,7 +170,7 @@ class Serving:
         self._check(sender, "control")
         controls = self._thing.controls
         sources = [source for source in self._thing.fields if source.name in controls and source.categories & CURRENT]
-        async with self._turn:
+        async with self._job(sender, object()), self._turn:
             found = await self._read_fields(sources, datetime.now(UTC), anyio.current_time() + READ_OUT_S)
         values = {field.name: field.value for field in found}
         return [
@@ -193,6 +178,23 @@ class Serving:
         ]
 
     # ---- both ----
+
+    @asynccontextmanager
+    async def _job(self, sender: JID, id: object) -> AsyncIterator[None]:
+        """One request, from when it is accepted until it is done. Raises StanzaError."""
+        key = sender, id
+        if key in self._running:
+            raise StanzaError("conflict", text="there is a read-out with that id")
+        if len(self._running) >= REQUESTS or sum(jid.bare == sender.bare for jid, _ in self._running) >= REQUESTS_EACH:
+            raise StanzaError("resource-constraint", text="too many requests are waiting")
+        with anyio.CancelScope() as scope:
+            self._running[key] = scope
+            try:
+                yield
+            finally:
+                del self._running[key]
+        if scope.cancelled_caught:
+            raise StanzaError("undefined-condition", text="it was cancelled")
 
     def _check(self, sender: JID, purpose: Purpose) -> None:
         if not self._thing.may(sender, self._own, purpose):
@@ -367,7 +369,9 @@ class Things:
         timeout: float = 30.0,  # noqa: ASYNC109
         **named: Value | enum.Enum,
     ) -> tuple[str, ...]:
-        """Set parameters of the thing `jid`, all or none, as ``set(jid, setpoint=60.5)``; returns which were set.
+        """Set parameters of the thing `jid`, as ``set(jid, setpoint=60.5)``; returns which were set.
+
+        It checks all values before it sets the first; if a later one fails all the same, those before it stay set.
 
         Raises ParameterError if the thing refused one, StanzaError (``forbidden``), TimeoutError (it may still happen), LinkError.
         """

@@ -91,7 +91,8 @@ class Thing:
     """What can be read and set, by name."""
 
     def __init__(self, name: str, *, allow: Callable[[JID, Purpose], bool] | None = None, limit_s: float = 5.0) -> None:
-        """`allow` decides who may read or control, by the requester's full JID; without it, only our own account may.
+        """`allow` decides who may read or control, by the requester's full JID; without it, only our own account may
+        (contacts of the roster may not yet).
 
         `limit_s`: seconds that one function may take; whoever takes longer has failed.
         """

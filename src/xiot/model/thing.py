@@ -39,7 +39,7 @@ class Device(Protocol):
         """Stop a read-out, if there is one with that id."""
 
     async def control(self, sender: JID, given: Sequence[Assignment]) -> Sequence[str]:
-        """Set parameters, all or none of them; returns their names."""
+        """Check all values, then set them; returns the names of the parameters."""
 
     async def parameters(self, sender: JID) -> Sequence[Parameter]:
         """Return what can be set."""

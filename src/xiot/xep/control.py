@@ -92,7 +92,7 @@ class ParamError(Payload, tag=(NS, "paramError")):
 
 @ext.iq_set(Set, at=SESSION)
 async def on_set(request: Set, ctx: Inbound) -> Response:
-    """Set parameters of our thing, all of them or none."""
+    """Set parameters of our thing; all values are checked before the first is set."""
     if request.nodes:
         raise StanzaError("item-not-found", text="this thing has no nodes")
     try:
@@ -174,7 +174,7 @@ async def set_parameters(
     *,
     timeout: float | None = None,  # noqa: ASYNC109 - that of the request
 ) -> tuple[str, ...]:
-    """Set parameters of the thing `to`, which sets all of them or none; returns the names of those that were set.
+    """Set parameters of the thing `to`, which checks all before it sets one; returns the names of those that were set.
 
     Raises ParameterError if the thing says which one it refused, ValueError if a value cannot be sent, and as
     `Session.request`.
