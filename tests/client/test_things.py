@@ -309,7 +309,9 @@ async def test_a_read_out_can_be_scheduled_and_cancelled(tmp_path: Path) -> None
             def on_done(self, sender: JID, id: str, error: object = None) -> None:
                 heard.append((id, -1))
 
-        app._objects = tuple(Watch(app, o._directory) if isinstance(o, things.Things) else o for o in app._objects)
+        app._objects = tuple(
+            Watch(app, o._directory, o._be_available) if isinstance(o, things.Things) else o for o in app._objects
+        )
         for id in ("x", "y"):
             answer = await app.request("get", sensordata.Request(id=id, when=soon.isoformat(), m=True), to=served.jid)
             assert sensordata.Accepted.from_element(answer) == sensordata.Accepted(id=id, queued=True)

@@ -250,7 +250,9 @@ async def test_presence_and_roster_interest_outlive_the_connection(tmp_path: Pat
         await other.until(b"from='romeo@localhost/a'")
         await romeo.cut()
         await eventually(lambda: len(running.server.resumptions) == 1)
-        await other.send(b"<iq id='1' type='set'><query xmlns='jabber:iq:roster'><item jid='x@localhost'/></query></iq>")
+        await other.send(
+            b"<iq id='1' type='set'><query xmlns='jabber:iq:roster'><item jid='x@localhost'/></query></iq>"
+        )
         await other.until(b"id='1'")
         assert b"unavailable" not in other.received
         back = await came_back(running, "romeo", romeo.id, h=2)

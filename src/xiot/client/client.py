@@ -150,7 +150,7 @@ class Client:
         self.roster = roster.Roster()
         """Our contacts, once `xiot.xep.roster.fetch` has brought them; pushes of our server keep them up to date."""
         directory = disco.Directory(extensions, identities=[disco.Identity(category="client", type="bot", name="xiot")])
-        self.things = Things(self, directory)
+        self.things = Things(self, directory, self.send_presence)
         """Reading and controlling things."""
         self._objects: tuple[object, ...] = (self.roster, directory, self.things, version.Version(name="xiot"))
         self._tasks: TaskGroup

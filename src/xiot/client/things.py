@@ -14,7 +14,7 @@ import enum
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from xiot.core import JID
 from xiot.errors import LinkError, StanzaError, XiotError
 from xiot.model.control import Assignment, Parameter, ParameterError, check_all
 from xiot.model.reading import CURRENT, EVERYTHING, Category, Field, Kinds, Query, Reading, Value, categories, latest
-from xiot.stanzas import iq, presence
+from xiot.stanzas import iq
 from xiot.xep import control, disco, sensordata
 
 if TYPE_CHECKING:
@@ -318,8 +318,12 @@ class _ReadOut:
 class Things:
     """Reading and controlling things: ``me.things``."""
 
-    def __init__(self, session: Session, directory: disco.Directory) -> None:
+    def __init__(
+        self, session: Session, directory: disco.Directory, be_available: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`directory` is what the client tells of itself; `be_available` sends its presence."""
         self._session = session
+        self._be_available = be_available
         self._directory = directory
         self._serving: Serving | None = None
         self._read_outs: dict[str, _ReadOut] = {}
@@ -458,7 +462,7 @@ class Things:
         announced = {sensordata.NS} | ({control.NS} if thing.controls else set())
         self._directory.features |= announced
         try:
-            await self._session.send(presence())
+            await self._be_available()
             await self._ended.wait()
         finally:
             self._directory.features -= announced
