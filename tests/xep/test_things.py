@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from _xmppcore import JID, Element, parse_element
 from xiot.errors import StanzaError
@@ -17,7 +20,7 @@ from xiot.model.reading import CURRENT, EVERYTHING, Category, Field, FieldType, 
 from xiot.model.thing import Answers
 from xiot.schema import Payload, PayloadError
 from xiot.stanzas import error_element
-from xiot.xep import control, sensordata, validation
+from xiot.xep import control, forms, sensordata, validation
 
 from ..shared import shared
 
@@ -313,6 +316,84 @@ async def test_a_form_that_makes_no_sense_is_refused() -> None:
         session: Any = Answering(Element.fromstring(f"<x xmlns='jabber:x:data' type='form'>{bad}</x>"))
         with pytest.raises(PayloadError):
             await control.get_form(session, JID("a@b/c"))
+
+
+# ---- anything ------------------------------------------------------------------------------------------------------
+
+SAMPLES = (
+    "true",
+    "1",
+    "-5",
+    "1e999",
+    "NaN",
+    "P1D",
+    "P9999999999D",
+    "2026-11-22T08:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+)
+CHILDREN = {
+    sensordata.NS: ("ts", "nd", "f", "b", "q", "i", "l", "e", "d", "dt", "dr", "t", "s", "err", "x"),
+    control.NS: ("nd", "b", "db", "i", "l", "e", "d", "dt", "dr", "t", "s", "cl"),
+    forms.NS: ("field", "value", "option", "x"),
+    validation.NS: ("validate", "range"),
+}
+ATTRIBUTES = (
+    "n",
+    "v",
+    "u",
+    "t",
+    "m",
+    "all",
+    "from",
+    "to",
+    "when",
+    "more",
+    "var",
+    "type",
+    "datatype",
+    "min",
+    "max",
+    "label",
+)
+plain = st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\ufffe\uffff"), max_size=12)
+texts = st.one_of(plain, st.sampled_from((*SAMPLES, "submit", "form", "boolean", "xs:int", "xs:double")))
+attributes = st.dictionaries(st.sampled_from(ATTRIBUTES), texts, max_size=6).map(lambda given: {"id": "q", **given})
+
+
+def make(tag: tuple[str, str], attributes: dict[str, str], text: str, children: list[Element]) -> Element:
+    return Element(f"{{{tag[0]}}}{tag[1]}", attributes, text, *children)
+
+
+tags = st.sampled_from([(ns, name) for ns, names in CHILDREN.items() for name in names])
+leaves = st.builds(make, tags, attributes, texts, st.just([]))
+inside = st.recursive(leaves, lambda inner: st.builds(make, tags, attributes, texts, st.lists(inner, max_size=3)))
+
+
+def elements(names: Sequence[str], ns: str) -> st.SearchStrategy[Element]:
+    roots = st.sampled_from([(ns, name) for name in names])
+    return st.builds(make, roots, attributes, texts, st.lists(inside, max_size=4))
+
+
+@given(elements(["req", "resp", "nd", "ts"], sensordata.NS))
+async def test_any_sensor_data_is_taken_or_refused_in_order(el: Element) -> None:
+    with suppress(StanzaError):
+        await ask(el.tobytes().decode(), "last")
+    with suppress(ValueError):
+        for reading in sensordata.readings(el):
+            assert sensordata.readings(sensordata.write(reading)) == [reading]
+
+
+@given(elements(["set"], control.NS))
+async def test_any_setting_is_taken_or_refused_in_order(el: Element) -> None:
+    with suppress(StanzaError):
+        await control.on_set(control.Set.from_element(el), Asking(Thing()))
+
+
+@given(elements(["x"], forms.NS))
+async def test_any_form_is_taken_or_refused_in_order(el: Element) -> None:
+    with suppress(StanzaError):
+        for parameter in await control.get_form(cast("Any", Answering(el)), JID("a@b/c")):
+            assert parameter.value is None or parameter.text_of(parameter.value) is not None
 
 
 # ---- what the first generation prints: other words for the same ------------------------------------------------------
