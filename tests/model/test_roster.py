@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from _xmppcore import JID
 from xiot.errors import StanzaError
-from xiot.model import roster
+from xiot.model import presence, roster
 from xiot.model.effects import Effect
 from xiot.model.roster import Push, RosterItem, RosterLimits
 
@@ -26,7 +26,7 @@ def put(world: World, jid: JID, name: str = "", groups: Sequence[str] = (), **li
 
 
 def remove(world: World, jid: JID) -> list[Effect]:
-    return world.commit(lambda tx: roster.remove(roster.load(tx.roster, OWNER, jid)))
+    return world.commit(lambda tx: presence.remove(roster.load(tx.roster, OWNER, jid), None))
 
 
 def refused(world: World, *args, **limits: int) -> str:

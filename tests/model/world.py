@@ -14,6 +14,7 @@ class Rosters:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Any] = {}
         self.versions: dict[str, int] = {}
+        self.asked: dict[tuple[str, str], Any] = {}
 
     def get(self, owner, jid):
         return self.rows.get((owner, jid))
@@ -30,11 +31,42 @@ class Rosters:
     def delete(self, owner, jid):
         self.rows.pop((owner, jid), None)
 
+    def subscribed(self, owner):
+        return [(item.jid, item.subscription) for item in self.items(owner) if item.subscription != "none"]
+
+    def approvals(self, jid, limit=1000):
+        return [item for key, item in sorted(self.rows.items()) if key[1] == jid and item.approved][:limit]
+
+    def request(self, owner, jid):
+        return self.asked.get((owner, jid))
+
+    def requests(self, owner):
+        return [request for key, request in sorted(self.asked.items()) if key[0] == owner]
+
+    def request_count(self, owner):
+        return len(self.requests(owner))
+
+    def put_request(self, request):
+        self.asked[request.owner, request.jid] = request
+
+    def delete_request(self, owner, jid):
+        self.asked.pop((owner, jid), None)
+
     def version(self, owner):
         return self.versions.get(owner, 0)
 
     def put_version(self, owner, version):
         self.versions[owner] = version
+
+
+class Accounts:
+    """The part of an `AccountStore` that rules ask."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+
+    def exists(self, bare):
+        return bare in self.known
 
 
 class Nodes:
@@ -133,6 +165,7 @@ class Nodes:
 class World:
     """A transaction that is always open."""
 
+    accounts: Accounts = field(default_factory=Accounts)
     nodes: Nodes = field(default_factory=Nodes)
     roster: Rosters = field(default_factory=Rosters)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
-from xiot.model.roster import RosterItem
+from xiot.model.roster import Request, RosterItem
 from xiot.store import Transaction
 
 Call = tuple[str, str, tuple[Any, ...], dict[str, Any]]
@@ -21,6 +21,7 @@ Call = tuple[str, str, tuple[Any, ...], dict[str, Any]]
 ODD = ["", "a", "A", "a%", "a_", "a'", 'a"--', "é", "\U0001f600", "\uffff", "a" * 1023]
 texts = st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4)
 localparts = st.sampled_from(["a", "A", "a'", "%", "é", "\U0001f600", "x" * 1023])
+few = st.sampled_from(["a@a.example", "b@a.example"])
 domains = st.sampled_from(["a.example", "b.example", "%"])
 bares = st.builds("{}@{}".format, localparts, domains)
 jids = bares | st.builds("{}/{}".format, bares | domains, st.sampled_from(["r", "r/@", "%", "R" * 1023])) | domains
@@ -49,6 +50,7 @@ states = st.sampled_from(["none", "to", "from", "both"])
 contacts = st.builds(
     RosterItem, bares, jids, texts, st.frozensets(texts, max_size=3), states, st.booleans(), st.booleans()
 )
+requests = st.builds(Request, bares, bares, payloads)
 
 
 METHODS: set[tuple[str, str]] = set()
@@ -71,6 +73,13 @@ READS = [
     call("roster", "items", bares),
     call("roster", "count", bares),
     call("roster", "version", bares),
+    call("roster", "subscribed", bares),
+    call("roster", "approvals", jids, limit=limits),
+    call("roster", "request", bares, bares),
+    call("roster", "requests", bares),
+    call("roster", "request_count", bares),
+    call("offline", "usage", few),
+    call("offline", "page", few, limits, st.integers(0, 40)),
     call("nodes", "node", services, names),
     call("nodes", "node_names", services, after=names, limit=limits),
     call("nodes", "node_count", services),
@@ -93,7 +102,12 @@ WRITES = [
     call("roster", "put", contacts),
     call("roster", "delete", bares, jids),
     call("roster", "put_version", bares, st.integers(0, 2**63 - 1)),
+    call("roster", "put_request", requests),
+    call("roster", "delete_request", bares, bares),
     call("roster", "clear", bares),
+    call("offline", "put", few, payloads),
+    call("offline", "delete", few, st.lists(st.integers(1, 20), max_size=4)),
+    call("offline", "clear", few),
     call("nodes", "delete_node", services, names),
     call("nodes", "delete_item", services, names, ids),
     call("nodes", "delete_items", services, names, keep=limits),
@@ -144,6 +158,8 @@ def dump(tx: Transaction) -> list[Any]:
             found.append(tx.nodes.item_count(service, name))
             found.append(list(tx.nodes.subscriber_jids(service, name)))
             found.append(list(tx.nodes.affiliations(service, name)))
+    for owner in ("a@a.example", "b@a.example"):
+        found.append(list(tx.offline.page(owner, 1000, 10**6)))
     for domain in ("a.example", "b.example", "%"):
         found.append(list(tx.accounts.list(domain)))
     return found

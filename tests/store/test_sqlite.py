@@ -253,7 +253,7 @@ def test_migrations_make_the_schema_of_the_tables(database: Path) -> None:
         made = {
             name: " ".join(text.split())
             for name, text in connection.exec_driver_sql("SELECT name, sql FROM sqlite_master")
-            if text and name != "alembic_version"
+            if text and name not in ("alembic_version", "sqlite_sequence")
         }
     engine.dispose()
     for table in tables.metadata.sorted_tables:
@@ -274,7 +274,7 @@ def test_newest_migration_is_that_of_the_tables() -> None:
 DIALECT = SQLiteDialect_pysqlite()
 STATEMENTS = {
     f"{store.__name__}.{name}": statement
-    for store in (sql.SqlAccounts, sql.SqlSecrets, sql.SqlRoster, sql.SqlNodes)
+    for store in (sql.SqlAccounts, sql.SqlSecrets, sql.SqlRoster, sql.SqlNodes, sql.SqlOffline)
     for name, statement in [*vars(store).items(), *enumerate(getattr(store, "_SUBSCRIPTION_COUNTS", {}).values())]
     if isinstance(statement, sa.Select | sa.Update | sa.Delete)
 }

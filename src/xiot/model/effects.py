@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from xiot.model.accounts import AccountStore
     from xiot.model.nodes import NodeStore
+    from xiot.model.offline import OfflineStore
     from xiot.model.roster import RosterStore
 
 
@@ -35,6 +36,9 @@ class Tx(Protocol):
 
     @property
     def nodes(self) -> NodeStore: ...
+
+    @property
+    def offline(self) -> OfflineStore: ...
 
 
 class Storable(Protocol):

@@ -56,6 +56,28 @@ class RosterVersion:
         tx.roster.put_version(self.owner, self.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody asks to see the presence of `owner`, who has not answered yet: "pending in" of appendix A.1.
+
+    It is no part of the roster: clients see it as the stanza itself, at each login until they answer (section 3.1.3).
+    """
+
+    owner: str
+    jid: str
+    """Bare JID of who asks."""
+    stanza: bytes
+    """The presence stanza of type subscribe, whole."""
+
+    def put(self, tx: Tx) -> None:
+        """Store this request."""
+        tx.roster.put_request(self)
+
+    def delete(self, tx: Tx) -> None:
+        """Remove this request."""
+        tx.roster.delete_request(self.owner, self.jid)
+
+
 class RosterStore(Protocol):
     """The rosters of all accounts; `owner` is a prepared bare JID, `jid` a prepared JID."""
 
@@ -80,8 +102,29 @@ class RosterStore(Protocol):
     def put_version(self, owner: str, version: int) -> None:
         """Store the version of the roster."""
 
+    def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
+        """Return JID and subscription, which is not none, of all such contacts of `owner`, ordered by JID."""
+
+    def approvals(self, jid: str, limit: int = 1000) -> Sequence[RosterItem]:
+        """Return at most `limit` items of any owner that pre-approve `jid`, ordered by owner."""
+
+    def request(self, owner: str, jid: str) -> Request | None:
+        """Return the open request of `jid`, or None."""
+
+    def requests(self, owner: str) -> Sequence[Request]:
+        """Return all open requests to `owner`, ordered by JID; their number is bounded by the rule that adds them."""
+
+    def request_count(self, owner: str) -> int:
+        """Return how many open requests `owner` has."""
+
+    def put_request(self, request: Request) -> None:
+        """Store `request`, replacing the one of the same owner and JID."""
+
+    def delete_request(self, owner: str, jid: str) -> None:
+        """Remove one request; no error if there is none."""
+
     def clear(self, owner: str) -> None:
-        """Remove all contacts and the version, as when the account is removed."""
+        """Remove all contacts and requests and the version, as when the account is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +137,10 @@ class RosterLimits:
     """Of a name and of a group, in UTF-8: what a part of a JID may have (RFC 7622 section 3.1)."""
     max_groups: int = 100
     """Per contact; clients show a contact once in each."""
+    max_requests: int = 1_000
+    """Open requests to see one account's presence: all are sent at each login."""
+    max_request_bytes: int = 2_048
+    """Of one such request, which anybody may send: a name and a line of text have room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +154,49 @@ class Push(Effect):
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RosterState:
-    """What `set_item` and `remove` look at."""
+    """What an account and a contact are to each other, on the account's side; rules change it as they go."""
 
     owner: JID
     jid: JID
     item: RosterItem | None
-    count: int
+    request: Request | None
+    items: int
+    """Contacts that `owner` has."""
+    requests: int
+    """Open requests to `owner`."""
     version: int
+
+    def put(self, item: RosterItem) -> list[Effect]:
+        """Store and push `item` in the place of the one there is."""
+        self.item = item
+        return [Put(item), *self._pushed()]
+
+    def delete(self) -> list[Effect]:
+        """Remove the item, and push that."""
+        assert self.item is not None
+        item, self.item = self.item, None
+        return [Delete(item), *self._pushed()]
+
+    def _pushed(self) -> list[Effect]:
+        self.version += 1
+        owner = str(self.owner)
+        return [Put(RosterVersion(owner, self.version)), Push(owner, str(self.jid), self.item, self.version)]
 
 
 def load(store: RosterStore, owner: JID, jid: JID) -> RosterState:
-    """Read what `set_item` and `remove` look at; `owner` is a bare JID."""
-    bare = str(owner)
-    return RosterState(owner, jid, store.get(bare, str(jid)), store.count(bare), store.version(bare))
+    """Read what the rules look at; `owner` is a bare JID."""
+    bare, contact = str(owner), str(jid)
+    return RosterState(
+        owner,
+        jid,
+        store.get(bare, contact),
+        store.request(bare, contact),
+        store.count(bare),
+        store.request_count(bare),
+        store.version(bare),
+    )
 
 
 def set_item(
@@ -139,23 +214,14 @@ def set_item(
         raise StanzaError("not-acceptable", text=f"a name has at most {limits.max_name_bytes} bytes")
     if len(groups) > limits.max_groups:
         raise StanzaError("not-acceptable", text=f"a contact is in at most {limits.max_groups} groups")
-    if state.item is None and state.count >= limits.max_items:
+    return state.put(replace(item_to_be(state, limits), name=name, groups=frozenset(groups)))
+
+
+def item_to_be(state: RosterState, limits: RosterLimits) -> RosterItem:
+    """Return the item there is, or a new one. Raises StanzaError (resource-constraint) if there are too many."""
+    if state.item is None and state.items >= limits.max_items:
         raise StanzaError("resource-constraint", text=f"a roster has at most {limits.max_items} contacts")
-    item = state.item or RosterItem(str(state.owner), str(state.jid))
-    item = replace(item, name=name, groups=frozenset(groups))
-    return [Put(item), *_pushed(state, item)]
-
-
-def remove(state: RosterState) -> list[Effect]:
-    """Remove a contact (section 2.5)."""
-    if state.item is None:
-        raise StanzaError("item-not-found")
-    return [Delete(state.item), *_pushed(state, None)]
-
-
-def _pushed(state: RosterState, item: RosterItem | None) -> list[Effect]:
-    owner, version = str(state.owner), state.version + 1
-    return [Put(RosterVersion(owner, version)), Push(owner, str(state.jid), item, version)]
+    return state.item or RosterItem(str(state.owner), str(state.jid))
 
 
 def changes_since(store: RosterStore, owner: str, version: int | None) -> tuple[Sequence[RosterItem] | None, int]:

@@ -14,8 +14,9 @@ import trio
 
 from xiot.core import JID
 from xiot.errors import StanzaError, StreamError, XiotError
+from xiot.model import presence
 from xiot.model.accounts import Credentials
-from xiot.model.effects import Tx
+from xiot.model.effects import Effect, Tx
 from xiot.proto import scram
 from xiot.store import Store, Transaction
 from xiot.xep.register import Registrar
@@ -57,6 +58,8 @@ class Accounts:
         self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
         self.fake_salt_secret = fake_salt_secret
         """Makes the salts of accounts that do not exist (`xiot.proto.scram.fake_keys`); kept over restarts."""
+        self.subscriptions = presence.Subscriptions()
+        """Tells the contacts of an account that it is removed."""
 
     @classmethod
     async def open(cls, store: Store, config: Config) -> Accounts:
@@ -78,11 +81,13 @@ class Accounts:
         """
         bare = _bare(jid)
 
-        def remove(tx: Tx) -> None:
+        def remove(tx: Tx) -> list[Effect]:
             if not tx.accounts.exists(bare):
                 raise NoSuchAccount(f"there is no account {bare}")
+            farewell = presence.end_all(tx, jid)
             tx.accounts.remove(bare)
             tx.roster.clear(bare)
+            tx.offline.clear(bare)
             while names := tx.nodes.node_names(bare, limit=PAGE):  # its own service (XEP-0163)
                 for name in names:
                     tx.nodes.delete_node(bare, name)
@@ -91,8 +96,9 @@ class Accounts:
             for service in self._services:
                 for affiliation in tx.nodes.affiliations_of(bare, service):
                     affiliation.delete(tx)
+            return farewell
 
-        await self._store.run(remove)
+        await self._store.transact(remove, self.subscriptions.perform)
 
     async def exists(self, jid: JID) -> bool:
         """Return whether there is an account `jid`."""

@@ -175,6 +175,12 @@ class Limits(_Table, frozen=True):
     resources_per_account: Count = 32
     """Each costs memory and a copy of every presence (XEP-0205 section 4.4)."""
 
+    offline_messages_per_account: CountOrOff = 1_000
+    """Kept until somebody logs in (XEP-0160); 0 is off. A client takes them all at once, and each is somebody's disk."""
+
+    offline_bytes_per_account: CountOrOff = 10_000_000
+    """Of all of them: anybody may fill them, so 100 accounts fill a gigabyte at most."""
+
     auth_failures_per_stream: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
     """Then the stream is closed: slows guessing. RFC 6120 section 6.4.5 recommends 2 to 5."""
 

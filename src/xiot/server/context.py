@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
-from uuid import uuid4
 
 from xiot.core import JID, Element, Stanza
 from xiot.ext import Context
-from xiot.stanzas import NS_CLIENT, iq, reply_to
+from xiot.stanzas import NS_CLIENT, reply_to
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
@@ -68,7 +67,7 @@ class ServerContext(Context):
 
     def send(self, stanza: Element) -> None:
         stanza.set("from", str(self._to))
-        self._server.routing.send(stanza)
+        self._server.delivery.send(stanza)
 
     def fan_out(self, jids: Iterable[str], stanza: Element) -> None:
         stanza.set("from", str(self._to))
@@ -76,22 +75,19 @@ class ServerContext(Context):
         cut = 1 + len(stanza.name)  # behind "<message"
         head, tail = data[:cut], data[cut:]
         for jid in jids:
-            for target in self._server.routing.targets(JID(jid)):
-                target.write(head + to_attribute(jid) + tail)
+            targets = self._server.delivery.targets(JID(jid))
+            if targets:
+                self._server.delivery.deliver(stanza, targets, head + to_attribute(jid) + tail)
 
     def push(self, account: JID, payload: Payload) -> None:
-        host = self._server.hosts[account.domain]
-        child = payload.to_element()
-        for session in host.sessions(account):
-            if child.ns in session.interests:
-                session.send(iq("set", child, id=uuid4().hex, to=session.jid))
+        self._server.delivery.push(account, payload)
 
     def interest(self, ns: str) -> None:
         self._session.interests.add(ns)
 
     def resources(self, bare: JID) -> Sequence[JID]:
         host = self._server.hosts.get(bare.domain)
-        return [s.jid for s in host.sessions(bare) if s.availability.presence is not None] if host is not None else []
+        return [session.jid for session in host.available_sessions(bare)] if host is not None else []
 
     def now(self) -> datetime:
         return datetime.now(UTC)

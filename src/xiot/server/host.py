@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from xiot.ext import Extension, Handler, Key, dispatch_table
-from xiot.model.presence import Available
+from xiot.model.delivery import Available
 
 if TYPE_CHECKING:
-    from xiot.core import JID, Element
+    from xiot.core import JID, Element, Stanza
     from xiot.proto.features import HostPolicy
     from xiot.server.config import Host
     from xiot.server.session import ClientSession
@@ -51,10 +51,20 @@ class LocalHost(Place):
         self.policy = policy
         self.online: dict[JID, dict[str, ClientSession]] = {}
         """Bare JID -> resource -> session, for bound sessions."""
+        self.watchers: dict[JID, set[str]] = {}
+        """Bare JID -> bare JIDs that see its presence, for accounts with an available resource."""
 
     def sessions(self, bare: JID) -> list[ClientSession]:
         """The bound sessions of an account, oldest first."""
         return list(self.online.get(bare, {}).values())
+
+    def session(self, jid: JID) -> ClientSession | None:
+        """The session bound to the full JID `jid`; None if there is none, or `jid` is bare."""
+        return None if jid.resource is None else self.online.get(jid.bare, {}).get(jid.resource)
+
+    def available_sessions(self, bare: JID) -> list[ClientSession]:
+        """The sessions of an account that have sent available presence, oldest first."""
+        return [session for session in self.sessions(bare) if session.availability.presence is not None]
 
     def available(self, bare: JID) -> list[Available]:
         """The resources of an account that have sent available presence."""
@@ -82,7 +92,7 @@ class LocalHost(Place):
 class Availability:
     """What a session says of its presence (RFC 6121 section 4)."""
 
-    __slots__ = ("directed", "presence", "priority")
+    __slots__ = ("arriving", "directed", "presence", "priority")
 
     def __init__(self) -> None:
         self.presence: Element | None = None
@@ -90,3 +100,5 @@ class Availability:
         self.priority = 0
         self.directed: set[JID] = set()
         """Who got directed presence and is to be told when the session ends (section 4.6)."""
+        self.arriving: Stanza | None = None
+        """Initial presence of a session that has yet to get the messages that wait for it."""

@@ -25,7 +25,9 @@ from xiot.proto.features import HostPolicy
 from xiot.server.accounts import Accounts
 from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, Host
+from xiot.server.delivery import Delivery
 from xiot.server.host import LocalHost, Place
+from xiot.server.presence import Presences
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
@@ -59,11 +61,15 @@ class Server:
             stall_close_s=limits.stall_s,
         )
         self.routing = Routing(self)
+        self.delivery = Delivery(self)
+        self.presences = Presences(self)
         self.hosts: dict[str, LocalHost] = {}
         self.places: dict[str, Place] = {}
         self.store: Store
         self.accounts: Accounts
         self.nursery: trio.Nursery
+        self.storing: trio.Nursery
+        """For what must be stored even while the server stops."""
         self.stanzas = 0
         """Dealt with here; `Router.routed` counts those the core dealt with."""
         self.addresses: list[tuple[Address, bool]] = []
@@ -106,13 +112,14 @@ class Server:
     ) -> None:
         """Serve until cancelled, or until SIGTERM or SIGINT if `signals`: then every stream ends with ``system-shutdown``."""
         try:
-            async with Store.open(self.config.database) as self.store, trio.open_nursery() as pumping:
+            async with Store.open(self.config.database) as self.store, trio.open_nursery() as self.storing:
                 self.accounts = await Accounts.open(self.store, self.config)
+                self.accounts.subscriptions = self.presences
                 for host in self.config.hosts:
                     self._add_host(host)
                     # what a crash left behind: nobody of now has those resources
                     await self.store.run(partial(end_resource_subscriptions, domain=host.name))
-                pumping.start_soon(self.pump.run)
+                self.storing.start_soon(self.pump.run)
                 try:
                     async with trio.open_nursery() as self.nursery:
                         self.nursery.start_soon(self.resumptions.run)
@@ -131,7 +138,7 @@ class Server:
                     self._stopped = True
                     with trio.CancelScope(shield=True):
                         await self._drain()
-                        pumping.cancel_scope.cancel()
+                        self.storing.cancel_scope.cancel()
         finally:
             self.close()
             self.log.info("stopped")
@@ -182,6 +189,7 @@ class Server:
                     items=[disco.Item(jid=JID(service), name="Publish-Subscribe")],
                 ),
                 self.accounts.registrar(self),
+                self.presences,
             ],
         )
         shared = [
@@ -206,7 +214,11 @@ class Server:
 
         def extra(logged_in: bool) -> Iterable[Element]:
             if logged_in:
-                return [Element("{urn:xmpp:features:rosterver}ver"), sm.feature()]
+                return [
+                    Element("{urn:xmpp:features:rosterver}ver"),  # RFC 6121 section 2.6
+                    Element("{urn:xmpp:features:pre-approval}sub"),  # section 3.4
+                    sm.feature(),
+                ]
             return [register.StreamFeature().to_element()] if open_ else []
 
         return HostPolicy(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import trio
@@ -41,12 +41,15 @@ from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
 from xiot.stanzas import NS_CLIENT
+from xiot.store import StoreError, Transaction
 from xiot.xep import register
 
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
     from xiot.server.context import ServerContext
     from xiot.server.server import Server
+
+T = TypeVar("T")
 
 
 class ClientSession:
@@ -69,8 +72,10 @@ class ClientSession:
         """The name by which it may be resumed."""
         self.resumable_s = 0.0
         """How long it is kept then without a connection."""
-        self._online = False
+        self.online = False
+        """Whether it is bound and not over; its connection may be lost."""
         self._ended = False
+        self._waits = 0
         self._busy: trio.Event | None = None  # set when what the connection waits for is done
         self._stuck = (0, 0.0)  # how many stanzas were acknowledged when too many were not, and since when
         self._stream = ServerStream(server.policy, secure=direct_tls)
@@ -108,7 +113,7 @@ class ClientSession:
         """The connection is gone, and so is the session, unless it may be resumed."""
         connection = self.connection
         self.server.disconnected(connection)
-        resumable = self._online and self.resumable_by is not None and not self.server.stopping
+        resumable = self.online and self.resumable_by is not None and not self.server.stopping
         self.server.log.info(
             "c2s detached" if resumable else "c2s ended",
             peer=connection.peer,
@@ -146,15 +151,15 @@ class ClientSession:
 
     def _leave(self) -> None:
         """Be offline, as soon as the stream is closed: the socket may linger."""
-        if self._online:
-            self._online = False
+        if self.online:
+            self.online = False
             self.server.resumptions.forget(self)
-            self.server.routing.unavailable(self)
+            self.server.presences.unavailable(self)
             self.server.hosts[self.jid.domain].remove(self.jid, self)
             if self.subscriber:
                 self.server.resource_gone(self.jid)
             if self.connection.link.managed:
-                self.server.routing.undelivered(self.connection.link.unacknowledged())
+                self.server.delivery.undelivered(self.connection.link.unacknowledged())
 
     # ---- to the client ----
 
@@ -189,9 +194,9 @@ class ClientSession:
         return self.write(element.tobytes(NS_CLIENT))
 
     def send_to(self, element: Element) -> bool:
-        """Queue a copy of a stanza that is addressed to this session."""
+        """Deliver a copy of a stanza that is addressed to this session."""
         element.set("to", str(self.jid))
-        return self.send(element)
+        return self.server.delivery.deliver(element, [self])
 
     def end(self, error: StreamError) -> None:
         """Close the stream with `error`, and then the connection."""
@@ -252,6 +257,7 @@ class ClientSession:
         self.server.log.info(
             "c2s resumed", peer=self.connection.peer, jid=str(self.jid), kept=link.sent - link.acknowledged
         )
+        self.server.presences.resumed(self)
         if former.lost is None:
             former.owner = Abandoned(self.server, former)
             stream.close(StreamError("conflict", "resumed by a new connection"))
@@ -347,7 +353,7 @@ class ClientSession:
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
         self.jid = jid
-        self.bound = self._online = True
+        self.bound = self.online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
         self._do(self._stream.bound(jid))
@@ -376,18 +382,26 @@ class ClientSession:
         if answer is not None:
             self.send(answer)
 
-    def handle_if_exists(self, account: JID, handle: Callable[[], None], stanza: Stanza) -> None:
-        """Call `handle` if there is such an account, else answer ``service-unavailable`` (RFC 6121 section 8.5.1)."""
+    def transact(self, stanza: Stanza, fn: Callable[[Transaction], T], then: Callable[[T], None]) -> None:
+        """Run `fn` in the store, and `then` with its result once that is durable, before the next stanza is looked at.
 
-        async def check() -> None:
+        A StanzaError of either is the answer; if the store fails it is ``resource-constraint``.
+        """
+        self.wait(stanza, lambda: self.server.store.transact(fn, then))
+
+    def wait(self, stanza: Stanza, fn: Callable[[], Awaitable[None]]) -> None:
+        """Look at the next stanza when `fn` is done; an exception of it is answered as by `transact`."""
+
+        async def run() -> None:
             try:
-                if not await self.server.accounts.exists(account):
-                    raise StanzaError("service-unavailable")
-                handle()
+                await fn()
             except StanzaError as error:
                 self.server.routing.refuse(stanza, self, error)
+            except StoreError:
+                self.server.log.exception("the store failed", jid=str(self.jid), id=stanza.id)
+                self.server.routing.refuse(stanza, self, StanzaError("resource-constraint"))
 
-        self._wait(check)
+        self._wait(run)
 
     def handle(self, handler: Handler, stanza: Stanza, context: ServerContext) -> None:
         """Run a handler on a stanza; its StanzaError is the reply, any other exception is logged and `internal-server-error`."""
@@ -416,18 +430,20 @@ class ClientSession:
             self._failed(handler, stanza)
 
     async def _generator(self, steps: Generator[Any, Any, Any], context: ServerContext) -> None:
-        result: Any = None
-        error: Exception | None = None
-        while True:
+        def go_on(step: Callable[[], Any]) -> Any:
             try:
-                load = steps.send(result) if error is None else steps.throw(error)
+                return step()
             except StopIteration as stop:
                 context.reply(stop.value)
-                return
+                return None
+
+        load = go_on(lambda: next(steps))
+        while load is not None:
             try:
-                result, error = await self.server.store.run(load.run), None
-            except Exception as problem:  # the handler may know what to do
-                error = problem
+                load = await self.server.store.transact(load.run, lambda result: go_on(lambda: steps.send(result)))
+            except Exception as error:  # the handler may know what to do
+                problem = error
+                load = go_on(lambda: steps.throw(problem))  # noqa: B023 - called at once
 
     async def _coroutine(self, answer: Awaitable[Any], context: ServerContext) -> None:
         context.reply(await answer)
@@ -455,7 +471,8 @@ class ClientSession:
         """Read nothing more from the client until `fn` is done."""
         pump, connection = self.server.pump, self.connection
         pump.pause(connection)
-        self._busy = done = trio.Event()
+        self._waits += 1
+        self._busy = done = self._busy or trio.Event()
 
         async def run() -> None:
             try:
@@ -463,9 +480,11 @@ class ClientSession:
             except Exception:
                 self._fault()
             finally:
-                self._busy = None
-                done.set()
-                pump.resume(connection)
+                self._waits -= 1
+                if not self._waits:  # what is waited for may wait for more
+                    self._busy = None
+                    done.set()
+                    pump.resume(connection)
                 pump.flush()
 
         self.server.nursery.start_soon(run)

@@ -13,6 +13,7 @@ from xiot.errors import XiotError
 from xiot.model.effects import Tx
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class StoreError(XiotError):
@@ -39,7 +40,6 @@ class Transaction(Tx, Protocol):
 class Store(ABC):
     """Where a server's state lives."""
 
-    @abstractmethod
     async def run(self, fn: Callable[[Transaction], T]) -> T:
         """Call ``fn(tx)`` in a transaction of its own; what it did is durable when this returns.
 
@@ -48,6 +48,16 @@ class Store(ABC):
         `fn` is in the queue, a cancellation does not stop it.
 
         Raises StoreError if the store itself fails; then, too, nothing of `fn` stays.
+        """
+        return await self.transact(fn, _same)
+
+    @abstractmethod
+    async def transact(self, fn: Callable[[Transaction], T], then: Callable[[T], U]) -> U:
+        """Do as `run`, then call `then` with the result in the loop's thread; returns what that returns.
+
+        All `then` are called in the order of their transactions, which tasks that wake up are not: what is sent in one
+        cannot contradict, or be overtaken by, what an earlier or later transaction has to send. If `then` raises, the
+        exception is raised here, but what `fn` did stays.
         """
 
     @staticmethod
@@ -59,3 +69,7 @@ class Store(ABC):
         from xiot.store.sqlite import SqliteStore
 
         return SqliteStore.open(path)
+
+
+def _same(result: T) -> T:
+    return result

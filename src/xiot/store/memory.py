@@ -15,12 +15,14 @@ import trio
 
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
-from xiot.model.roster import RosterItem
+from xiot.model.offline import Kept
+from xiot.model.roster import Request, RosterItem, SubscriptionState
 from xiot.store.base import Store, Transaction
 
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+U = TypeVar("U")
 
 _ABSENT: Any = object()
 
@@ -32,8 +34,8 @@ class MemoryStore(Store):
         self._log = _Log()
         self._tx = MemoryTransaction(self._log)
 
-    async def run(self, fn: Callable[[Transaction], T]) -> T:
-        """Call ``fn(tx)`` at once; see `xiot.store.base.Store.run`."""
+    async def transact(self, fn: Callable[[Transaction], T], then: Callable[[T], U]) -> U:
+        """Call ``fn(tx)`` and `then` at once; see `xiot.store.base.Store.transact`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             result = fn(self._tx)
@@ -42,8 +44,10 @@ class MemoryStore(Store):
             raise
         finally:
             self._log.clear()
+        try:
+            return then(result)
+        finally:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return result
 
 
 class _Items(dict[str, tuple[int, Item]]):
@@ -90,6 +94,7 @@ class MemoryTransaction:
         self.accounts = MemoryAccounts(log)
         self.roster = MemoryRoster(log)
         self.nodes = MemoryNodes(log)
+        self.offline = MemoryOffline(log)
         self.secrets = MemorySecrets(log)
 
 
@@ -139,6 +144,7 @@ class MemoryRoster:
         self._log = log
         self._rosters: dict[str, dict[str, RosterItem]] = {}
         self._versions: dict[str, int] = {}
+        self._requests: dict[str, dict[str, Request]] = {}
 
     def get(self, owner: str, jid: str) -> RosterItem | None:
         return self._rosters.get(owner, {}).get(jid)
@@ -163,9 +169,72 @@ class MemoryRoster:
     def put_version(self, owner: str, version: int) -> None:
         self._log.put(self._versions, owner, version)
 
+    def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
+        return [(item.jid, item.subscription) for item in self.items(owner) if item.subscription != "none"]
+
+    def approvals(self, jid: str, limit: int = 1000) -> Sequence[RosterItem]:
+        items = (roster.get(jid) for _, roster in sorted(self._rosters.items(), key=lambda row: row[0]))
+        return list(islice((item for item in items if item is not None and item.approved), limit))
+
+    def request(self, owner: str, jid: str) -> Request | None:
+        return self._requests.get(owner, {}).get(jid)
+
+    def requests(self, owner: str) -> Sequence[Request]:
+        return sorted(self._requests.get(owner, {}).values(), key=lambda request: request.jid)
+
+    def request_count(self, owner: str) -> int:
+        return len(self._requests.get(owner, {}))
+
+    def put_request(self, request: Request) -> None:
+        if request.owner not in self._requests:
+            self._log.put(self._requests, request.owner, {})
+        self._log.put(self._requests[request.owner], request.jid, request)
+
+    def delete_request(self, owner: str, jid: str) -> None:
+        self._log.delete(self._requests.get(owner, {}), jid)
+
     def clear(self, owner: str) -> None:
         self._log.delete(self._rosters, owner)
         self._log.delete(self._versions, owner)
+        self._log.delete(self._requests, owner)
+
+
+class MemoryOffline:
+    """`xiot.model.offline.OfflineStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._queues: dict[str, dict[int, Kept]] = {}
+        self._last: dict[str, int] = {}
+
+    def usage(self, owner: str) -> tuple[int, int]:
+        queue = self._queues.get(owner, {})
+        return len(queue), sum(len(kept.stanza) for kept in queue.values())
+
+    def put(self, owner: str, stanza: bytes) -> int:
+        if owner not in self._queues:
+            self._log.put(self._queues, owner, {})
+        id = self._last.get("id", 0) + 1
+        self._log.put(self._last, "id", id)
+        self._log.put(self._queues[owner], id, Kept(id, stanza))
+        return id
+
+    def page(self, owner: str, limit: int, max_bytes: int) -> Sequence[Kept]:
+        page: list[Kept] = []
+        octets = 0
+        for _, kept in sorted(self._queues.get(owner, {}).items())[:limit]:
+            octets += len(kept.stanza)
+            if page and octets > max_bytes:
+                break
+            page.append(kept)
+        return page
+
+    def delete(self, owner: str, ids: Sequence[int]) -> None:
+        for id in ids:
+            self._log.delete(self._queues.get(owner, {}), id)
+
+    def clear(self, owner: str) -> None:
+        self._log.delete(self._queues, owner)
 
 
 class _Node:

@@ -16,7 +16,8 @@ from sqlalchemy.dialects.sqlite import insert
 
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
-from xiot.model.roster import RosterItem
+from xiot.model.offline import Kept
+from xiot.model.roster import Request, RosterItem, SubscriptionState
 from xiot.store import tables as t
 
 
@@ -103,6 +104,25 @@ class SqlRoster(_Rows):
     _PUT_VERSION = _put(t.roster_versions, "owner")
     _CLEAR_ITEMS = sa.delete(t.roster_items).where(_i.owner == _text("owner_"))
     _CLEAR_VERSION = sa.delete(t.roster_versions).where(_v.owner == _text("owner_"))
+    _SUBSCRIBED = (
+        sa.select(_i.jid, _i.subscription)
+        .where(_i.owner == _text("owner_"), _i.subscription != "none")
+        .order_by(_i.jid)
+    )
+    _APPROVALS = (
+        sa.select(t.roster_items)
+        .where(_i.jid == _text("jid_"), _i.approved)
+        .order_by(_i.owner)
+        .limit(_number("limit_"))
+    )
+    _r = t.roster_requests.c
+    _REQUEST_KEY = sa.and_(_r.owner == _text("owner_"), _r.jid == _text("jid_"))
+    _REQUEST = sa.select(t.roster_requests).where(_REQUEST_KEY)
+    _REQUESTS = sa.select(t.roster_requests).where(_r.owner == _text("owner_")).order_by(_r.jid)
+    _COUNT_REQUESTS = sa.select(sa.func.count()).where(_r.owner == _text("owner_"))
+    _PUT_REQUEST = _put(t.roster_requests, "owner", "jid")
+    _DELETE_REQUEST = sa.delete(t.roster_requests).where(_REQUEST_KEY)
+    _CLEAR_REQUESTS = sa.delete(t.roster_requests).where(_r.owner == _text("owner_"))
 
     def get(self, owner: str, jid: str) -> RosterItem | None:
         row = self._execute(self._GET, {"owner_": owner, "jid_": jid}).one_or_none()
@@ -126,9 +146,69 @@ class SqlRoster(_Rows):
     def put_version(self, owner: str, version: int) -> None:
         self._execute(self._PUT_VERSION, {"owner": owner, "version": version})
 
+    def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
+        return [(row.jid, row.subscription) for row in self._execute(self._SUBSCRIBED, {"owner_": owner})]
+
+    def approvals(self, jid: str, limit: int = 1000) -> Sequence[RosterItem]:
+        return [_roster_item(row) for row in self._execute(self._APPROVALS, {"jid_": jid, "limit_": limit})]
+
+    def request(self, owner: str, jid: str) -> Request | None:
+        row = self._execute(self._REQUEST, {"owner_": owner, "jid_": jid}).one_or_none()
+        return None if row is None else Request(*row)
+
+    def requests(self, owner: str) -> Sequence[Request]:
+        return [Request(*row) for row in self._execute(self._REQUESTS, {"owner_": owner})]
+
+    def request_count(self, owner: str) -> int:
+        return self._execute(self._COUNT_REQUESTS, {"owner_": owner}).scalar_one()
+
+    def put_request(self, request: Request) -> None:
+        self._execute(self._PUT_REQUEST, asdict(request))
+
+    def delete_request(self, owner: str, jid: str) -> None:
+        self._execute(self._DELETE_REQUEST, {"owner_": owner, "jid_": jid})
+
     def clear(self, owner: str) -> None:
-        self._execute(self._CLEAR_ITEMS, {"owner_": owner})
-        self._execute(self._CLEAR_VERSION, {"owner_": owner})
+        for statement in (self._CLEAR_ITEMS, self._CLEAR_VERSION, self._CLEAR_REQUESTS):
+            self._execute(statement, {"owner_": owner})
+
+
+class SqlOffline(_Rows):
+    """`xiot.model.offline.OfflineStore` on SQL."""
+
+    _m = t.offline_messages.c
+    _MINE = _m.owner == _text("owner_")
+    _USAGE = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_m.bytes), 0)).where(_MINE)
+    _PUT = sa.insert(t.offline_messages).returning(_m.id)
+    _SIZES = sa.select(_m.id, _m.bytes).where(_MINE).order_by(_m.id).limit(_number("limit_"))
+    _PAGE = sa.select(_m.id, _m.stanza).where(_MINE, _m.id <= _number("last_")).order_by(_m.id)
+    _DELETE = sa.delete(t.offline_messages).where(_MINE, _m.id == _number("id_"))
+    _CLEAR = sa.delete(t.offline_messages).where(_MINE)
+
+    def usage(self, owner: str) -> tuple[int, int]:
+        items, octets = self._execute(self._USAGE, {"owner_": owner}).one()
+        return items, octets
+
+    def put(self, owner: str, stanza: bytes) -> int:
+        row = {"owner": owner, "bytes": len(stanza), "stanza": stanza}
+        id: int = self._execute(self._PUT, row).scalar_one()
+        return id
+
+    def page(self, owner: str, limit: int, max_bytes: int) -> Sequence[Kept]:
+        last = octets = 0
+        for id, size in self._execute(self._SIZES, {"owner_": owner, "limit_": limit}).all():
+            octets += size
+            if last and octets > max_bytes:
+                break
+            last = id
+        return [Kept(*row) for row in self._execute(self._PAGE, {"owner_": owner, "last_": last})]
+
+    def delete(self, owner: str, ids: Sequence[int]) -> None:
+        if ids:
+            self._execute(self._DELETE, [{"owner_": owner, "id_": id} for id in ids])
+
+    def clear(self, owner: str) -> None:
+        self._execute(self._CLEAR, {"owner_": owner})
 
 
 class SqlNodes(_Rows):
@@ -312,6 +392,7 @@ class SqlTransaction:
         self.accounts = SqlAccounts(connection)
         self.roster = SqlRoster(connection)
         self.nodes = SqlNodes(connection)
+        self.offline = SqlOffline(connection)
         self.secrets = SqlSecrets(connection)
 
 

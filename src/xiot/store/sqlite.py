@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store on one SQLite file: a writer thread, and group commits.
 
-Theory of operation. `SqliteStore.run` puts a job (a function, and the task that waits for it) into a queue. The thread
+Theory of operation. `SqliteStore.transact` puts a job (a function, and the task that waits for it) into a queue. The thread
 takes all jobs that have queued up, runs them in one transaction, each behind a savepoint, commits, and only then lets
 the loop wake the tasks. So one fsync serves as many jobs as came during the one before it (the fewer, the faster they
 are answered), a job that raises takes back only what it did itself, and nobody hears of a change that a power cut could
@@ -33,6 +33,7 @@ from xiot.store.base import Store, StoreError, Transaction
 from xiot.store.sql import SqlTransaction
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 BUSY_S = 10
 """How long to wait for another process's transaction: over a disk's worst fsync, under a client's patience."""
@@ -47,6 +48,7 @@ MIN_SQLITE = (3, 35)
 @dataclass(slots=True)
 class _Job:
     fn: Callable[[Transaction], Any]
+    then: Callable[[Any], Any]
     task: trio.lowlevel.Task
     result: outcome.Outcome[Any] = field(init=False)
 
@@ -77,8 +79,8 @@ class SqliteStore(Store):
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(store._thread.join)
 
-    async def run(self, fn: Callable[[Transaction], T]) -> T:
-        """Call ``fn(tx)`` in the store's thread; see `xiot.store.base.Store.run`."""
+    async def transact(self, fn: Callable[[Transaction], T], then: Callable[[T], U]) -> U:
+        """Call ``fn(tx)`` in the store's thread, then `then`; see `xiot.store.base.Store.transact`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._places.acquire_nowait()  # no checkpoint before the queue: it would change the order of the callers
@@ -87,8 +89,8 @@ class SqliteStore(Store):
         try:
             if self._closed:
                 raise StoreError("the store is closed")
-            self._jobs.put(_Job(fn, trio.lowlevel.current_task()))
-            result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+            self._jobs.put(_Job(fn, then, trio.lowlevel.current_task()))
+            result: U = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
             return result
         finally:
             self._places.release()
@@ -132,6 +134,8 @@ class SqliteStore(Store):
 
 def _release(jobs: Sequence[_Job]) -> None:
     for job in jobs:
+        if isinstance(job.result, outcome.Value):
+            job.result = outcome.capture(job.then, job.result.value)
         trio.lowlevel.reschedule(job.task, job.result)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration: what a database must be at for this code."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,6 +83,34 @@ roster_versions = sa.Table(
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+sa.Index(  # read when an account is removed
+    "roster_items_approved",
+    roster_items.c.jid,
+    roster_items.c.owner,
+    sqlite_where=sa.text("approved = 1"),  # as a statement has it
+)
+
+roster_requests = sa.Table(
+    "roster_requests",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True),
+    sa.Column("stanza", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+offline_messages = sa.Table(
+    "offline_messages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("stanza", sa.LargeBinary, nullable=False),
+    # Each message that is kept asks how many there are: answered from the index, without reading any.
+    sa.Index("offline_messages_by_owner", "owner", "id", "bytes"),
+    sqlite_autoincrement=True,  # an id that was given away must not come again
 )
 
 # What belongs to a node names it by a number: a service and a node name in each of 10^6 items, and in their indexes,

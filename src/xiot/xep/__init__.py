@@ -14,6 +14,7 @@ STANDARD = (
     "delay",
     "disco",
     "forms",
+    "offline",
     "ping",
     "pubsub",
     "register",

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RFC 6121 section 2: the roster, both ends. The rules of a server are in `xiot.model.roster`."""
+"""RFC 6121 sections 2 and 3: the roster and subscriptions to presence, both ends.
+
+The rules of a server are in `xiot.model.roster` and `xiot.model.presence`; subscriptions are presence stanzas, which
+`xiot.server.presence` takes.
+"""
 
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import Any
 
-from _xmppcore import JID
+from _xmppcore import JID, Element
 from xiot.errors import StanzaError
 from xiot.ext import ACCOUNT, SESSION, Context, Extension, Inbound, Load, Session
+from xiot.model import presence as subscriptions
 from xiot.model import roster as rules
 from xiot.model.effects import Effect, Tx
 from xiot.schema import Payload, attr, children
+from xiot.stanzas import NS_CLIENT, presence
 
 NS = "jabber:iq:roster"
 ext = Extension("roster", spec="RFC 6121", features=[])
@@ -65,19 +71,21 @@ def on_set(query: Query, ctx: Context) -> Generator[Load[Any], Any, None]:
     owner, item = _own(ctx), query.the_item()
 
     def rule(tx: Tx) -> list[Effect]:
-        state = rules.load(tx.roster, owner, item.jid)
-        return rules.remove(state) if item.subscription == "remove" else rules.set_item(state, item.name, item.groups)
+        if item.subscription == "remove":
+            return subscriptions.remove(*subscriptions.load(tx, owner, item.jid))
+        return rules.set_item(rules.load(tx.roster, owner, item.jid), item.name, item.groups)
 
-    push(ctx, (yield from ctx.commit(rule)))
+    for effect in (yield from ctx.commit(rule)):
+        if isinstance(effect, rules.Push):
+            ctx.push(JID(effect.owner), changed(effect))
+        else:
+            ctx.service(subscriptions.Subscriptions).perform([effect])
 
 
-def push(ctx: Context, effects: Iterable[Effect]) -> None:
-    """Tell the interested resources what changed (section 2.1.6)."""
-    for effect in effects:
-        assert isinstance(effect, rules.Push)
-        gone = Item(jid=JID(effect.jid), subscription="remove")
-        item = gone if effect.item is None else _item(effect.item)
-        ctx.push(JID(effect.owner), Query(ver=str(effect.version), items=(item,)))
+def changed(push: rules.Push) -> Query:
+    """Return what the interested resources are told (section 2.1.6)."""
+    item = Item(jid=JID(push.jid), subscription="remove") if push.item is None else _item(push.item)
+    return Query(ver=str(push.version), items=(item,))
 
 
 def _own(ctx: Context) -> JID:
@@ -152,3 +160,27 @@ async def set_item(session: Session, jid: JID, name: str = "", groups: Iterable[
 async def remove(session: Session, jid: JID) -> None:
     """Remove the contact `jid` (section 2.5). Raises as `Session.request`, ``item-not-found`` if there is none."""
     await session.request("set", Query(items=(Item(jid=jid, subscription="remove"),)))
+
+
+async def subscribe(session: Session, jid: JID, status: str | None = None) -> None:
+    """Ask `jid` to let us see its presence; `status` is shown with the request (section 3.1.1). Raises as `Session.send`.
+
+    The answer comes as a presence, and as a push of the roster.
+    """
+    children = () if status is None else (Element(f"{{{NS_CLIENT}}}status", None, status),)
+    await session.send(presence(*children, type="subscribe", to=jid.bare))
+
+
+async def unsubscribe(session: Session, jid: JID) -> None:
+    """Do not see the presence of `jid` any more, or take back that we asked (section 3.3.1). Raises as `Session.send`."""
+    await session.send(presence(type="unsubscribe", to=jid.bare))
+
+
+async def approve(session: Session, jid: JID) -> None:
+    """Let `jid` see our presence, now that it has asked, or once it asks (sections 3.1.4 and 3.4.1). Raises as `Session.send`."""
+    await session.send(presence(type="subscribed", to=jid.bare))
+
+
+async def refuse(session: Session, jid: JID) -> None:
+    """Do not let `jid` see our presence, although it asks, sees it already, or was approved (section 3.2.1). Raises as `Session.send`."""
+    await session.send(presence(type="unsubscribed", to=jid.bare))

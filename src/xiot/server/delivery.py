@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How stanzas reach the sessions of accounts: RFC 6121 section 8, and messages that wait (XEP-0160).
+
+Theory of operation. Whatever Python gives to sessions, it gives to `Delivery.deliver`: what a client sent that the core did not route
+itself, presence, and what the server makes. A message for an account without anybody to take it is stored; the sender's next stanza is
+looked at when that is durable. Stored messages are handed over before the account's session counts as available (`xiot.server.presence`),
+so nothing overtakes them; should somebody have become available while a message was being stored, it is handed over at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import trio
+
+from xiot.core import JID, Element, Stanza
+from xiot.errors import StanzaError, XiotError
+from xiot.model import offline as rules
+from xiot.model.delivery import MessageType, reachable, route_message
+from xiot.model.effects import Tx
+from xiot.stanzas import NS_CLIENT, error_element, iq
+from xiot.xep import offline
+
+if TYPE_CHECKING:
+    from xiot.schema import Payload
+    from xiot.server.host import LocalHost
+    from xiot.server.server import Server
+    from xiot.server.session import ClientSession
+
+MAX_LANG_CHARS = 35  # of a language tag (RFC 5646 section 4.4.1): a longer one would make each stanza grow
+
+
+class Delivery:
+    """The ways to the sessions of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        limits = server.config.limits
+        self._limits = rules.OfflineLimits(limits.offline_messages_per_account, limits.offline_bytes_per_account)
+
+    def deliver(self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None) -> bool:
+        """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet.
+
+        It has its ``from`` and, unless it is in `data`, its ``to``. Everything that is not routed by the core comes through here: who wants to block, copy or hold back
+        stanzas does it here. Returns whether any session took it: one that does not keep up, or is gone, does not.
+        """
+        octets = stanza.tobytes(NS_CLIENT) if data is None else data
+        took = [session.write(octets) for session in sessions]  # all of them, not up to the first
+        return any(took)
+
+    # ---- from clients: RFC 6121 section 8.5 ----
+
+    def message(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
+        """Deliver a message of `session` to the account, or the resource, `to`. Raises StanzaError."""
+        there = host.session(to)
+        if there is not None:
+            self._hand_over(stanza, session, [there])
+            return
+        route = route_message(message_type(stanza.type), host.available(to.bare), to_resource=to.resource is not None)
+        if route.resources:
+            online = host.online[to.bare]
+            self._hand_over(stanza, session, [online[resource] for resource in route.resources])
+        elif route.otherwise == "store":
+            self._store(stanza, session, host, to.bare)
+        elif route.otherwise == "bounce":
+            raise StanzaError("service-unavailable")
+
+    def iq(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
+        """Deliver an iq of `session` to the resource `to`. Raises StanzaError (section 8.5.3.2.3)."""
+        there = host.session(to)
+        if there is None:
+            raise StanzaError("service-unavailable")
+        self._hand_over(stanza, session, [there])
+
+    def _hand_over(self, stanza: Stanza, session: ClientSession, targets: list[ClientSession]) -> None:
+        if not self.deliver(stamp(stanza, session), targets):
+            raise StanzaError("resource-constraint", text="the recipient does not keep up")
+
+    def _store(self, stanza: Stanza, session: ClientSession, host: LocalHost, account: JID) -> None:
+        message = stamp(stanza, session)
+        if not offline.storable(message):
+            raise StanzaError("service-unavailable")
+        owner, octets = str(account), offline.kept(message, host.domain, datetime.now(UTC))
+
+        def keep(tx: Tx) -> int:
+            if not tx.accounts.exists(owner):
+                raise StanzaError("service-unavailable")  # section 8.5.1
+            return rules.keep(tx.offline, owner, octets, self._limits)
+
+        def stored(id: int) -> None:
+            if reachable(host.available(account)) and self._late(octets, message, host, account):
+                self._forget(owner, id)
+
+        session.transact(stanza, keep, stored)
+
+    def _late(self, octets: bytes, message: Element, host: LocalHost, account: JID) -> bool:
+        """Hand over a message that was stored while somebody became available."""
+        route = route_message(message_type(message.get("type")), host.available(account))
+        return self.deliver(message, [host.online[account][resource] for resource in route.resources], octets)
+
+    def _forget(self, owner: str, id: int) -> None:
+        async def forget() -> None:
+            try:
+                await self._server.store.run(lambda tx: tx.offline.delete(owner, [id]))
+            except XiotError:  # it will come once more
+                self._server.log.exception("a delivered message could not be removed")
+
+        self._server.nursery.start_soon(forget)
+
+    # ---- from sessions that have ended ----
+
+    def undelivered(self, stanzas: list[bytes]) -> None:
+        """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5)."""
+        waiting: list[Element] = []
+        for data in stanzas:
+            element = Element.fromstring(data, NS_CLIENT)
+            if element.name == "message":
+                to = JID(element.get("to", ""))
+                host = self._server.hosts[to.domain]
+                type = message_type(element.get("type"))
+                route = route_message(type, host.available(to.bare), to_resource=to.resource is not None)
+                if route.resources:
+                    self.deliver(element, [host.online[to.bare][resource] for resource in route.resources])
+                elif route.otherwise == "store" and offline.storable(element):
+                    waiting.append(element)
+                elif route.otherwise != "drop":
+                    self._bounce(element)
+            elif element.name == "iq" and element.get("type") in ("get", "set"):
+                self._bounce(element)
+        if waiting:
+            self._server.storing.start_soon(self._keep, waiting)
+
+    async def _keep(self, messages: list[Element]) -> None:
+        """Store messages for the account that they are all addressed to; return to their senders what cannot be stored."""
+        account, now = JID(messages[0].get("to", "")).bare, datetime.now(UTC)
+        owner, octets = str(account), [offline.kept(message, account.domain, now) for message in messages]
+
+        def keep(tx: Tx) -> int:
+            kept = 0
+            with suppress(StanzaError):
+                while tx.accounts.exists(owner) and kept < len(octets):
+                    rules.keep(tx.offline, owner, octets[kept], self._limits)
+                    kept += 1
+            return kept
+
+        kept = 0
+        with trio.CancelScope(shield=True), suppress(XiotError):  # even while the server stops
+            kept = await self._server.store.run(keep)
+        for message in messages[kept:]:
+            self._bounce(message)
+
+    def _bounce(self, stanza: Element) -> None:
+        """Return a stanza to its sender: who was to get it is gone."""
+        sender = stanza.get("from")
+        if sender is None:
+            return
+        answer = Element(stanza.tag, {"type": "error", "from": stanza.get("to", ""), "to": sender})
+        id = stanza.get("id")
+        if id is not None:
+            answer.set("id", id)
+        answer.append(error_element(StanzaError("recipient-unavailable")))
+        self.send(answer)
+
+    # ---- from the server ----
+
+    def send(self, element: Element) -> None:
+        """Deliver a stanza of the server's own making; `from` and `to` are set. What cannot be delivered is dropped."""
+        self.deliver(element, self.targets(JID(element.get("to", ""))))
+
+    def push(self, account: JID, payload: Payload) -> None:
+        """Send `payload` in an iq set to each resource of `account` that wants pushes of its namespace."""
+        child = payload.to_element()
+        for session in self._server.hosts[account.domain].sessions(account):
+            if child.ns in session.interests:
+                push = iq("set", child, id=uuid4().hex, to=session.jid)
+                self.deliver(push, [session])
+
+    def targets(self, jid: JID) -> list[ClientSession]:
+        """The sessions that a stanza of the server to `jid` reaches: the one with that resource, or all available ones."""
+        host = self._server.hosts.get(jid.domain)
+        if host is None:
+            return []
+        if jid.resource is not None:
+            there = host.session(jid)
+            return [] if there is None else [there]
+        online = host.online.get(jid, {})
+        return [online[a.resource] for a in reachable(host.available(jid))]
+
+
+def stamp(stanza: Stanza, session: ClientSession) -> Element:
+    """The stanza as a tree, from the session's full JID (RFC 6120 section 8.1.2.1), in its language (section 8.1.5)."""
+    element = stanza.element
+    element.set("from", str(session.jid))
+    if stanza.lang is not None and len(stanza.lang) <= MAX_LANG_CHARS:
+        element.set("{http://www.w3.org/XML/1998/namespace}lang", stanza.lang)
+    return element
+
+
+def message_type(type: str | None) -> MessageType:
+    """The type of a message; one that is absent or unknown is normal (RFC 6121 section 5.2.2)."""
+    match type:
+        case "chat" | "error" | "groupchat" | "headline":
+            return type
+        case _:
+            return "normal"

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Presence: RFC 6121 sections 3 and 4. The subscription states are in `xiot.model.presence`.
+
+Theory of operation. While an account has an available resource, the host keeps the bare JIDs that see its presence (`LocalHost.watchers`):
+so each later broadcast, above all the last one of a connection that breaks, needs no store and overtakes nothing. They are read when a
+resource becomes available, and changed by the same effects that tell the other side (`Announce`). All effects are performed in the order of
+their transactions (`xiot.store.base.Store.transact`).
+
+A resource becomes available in one step, once all messages that waited for the account have been handed to it, page by page as it takes
+them; the transaction that finds none left also reads whom to tell and whom to ask.
+
+Contacts at other servers come in at two places: `_to_watcher` and the `Route` effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, get_args
+
+import trio
+
+from xiot.core import JID, Element, Stanza
+from xiot.errors import StanzaError
+from xiot.model import presence as rules
+from xiot.model.effects import Effect, Tx, apply
+from xiot.model.offline import Kept
+from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
+from xiot.model.roster import Push, Request, SubscriptionState
+from xiot.server.delivery import stamp
+from xiot.stanzas import NS_CLIENT, presence
+from xiot.xep import roster
+
+if TYPE_CHECKING:
+    from xiot.server.host import LocalHost
+    from xiot.server.server import Server
+    from xiot.server.session import ClientSession
+
+VERBS: tuple[Verb, ...] = get_args(Verb)
+MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
+PAGE_MESSAGES = 100  # read from the store and handed over at a time
+PAGE_BYTES = 65_536
+DRAIN_CHECK_S = 0.05  # between looks whether the client has taken a page
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an account has stored that concerns presence."""
+
+    subscribed: Sequence[tuple[str, SubscriptionState]]
+    requests: Sequence[Request]
+
+
+class Presences(Subscriptions):
+    """The presence of all accounts of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._arriving: dict[JID, trio.Lock] = {}
+
+    # ---- without `to`: sections 4.2, 4.4 and 4.5 ----
+
+    def own(self, stanza: Stanza, session: ClientSession) -> None:
+        """Take presence that `session` sends to nobody in particular. Raises StanzaError."""
+        if stanza.type == "unavailable":
+            self.unavailable(session, stanza.element)
+            return
+        if stanza.type is not None:
+            if stanza.type == "error":
+                return
+            raise StanzaError("bad-request", text=f"presence of type {stanza.type[:32]} without 'to'")
+        priority = read_priority(stanza.element)
+        element, mine = stamp(stanza, session), session.availability
+        if mine.presence is None or mine.priority < 0 <= priority:
+            mine.arriving = stanza
+            session.wait(stanza, partial(self._arrive, stanza, session, element, priority))
+        else:
+            mine.presence, mine.priority = element, priority
+            self._broadcast(session, element)
+
+    def resumed(self, session: ClientSession) -> None:
+        """The session has a connection again: if it was about to become available, it still is."""
+        if session.availability.arriving is not None:
+            self.own(session.availability.arriving, session)
+
+    async def _arrive(
+        self, stanza: Stanza, session: ClientSession, element: Element, priority: int, *, reading: bool = False
+    ) -> None:
+        """Hand over what waits for the account, if that is wanted, then be available (section 4.2.2, XEP-0160 section 2).
+
+        `reading`: the client's next stanzas are looked at meanwhile.
+        """
+        bare = session.jid.bare
+        owner, handed = str(bare), list[int]()
+
+        def next_page(tx: Tx) -> Sequence[Kept] | Known:
+            if priority >= 0:
+                tx.offline.delete(owner, handed)
+                page = tx.offline.page(owner, PAGE_MESSAGES, PAGE_BYTES)
+                if page:
+                    return page
+            return Known(tx.roster.subscribed(owner), tx.roster.requests(owner))
+
+        def found(result: Sequence[Kept] | Known) -> Sequence[Kept]:
+            handed.clear()
+            if not isinstance(result, Known):
+                return result
+            if wanted():
+                self._available(session, element, priority, result)
+            return ()
+
+        def wanted() -> bool:
+            return session.availability.arriving is stanza and not session.connection.closing
+
+        async with self._alone(bare):  # else two resources would get the same messages
+            while wanted() and (page := await self._server.store.transact(next_page, found)):
+                for kept in page:
+                    while wanted() and self._crowded(session) and (reading or not session.connection.link.full):  # noqa: ASYNC110
+                        await trio.sleep(DRAIN_CHECK_S)
+                    if not wanted() or not self._hand_over(kept, session):
+                        break
+                    handed.append(kept.id)
+                self._server.pump.flush()
+                if len(handed) < len(page):
+                    break
+            if handed and (session.online or session.connection.link.managed):  # else nobody knows: they come again
+                await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
+            if wanted():  # what it acknowledges makes room, so that has to be read
+                session.spawn(partial(self._arrive, stanza, session, element, priority, reading=True))
+
+    def _crowded(self, session: ClientSession) -> bool:
+        """Whether the client has yet to take, or to acknowledge, what it was sent."""
+        link = session.connection.link
+        return link.full or link.queued_bytes > self._server.pump.low_bytes
+
+    def _hand_over(self, kept: Kept, session: ClientSession) -> bool:
+        message = Element.fromstring(kept.stanza, NS_CLIENT)
+        return self._server.delivery.deliver(message, [session], kept.stanza)
+
+    @asynccontextmanager
+    async def _alone(self, account: JID) -> AsyncIterator[None]:
+        lock = self._arriving.setdefault(account, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._arriving.pop(account, None)
+
+    def _available(self, session: ClientSession, element: Element, priority: int, known: Known) -> None:
+        mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
+        first = mine.presence is None
+        mine.presence, mine.priority, mine.arriving = element, priority, None
+        host.watchers[bare] = {jid for jid, state in known.subscribed if state in ("from", "both")}
+        self._broadcast(session, element)
+        if not first:
+            return
+        seen = [JID(jid) for jid, state in known.subscribed if state in ("to", "both")]
+        for jid in (bare, *seen):
+            self._answer(jid, session)
+        for request in known.requests:
+            self._show(Element.fromstring(request.stanza, NS_CLIENT), [session])
+
+    def _broadcast(self, session: ClientSession, element: Element) -> None:
+        host, bare = self._server.hosts[session.jid.domain], session.jid.bare
+        for jid in host.watchers[bare]:
+            self._to_watcher(element, JID(jid))
+        for other in host.available_sessions(bare):  # section 4.2.2: to oneself too
+            other.send_to(element)
+
+    def _to_watcher(self, element: Element, watcher: JID) -> None:
+        host = self._server.hosts.get(watcher.domain)
+        if host is not None:
+            element.set("to", str(watcher))
+            self._show(element, host.available_sessions(watcher))
+
+    def _show(self, element: Element, sessions: list[ClientSession]) -> None:
+        if sessions:
+            self._server.delivery.deliver(element, sessions)
+
+    def unavailable(self, session: ClientSession, element: Element | None = None) -> None:
+        """The session is unavailable, by its own word or because it has ended (sections 4.5 and 4.6.5)."""
+        mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
+        was, mine.presence, mine.arriving = mine.presence, None, None
+        directed, mine.directed = mine.directed, set()
+        element = presence(type="unavailable") if element is None else element
+        element.set("from", str(session.jid))
+        told: dict[ClientSession, None] = {}  # each once, in order
+        if was is not None:
+            for jid in (*map(JID, host.watchers[bare]), bare):
+                told |= dict.fromkeys(self._sessions(jid))
+        for jid in directed:
+            told |= dict.fromkeys(self._sessions(jid))
+        for other in told:
+            if other is not session:
+                other.send_to(element)
+        if not host.available_sessions(bare):
+            host.watchers.pop(bare, None)
+
+    def _sessions(self, jid: JID) -> list[ClientSession]:
+        """Who gets presence that is sent to `jid` (sections 8.5.2.1.2 and 8.5.3.1)."""
+        host = self._server.hosts.get(jid.domain)
+        if host is None:
+            return []
+        if jid.resource is None:
+            return host.available_sessions(jid)
+        there = host.session(jid)
+        return [] if there is None else [there]
+
+    # ---- with `to` ----
+
+    def directed(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
+        """Take presence of `session` for the account, or the resource, `to`. Raises StanzaError."""
+        match stanza.type:
+            case None | "unavailable":
+                self._direct(stanza, session, to)
+            case "probe":
+                self._probe(stanza, session, host, to)
+            case "error":
+                if to.resource is not None:
+                    self._show(stamp(stanza, session), self._sessions(to))
+            case _:
+                for verb in VERBS:
+                    if verb == stanza.type:
+                        self._subscription(verb, stanza, session, to.bare)
+                        return
+                raise StanzaError("bad-request", text="a presence of unknown type")
+
+    def _direct(self, stanza: Stanza, session: ClientSession, to: JID) -> None:
+        """Section 4.6."""
+        directed = session.availability.directed
+        if stanza.type is None:
+            read_priority(stanza.element)
+            if to not in directed and len(directed) >= MAX_DIRECTED:
+                raise StanzaError("resource-constraint")
+            directed.add(to)
+        else:
+            directed.discard(to)
+        self._show(stamp(stanza, session), self._sessions(to))
+
+    # ---- subscriptions: section 3 ----
+
+    def _subscription(self, verb: Verb, stanza: Stanza, session: ClientSession, contact: JID) -> None:
+        account = session.jid.bare
+        if contact == account:
+            return  # nobody asks themselves
+        element = stamp(stanza, session)
+        element.set("from", str(account))  # sections 3.1.2 to 3.4.2: both are bare
+        element.set("to", str(contact))
+        octets = element.tobytes(NS_CLIENT)
+
+        def rule(tx: Tx) -> list[Effect]:
+            if not tx.accounts.exists(str(account)):
+                raise StanzaError("not-allowed", text="this account has no roster")  # it is anonymous
+            return apply(rules.send(*rules.load(tx, account, contact), verb, octets), tx)
+
+        session.transact(stanza, rule, self.perform)
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Send what the rules have decided; see `xiot.model.presence.Subscriptions`."""
+        for effect in effects:
+            match effect:
+                case Push():
+                    self._server.delivery.push(JID(effect.owner), roster.changed(effect))
+                case Deliver(owner, jid, verb, stanza):
+                    self._tell(JID(owner), jid, verb, stanza)
+                case Announce(owner, jid, visible):
+                    self._announce(JID(owner), jid, visible=visible)
+                case Route():
+                    pass  # nobody here; another server's, once there are streams to those
+
+    def _tell(self, account: JID, contact: str, verb: Verb, stanza: bytes) -> None:
+        if stanza:
+            element = Element.fromstring(stanza, NS_CLIENT)
+        else:
+            element = presence(type=verb, from_=contact, to=account)
+        host = self._server.hosts[account.domain]
+        if verb == "subscribe":  # section 3.1.3: whoever is available may answer
+            targets = host.available_sessions(account)
+        else:  # sections 3.1.6, 3.2.3 and 3.3.3: whoever shows the roster
+            targets = [session for session in host.sessions(account) if roster.NS in session.interests]
+        self._show(element, targets)
+
+    def _announce(self, account: JID, contact: str, *, visible: bool) -> None:
+        host = self._server.hosts[account.domain]
+        watchers = host.watchers.get(account)
+        if watchers is None:
+            return  # nobody is available
+        (watchers.add if visible else watchers.discard)(contact)
+        for session in host.available_sessions(account):
+            assert session.availability.presence is not None
+            gone = presence(type="unavailable", from_=session.jid)
+            self._to_watcher(session.availability.presence if visible else gone, JID(contact))
+
+    # ---- probes: section 4.3 ----
+
+    def _answer(self, jid: JID, session: ClientSession) -> None:
+        """Tell `session` what is known of the presence of `jid`, which it may see."""
+        for other in self._sessions(jid):
+            if other is not session and other.availability.presence is not None:
+                session.send_to(other.availability.presence)
+
+    def _probe(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
+        """Section 4.3.2."""
+        account = session.jid.bare
+        if to.bare == account:
+            self._answer(to, session)
+            return
+
+        def look(tx: Tx) -> list[Effect] | bool:
+            mine, theirs = rules.load(tx, account, to.bare)
+            state = rules.State() if theirs is None else rules.state_of(theirs)
+            if state.from_ or state.pending_in:
+                return state.from_
+            return apply(rules.receive(mine, theirs, "unsubscribed"), tx)
+
+        def answer(result: list[Effect] | bool) -> None:
+            if not isinstance(result, bool):
+                self.perform(result)
+            elif result and host.available_sessions(to.bare):
+                self._answer(to, session)
+            elif result:
+                session.send_to(presence(type="unavailable", from_=to.bare))
+
+        session.transact(stanza, look, answer)
+
+
+def read_priority(presence: Element) -> int:
+    """``<priority/>`` of a presence, from -128 to 127; 0 if there is none. Raises StanzaError (RFC 6121 section 4.7.2.3)."""
+    text = presence.findtext(f"{{{NS_CLIENT}}}priority")
+    try:
+        value = int(text.strip()) if text is not None else 0
+    except ValueError:
+        raise StanzaError("bad-request", text="priority is not a number") from None
+    if not -128 <= value <= 127:
+        raise StanzaError("bad-request", text="priority is not from -128 to 127")
+    return value
