@@ -28,6 +28,7 @@ class Actor:
         self._parser = StreamParser()
         self._parser.feed(HEADER)
         self._ids = count()
+        self._come: list[Element] = []
 
     async def send(self, xml: str) -> None:
         await self.peer.send(xml.encode())
@@ -36,16 +37,18 @@ class Actor:
         """Send `xml`, then wait until the server has dealt with it; return what has come since the last call."""
         id = f"sync{next(self._ids)}"
         await self.send(f"{xml}<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>")
-        found: list[Element] = []
         with trio.fail_after(PATIENCE_S):
             while True:
-                data = await self.peer.receive()
-                assert data, f"closed: {found}"
-                for stanza in self._parser.feed(data):
-                    assert isinstance(stanza, Stanza)
-                    if stanza.id == id:
+                for index, stanza in enumerate(self._come):
+                    if stanza.get("id") == id:
+                        found = self._come[:index]
+                        del self._come[: index + 1]
                         return found
-                    found.append(stanza.element)
+                data = await self.peer.receive()
+                assert data, f"closed: {self._come}"
+                for event in self._parser.feed(data):
+                    assert isinstance(event, Stanza)
+                    self._come.append(event.element)
 
     async def says(self, xml: str = "") -> list[str]:
         """As `stanzas`, each as one line."""

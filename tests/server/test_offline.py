@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages that wait for their recipient (XEP-0160), over real streams."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from xiot.core import JID
+from xiot.store import StoreError, Transaction
+from xiot.xep import disco
+
+from .actors import HOST, Actor, Stage, stage
+from .serving import serving
+
+TO = f"juliet@{HOST}"
+DELAY = "{urn:xmpp:delay}delay"
+
+
+def text(number: int, to: str = TO, type: str = "chat", size_bytes: int = 0) -> str:
+    return f"<message to='{to}' type='{type}' id='{number}'><body>{number}{'x' * size_bytes}</body></message>"
+
+
+async def waiting(play: Stage) -> int:
+    items, _ = await play.server.store.run(lambda tx: tx.offline.usage(TO))
+    return items
+
+
+async def numbers(actor: Actor, xml: str = "") -> list[int]:
+    return [int(stanza.get("id", "0")) for stanza in await actor.stanzas(xml) if stanza.name == "message"]
+
+
+async def test_messages_come_once_and_in_order_with_when_they_were_sent(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        assert await romeo.says("".join(map(text, range(250)))) == []
+        assert await waiting(play) == 250
+        juliet = await play.enter("juliet/balcony", None)
+        stanzas = await juliet.stanzas("<presence/>")
+        assert [stanza.get("id") for stanza in stanzas[:-1]] == [str(number) for number in range(250)]
+        assert stanzas[-1].name == "presence"  # nothing overtakes them
+        first = stanzas[0]
+        assert (first.get("from"), first.get("to")) == (romeo.jid, TO)
+        assert first.find(DELAY).get("from") == HOST  # type: ignore[union-attr]
+        assert await waiting(play) == 0
+        await juliet.leave()
+        juliet = await play.enter("juliet/balcony", None)
+        assert await numbers(juliet, "<presence/>") == []
+
+
+async def test_negative_priority_gets_none_until_it_rises(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        await romeo.stanzas(text(1))
+        juliet = await play.enter("juliet/balcony", None)
+        assert await numbers(juliet, "<presence><priority>-1</priority></presence>") == []
+        await romeo.stanzas(text(2))
+        assert await numbers(juliet) == []
+        assert await numbers(juliet, "<presence><priority>0</priority></presence>") == [1, 2]
+        await romeo.stanzas(text(3))
+        assert await numbers(juliet) == [3]
+
+
+async def test_later_presence_finds_nothing(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        await romeo.stanzas(text(1))
+        juliet = await play.enter("juliet/balcony", None)
+        assert await numbers(juliet, "<presence/>") == [1]
+        assert await numbers(juliet, "<presence><show>away</show></presence>") == []
+        assert await numbers(await play.enter("juliet/chamber", None), "<presence/>") == []
+
+
+async def test_two_resources_that_come_at_once_share_them(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        await romeo.stanzas("".join(map(text, range(300))))
+        actors = [await play.enter(f"juliet/{resource}", None) for resource in "abc"]
+        got: list[int] = []
+
+        async def come(actor: Actor) -> None:
+            got.extend(await numbers(actor, "<presence/>"))
+
+        async with trio.open_nursery() as nursery:
+            for actor in actors:
+                nursery.start_soon(come, actor)
+        assert sorted(got) == list(range(300))
+        assert not play.server.presences._arriving
+
+
+async def test_while_they_come_and_go_each_message_arrives_once_and_in_order(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        sent = 0
+        got: list[int] = []
+
+        async def write(done: trio.Event) -> None:
+            nonlocal sent
+            while not done.is_set():
+                assert await romeo.says("".join(text(sent + i) for i in range(20))) == []
+                sent += 20
+
+        async with trio.open_nursery() as nursery:
+            done = trio.Event()
+            nursery.start_soon(write, done)
+            for _ in range(8):
+                juliet = await play.enter("juliet/balcony", None)
+                got += await numbers(juliet, "<presence/>")
+                got += await numbers(juliet)
+                got += await numbers(juliet, "<presence type='unavailable'/>")
+                await juliet.leave()
+            done.set()
+        juliet = await play.enter("juliet/balcony", None)
+        got += await numbers(juliet, "<presence/>")
+        assert got == list(range(sent))
+
+
+async def test_what_is_sent_behind_a_stored_message_is_not_looked_at_before_it_is_durable(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        order: list[str] = []
+        transact = play.server.store.transact
+
+        async def slowly(fn, then):  # type: ignore[no-untyped-def]
+            def noted(result: object) -> object:
+                order.append("durable")
+                return then(result)
+
+            await trio.sleep(0.05)
+            return await transact(fn, noted)
+
+        play.server.store.transact = slowly  # type: ignore[method-assign]
+        await romeo.stanzas(text(1) + text(2, to=romeo.jid))
+        order.append("answered")
+        assert order == ["durable", "answered"]
+
+
+async def test_message_that_was_stored_while_the_recipient_came_is_handed_over(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo, juliet = await play.enter("romeo/orchard"), await play.enter("juliet/balcony", None)
+        transact = play.server.store.transact
+        stored, go_on = trio.Event(), trio.Event()
+
+        async def late(fn, then):  # type: ignore[no-untyped-def]
+            if fn.__name__ == "keep":
+                stored.set()
+                await go_on.wait()
+            return await transact(fn, then)
+
+        play.server.store.transact = late  # type: ignore[method-assign]
+        await romeo.send(text(1) + text(2))
+        await stored.wait()
+        assert await numbers(juliet, "<presence/>") == []
+        go_on.set()
+        await romeo.stanzas()
+        assert await numbers(juliet) == [1, 2]
+        with trio.fail_after(5):
+            while await waiting(play):
+                await trio.sleep(0.01)
+
+
+# ---- what is stored ----
+
+STATE = "<active xmlns='http://jabber.org/protocol/chatstates'/>"
+
+
+@pytest.mark.parametrize(
+    ("message", "stored"),
+    [
+        ("<message to='{to}'><body>x</body></message>", True),
+        ("<message to='{to}' type='chat'><body>x</body></message>", True),
+        ("<message to='{to}'/>", True),
+        ("<message to='{to}' type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>", True),
+        (f"<message to='{{to}}' type='chat'><body>x</body>{STATE}</message>", True),
+        (f"<message to='{{to}}' type='chat'>{STATE}</message>", False),
+        (f"<message to='{{to}}' type='chat'>{STATE}<thread>1</thread></message>", False),
+        (f"<message to='{{to}}' type='chat'>{STATE}<store xmlns='urn:xmpp:hints'/></message>", True),
+        ("<message to='{to}'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", False),
+        ("<message to='{to}'><body>x</body><no-permanent-store xmlns='urn:xmpp:hints'/></message>", True),
+    ],
+)
+async def test_what_is_worth_keeping(tmp_path: Path, message: str, stored: bool) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        said = await romeo.says(message.format(to=TO))
+        assert [line.rpartition(" ")[2] for line in said] == ([] if stored else ["service-unavailable"])
+        assert await waiting(play) == stored
+
+
+async def test_nobody_else_writes_our_notes_of_delay(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        notes = "".join(
+            f"<delay xmlns='urn:xmpp:delay' from='{origin}' stamp='2002-09-10T23:08:25Z'/>"
+            for origin in (HOST, "elsewhere.example")
+        )
+        await romeo.stanzas(f"<message to='{TO}'><body>x</body>{notes}</message>")
+        juliet = await play.enter("juliet/balcony", None)
+        message, _ = await juliet.stanzas("<presence/>")
+        origins = {delay.get("from"): delay.get("stamp", "")[:4] for delay in message.findall(DELAY)}
+        assert origins.pop("elsewhere.example") == "2002"
+        assert origins[HOST] > "2002"
+
+
+async def test_too_many_or_too_much_is_refused(tmp_path: Path) -> None:
+    limits = {"offline_messages_per_account": 3, "offline_bytes_per_account": 5_000}
+    async with stage(tmp_path, "romeo", "juliet", **limits) as play:
+        romeo = await play.enter("romeo/orchard")
+        refused = ["message error juliet service-unavailable"]
+        assert await romeo.says(text(1, size_bytes=6_000)) == refused
+        assert await romeo.says(text(1) + text(2) + text(3)) == []
+        assert await romeo.says(text(4)) == refused
+        assert await numbers(await play.enter("juliet/balcony", None), "<presence/>") == [1, 2, 3]
+
+
+async def test_off_means_off(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet", offline_messages_per_account=0) as play:
+        romeo = await play.enter("romeo/orchard")
+        assert await romeo.says(text(1)) == ["message error juliet service-unavailable"]
+
+
+async def test_store_that_fails_is_a_resource_constraint_and_no_end(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        transact = play.server.store.transact
+
+        async def full(fn, then):  # type: ignore[no-untyped-def]
+            raise StoreError("database or disk is full")
+
+        play.server.store.transact = full  # type: ignore[method-assign]
+        assert await romeo.says(text(1)) == ["message error juliet resource-constraint"]
+        play.server.store.transact = transact  # type: ignore[method-assign]
+        assert await romeo.says(text(2)) == []
+        assert await waiting(play) == 1
+
+
+async def test_next_account_of_a_name_inherits_nothing(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        await romeo.stanzas(text(1))
+        await play.server.accounts.remove(JID(TO))
+        await play.running.account("juliet")
+        assert await numbers(await play.enter("juliet/balcony", None), "<presence/>") == []
+
+
+# ---- much, slowly, and cut ----
+
+
+def fill(tx: Transaction, count: int, size_bytes: int) -> None:
+    for number in range(count):
+        body = f"<body>{'x' * size_bytes}</body>"
+        tx.offline.put(TO, f"<message from='a@b' to='{TO}' id='{number}'>{body}</message>".encode())
+
+
+async def test_large_queue_is_read_as_the_client_takes_it(tmp_path: Path) -> None:
+    async with stage(tmp_path, "juliet", out_high_bytes=65_536) as play:
+        await play.server.store.run(partial(fill, count=200, size_bytes=20_000))
+        juliet = await play.enter("juliet/balcony", None)
+        await juliet.send("<presence/>")
+        (session,) = play.server.hosts[HOST].sessions(JID(TO))
+        most = 0
+        for _ in range(20):  # it reads nothing yet
+            await trio.sleep(0.02)
+            most = max(most, session.connection.link.queued_bytes)
+        assert most < 250_000
+        assert await waiting(play) > 0
+        assert await numbers(juliet) == list(range(200))
+        assert await waiting(play) == 0
+
+
+async def test_what_a_cut_connection_did_not_take_waits_on(tmp_path: Path) -> None:
+    async with stage(tmp_path, "juliet", out_high_bytes=65_536) as play:
+        await play.server.store.run(partial(fill, count=300, size_bytes=20_000))
+        juliet = await play.enter("juliet/balcony", None)
+        await juliet.send("<presence/>")
+        await juliet.peer.until(b"id='5'")
+        await juliet.vanish()
+        juliet = await play.enter("juliet/balcony", None)
+        got = await numbers(juliet, "<presence/>")
+        assert got
+        assert got == list(range(got[0], 300))
+        assert await waiting(play) == 0
+
+
+async def test_support_is_shown(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        async with running.connect("romeo") as romeo:
+            assert (await disco.info(romeo, HOST)).can("msgoffline")
