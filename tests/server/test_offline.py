@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from xiot.store import StoreError, Transaction
 from xiot.xep import disco
 
 from .actors import HOST, Actor, Stage, stage
-from .serving import serving
+from .serving import Running, serving
+from .test_resumption import Managed, came_back, peer, site
 
 TO = f"juliet@{HOST}"
 DELAY = "{urn:xmpp:delay}delay"
@@ -283,6 +285,67 @@ async def test_what_a_cut_connection_did_not_take_waits_on(tmp_path: Path) -> No
         assert got
         assert got == list(range(got[0], 300))
         assert await waiting(play) == 0
+
+
+# ---- with stream management (XEP-0198) ----
+
+
+async def acknowledging(juliet: Managed) -> list[int]:
+    """The ids of all messages up to her own presence; she acknowledges as they come."""
+    handled = 0
+    with trio.fail_after(20):
+        while b"<presence" not in juliet.received:
+            await juliet.receive()
+            if (now := juliet.received.count(b"</message>")) > handled:
+                handled = now
+                await juliet.send(f"<a xmlns='urn:xmpp:sm:3' h='{handled}'/>".encode())
+    return [int(id) for id in re.findall(rb" id='([0-9]+)'", juliet.received)]
+
+
+async def empty(running: Running) -> bool:
+    return await running.server.store.run(lambda tx: tx.offline.usage(TO)) == (0, 0)
+
+
+async def test_queue_longer_than_what_may_be_unacknowledged_needs_acknowledgements(tmp_path: Path) -> None:
+    async with site(tmp_path, out_high_bytes=65_536) as running:
+        await running.server.store.run(partial(fill, count=100, size_bytes=20_000))
+        juliet = await peer(running, "juliet", managed=True)
+        await juliet.send(b"<presence/>")
+        assert await acknowledging(juliet) == list(range(100))
+        assert await empty(running)
+
+
+async def test_cut_in_the_middle_of_the_queue_is_resumed_without_loss(tmp_path: Path) -> None:
+    async with site(tmp_path, out_high_bytes=65_536) as running:
+        await running.server.store.run(partial(fill, count=100, size_bytes=20_000))
+        juliet = await peer(running, "juliet", managed=True)
+        await juliet.send(b"<presence/>")
+        await juliet.until(b"id='3'")
+        await juliet.cut()
+        assert await acknowledging(await came_back(running, "juliet", juliet.id)) == list(range(100))
+        assert await empty(running)
+
+
+async def test_what_was_not_acknowledged_waits_again(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=0.5) as running:
+        romeo = await peer(running, "romeo")
+        await romeo.send((text(0) + text(1) + text(2, to=romeo.jid)).encode())
+        await romeo.until(b"id='2'")
+        juliet = await peer(running, "juliet", managed=True)
+        await juliet.send(b"<presence/>")
+        await juliet.until(b"<presence")
+        await juliet.send(b"<a xmlns='urn:xmpp:sm:3' h='1'/>")
+        await romeo.send(text(2).encode())
+        await juliet.until(b"id='2'")
+        await juliet.cut()
+        await romeo.send(text(3).encode())
+        with trio.fail_after(20):
+            while await running.server.store.run(lambda tx: tx.offline.usage(TO)[0]) < 3:
+                await trio.sleep(0.05)
+        juliet = await peer(running, "juliet", managed=True)
+        await juliet.send(b"<presence/>")
+        assert await acknowledging(juliet) == [1, 2, 3]
+        assert await empty(running)
 
 
 async def test_support_is_shown(tmp_path: Path) -> None:

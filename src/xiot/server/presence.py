@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, get_args
 
 import trio
@@ -42,7 +43,7 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
 PAGE_MESSAGES = 100  # read from the store and handed over at a time
 PAGE_BYTES = 65_536
-DRAIN_CHECK_S = 0.05  # between looks whether the client has taken a page
+DRAIN_CHECK_S = 0.01  # between looks whether the client has taken a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,18 @@ class Presences(Subscriptions):
         def wanted() -> bool:
             return session.availability.arriving is stanza and not session.connection.closing
 
+        async def room(most_bytes: float) -> bool:
+            while (link := session.connection.link).queued_bytes > most_bytes or (reading and link.full):
+                await trio.sleep(DRAIN_CHECK_S)  # rare, and the pump has no event for it
+                if not wanted():
+                    return False
+            return wanted() and not link.full
+
         async with self._alone(bare):  # else two resources would get the same messages
             while wanted() and (page := await self._server.store.transact(next_page, found)):
+                await room(self._server.pump.low_bytes)
                 for kept in page:
-                    while wanted() and self._crowded(session) and (reading or not session.connection.link.full):  # noqa: ASYNC110
-                        await trio.sleep(DRAIN_CHECK_S)
-                    if not wanted() or not self._hand_over(kept, session):
+                    if not await room(inf) or not self._hand_over(kept, session):
                         break
                     handed.append(kept.id)
                 self._server.pump.flush()
@@ -129,11 +136,6 @@ class Presences(Subscriptions):
                 await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read
                 session.spawn(partial(self._arrive, stanza, session, element, priority, reading=True))
-
-    def _crowded(self, session: ClientSession) -> bool:
-        """Whether the client has yet to take, or to acknowledge, what it was sent."""
-        link = session.connection.link
-        return link.full or link.queued_bytes > self._server.pump.low_bytes
 
     def _hand_over(self, kept: Kept, session: ClientSession) -> bool:
         message = Element.fromstring(kept.stanza, NS_CLIENT)
