@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from _xmppcore import JID, Element
+from _xmppcore import JID, Element, parse_element
 from xiot.errors import STANZA_ERROR_TYPES, StanzaError
 
 if TYPE_CHECKING:
@@ -87,6 +87,14 @@ def error_element(error: StanzaError, ns: str = NS_CLIENT) -> Element:
     if error.app is not None:
         el.append(error.app)
     return el
+
+
+def reread(stanza: bytes) -> Element:
+    """Read a stanza of ours that was written with the default namespace ``jabber:client``: its limits are wider than a stream's.
+
+    Raises XmlError if it still goes beyond them: what came within limits may be longer when it is written anew.
+    """
+    return parse_element(stanza, NS_CLIENT, max_bytes=2**30, max_depth=1000, max_attributes=1024)
 
 
 def read_error(el: Element) -> StanzaError:

@@ -25,7 +25,9 @@ class Actor:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.jid = peer.jid
-        self._parser = StreamParser()
+        self._parser = StreamParser(
+            max_stanza_bytes=2**24, max_attributes=1024, max_namespaces=1024, max_tag_bytes=2**24
+        )
         self._parser.feed(HEADER)
         self._ids = count()
         self._come: list[Element] = []

@@ -218,6 +218,20 @@ async def test_too_many_or_too_much_is_refused(tmp_path: Path) -> None:
         assert await numbers(await play.enter("juliet/balcony", None), "<presence/>") == [1, 2, 3]
 
 
+@pytest.mark.parametrize("attributes", [200, 250])
+@pytest.mark.parametrize("depth", [1, 60])
+async def test_no_message_keeps_others_from_the_recipient(tmp_path: Path, attributes: int, depth: int) -> None:
+    async with stage(tmp_path, "romeo", "juliet", max_stanza_bytes=2_000_000) as play:
+        romeo = await play.enter("romeo/orchard")
+        names = "".join(f" p{i}:a='1'" for i in range(attributes // 2))
+        spaces = "".join(f" xmlns:p{i}='u{i}'" for i in range(attributes // 2))
+        odd = f"<x{spaces}>{f'<x{names}>' * depth}{'</x>' * depth}</x>"
+        said = await romeo.says(f"<message to='{TO}'><body>x</body>{odd}</message>{text(1)}")
+        assert said in ([], ["message error juliet policy-violation"])
+        juliet = await play.enter("juliet/balcony", None)
+        assert (await numbers(juliet, "<presence/>"))[-1] == 1
+
+
 async def test_off_means_off(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet", offline_messages_per_account=0) as play:
         romeo = await play.enter("romeo/orchard")

@@ -127,7 +127,7 @@ def send(
 ) -> list[Effect]:
     """The account `mine` sends `verb` to its contact, or grants it beforehand (sections 3.1.2 to 3.4.2).
 
-    Raises StanzaError if a roster or a list of requests is full, or the request too long.
+    Raises StanzaError if a roster or a list of requests is full, or the stanza too long.
     """
     limits = limits or RosterLimits()
     before = state_of(mine)
@@ -151,6 +151,8 @@ def receive(
 ) -> list[Effect]:
     """The account `mine` gets `verb` of its contact (sections 3.1.3, 3.1.6, 3.2.3, 3.3.3). Raises as `send`."""
     limits = limits or RosterLimits()
+    if len(stanza) > limits.max_request_bytes:
+        raise StanzaError("not-acceptable", text=f"this has at most {limits.max_request_bytes} bytes")
     before = state_of(mine)
     approved = mine.item is not None and mine.item.approved
     if verb == "subscribe" and (before.from_ or approved):  # section 3.1.3: answered without asking
@@ -224,8 +226,6 @@ def _become(mine: RosterState, state: State, approved: bool, limits: RosterLimit
     if state.pending_in and mine.request is None:
         if mine.requests >= limits.max_requests:
             raise StanzaError("resource-constraint", text="too many requests wait for an answer")
-        if len(stanza) > limits.max_request_bytes:
-            raise StanzaError("not-acceptable", text=f"a request has at most {limits.max_request_bytes} bytes")
         mine.request = Request(str(mine.owner), str(mine.jid), stanza)
         effects.append(Put(mine.request))
     elif mine.request is not None and not state.pending_in:

@@ -140,7 +140,7 @@ class RosterLimits:
     max_requests: int = 1_000
     """Open requests to see one account's presence: all are sent at each login."""
     max_request_bytes: int = 2_048
-    """Of one such request, which anybody may send: a name and a line of text have room."""
+    """Of one such request, or the answer to one, which anybody may send: a name and a line of text have room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 import trio
 
-from xiot.core import JID, Element, Stanza
+from xiot.core import JID, Element, Stanza, XmlError
 from xiot.errors import StanzaError, XiotError
 from xiot.model import offline as rules
 from xiot.model.delivery import MessageType, reachable, route_message
 from xiot.model.effects import Tx
-from xiot.stanzas import NS_CLIENT, error_element, iq
+from xiot.stanzas import NS_CLIENT, error_element, iq, reread
 from xiot.xep import offline
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ class Delivery:
         """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5)."""
         waiting: list[Element] = []
         for data in stanzas:
-            element = Element.fromstring(data, NS_CLIENT)
+            try:
+                element = reread(data)
+            except XmlError:  # nobody could take it
+                continue
             if element.name == "message":
                 to = JID(element.get("to", ""))
                 host = self._server.hosts[to.domain]
@@ -137,20 +140,22 @@ class Delivery:
     async def _keep(self, messages: list[Element]) -> None:
         """Store messages for the account that they are all addressed to; return to their senders what cannot be stored."""
         account, now = JID(messages[0].get("to", "")).bare, datetime.now(UTC)
-        owner, octets = str(account), [offline.kept(message, account.domain, now) for message in messages]
 
-        def keep(tx: Tx) -> int:
-            kept = 0
-            with suppress(StanzaError):
-                while tx.accounts.exists(owner) and kept < len(octets):
-                    rules.keep(tx.offline, owner, octets[kept], self._limits)
-                    kept += 1
-            return kept
+        def keep(tx: Tx) -> list[Element]:
+            if not tx.accounts.exists(str(account)):
+                return messages
+            refused = []
+            for message in messages:
+                try:
+                    rules.keep(tx.offline, str(account), offline.kept(message, account.domain, now), self._limits)
+                except StanzaError:
+                    refused.append(message)
+            return refused
 
-        kept = 0
+        refused = messages
         with trio.CancelScope(shield=True), suppress(XiotError):  # even while the server stops
-            kept = await self._server.store.run(keep)
-        for message in messages[kept:]:
+            refused = await self._server.store.run(keep)
+        for message in refused:
             self._bounce(message)
 
     def _bounce(self, stanza: Element) -> None:

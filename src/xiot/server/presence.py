@@ -31,7 +31,7 @@ from xiot.model.offline import Kept
 from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
 from xiot.model.roster import Push, Request, SubscriptionState
 from xiot.server.delivery import stamp
-from xiot.stanzas import NS_CLIENT, presence
+from xiot.stanzas import NS_CLIENT, presence, reread
 from xiot.xep import roster
 
 if TYPE_CHECKING:
@@ -72,28 +72,26 @@ class Presences(Subscriptions):
             if stanza.type == "error":
                 return
             raise StanzaError("bad-request", text=f"presence of type {stanza.type[:32]} without 'to'")
-        priority = read_priority(stanza.element)
-        element, mine = stamp(stanza, session), session.availability
+        priority, mine = read_priority(stanza.element), session.availability
         if mine.presence is None or mine.priority < 0 <= priority:
             mine.arriving = stanza
-            session.wait(stanza, partial(self._arrive, stanza, session, element, priority))
+            session.wait(stanza, partial(self._arrive, stanza, session))
         else:
-            mine.presence, mine.priority = element, priority
-            self._broadcast(session, element)
+            mine.presence, mine.priority = stamp(stanza, session), priority
+            self._broadcast(session, mine.presence)
 
     def resumed(self, session: ClientSession) -> None:
         """The session has a connection again: if it was about to become available, it still is."""
-        if session.availability.arriving is not None:
-            self.own(session.availability.arriving, session)
+        stanza = session.availability.arriving
+        if stanza is not None:
+            session.spawn(partial(self._arrive, stanza, session, reading=True))
 
-    async def _arrive(
-        self, stanza: Stanza, session: ClientSession, element: Element, priority: int, *, reading: bool = False
-    ) -> None:
+    async def _arrive(self, stanza: Stanza, session: ClientSession, *, reading: bool = False) -> None:
         """Hand over what waits for the account, if that is wanted, then be available (section 4.2.2, XEP-0160 section 2).
 
         `reading`: the client's next stanzas are looked at meanwhile.
         """
-        bare = session.jid.bare
+        bare, element, priority = session.jid.bare, stamp(stanza, session), read_priority(stanza.element)
         owner, handed = str(bare), list[int]()
 
         def next_page(tx: Tx) -> Sequence[Kept] | Known:
@@ -135,10 +133,10 @@ class Presences(Subscriptions):
             if handed and (session.online or session.connection.link.managed):  # else nobody knows: they come again
                 await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read
-                session.spawn(partial(self._arrive, stanza, session, element, priority, reading=True))
+                session.spawn(partial(self._arrive, stanza, session, reading=True))
 
     def _hand_over(self, kept: Kept, session: ClientSession) -> bool:
-        message = Element.fromstring(kept.stanza, NS_CLIENT)
+        message = reread(kept.stanza)
         return self._server.delivery.deliver(message, [session], kept.stanza)
 
     @asynccontextmanager
@@ -163,7 +161,7 @@ class Presences(Subscriptions):
         for jid in (bare, *seen):
             self._answer(jid, session)
         for request in known.requests:
-            self._show(Element.fromstring(request.stanza, NS_CLIENT), [session])
+            self._show(reread(request.stanza), [session])
 
     def _broadcast(self, session: ClientSession, element: Element) -> None:
         host, bare = self._server.hosts[session.jid.domain], session.jid.bare
@@ -275,7 +273,7 @@ class Presences(Subscriptions):
 
     def _tell(self, account: JID, contact: str, verb: Verb, stanza: bytes) -> None:
         if stanza:
-            element = Element.fromstring(stanza, NS_CLIENT)
+            element = reread(stanza)
         else:
             element = presence(type=verb, from_=contact, to=account)
         host = self._server.hosts[account.domain]

@@ -3,9 +3,10 @@
 
 from datetime import datetime
 
-from _xmppcore import Element
+from _xmppcore import Element, XmlError
+from xiot.errors import StanzaError
 from xiot.ext import HOST, Extension
-from xiot.stanzas import NS_CLIENT
+from xiot.stanzas import NS_CLIENT, reread
 from xiot.xep.delay import NS as NS_DELAY
 from xiot.xep.delay import Delay
 
@@ -33,10 +34,16 @@ def storable(message: Element) -> bool:
 def kept(message: Element, host: str, now: datetime) -> bytes:
     """Return `message` as it is to be delivered later, with a note that `host` has kept it since `now` (section 2).
 
-    Notes that claim to be of `host` are removed: nobody else writes them (XEP-0203 section 6).
+    Notes that claim to be of `host` are removed: nobody else writes them (XEP-0203 section 6). Raises StanzaError
+    (policy-violation) if it could not be read again: nobody must be kept from his messages by one of them.
     """
     for delay in message.findall(f"{{{NS_DELAY}}}delay"):
         if delay.get("from") == host:
             message.remove(delay)
     message.append(Delay(from_=host, stamp=now).to_element())
-    return message.tobytes(NS_CLIENT)
+    octets = message.tobytes(NS_CLIENT)
+    try:
+        reread(octets)
+    except XmlError as error:
+        raise StanzaError("policy-violation", text="this message is too complex to be kept") from error
+    return octets
