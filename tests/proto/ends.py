@@ -50,8 +50,8 @@ SERVER_ANSWERS: dict[type, Answer] = {
 
 
 def policy(*, starttls: Any = "required", extra: dict[str, Any] | None = None, **sasl: Any) -> HostPolicy:
-    """The policy of plant.example."""
-    return HostPolicy(SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **(extra or {}))
+    """The policy of plant.example; without SASL2 unless `extra` says so."""
+    return HostPolicy(SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **{"sasl2": False, **(extra or {})})
 
 
 class End:
