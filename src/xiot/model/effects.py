@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xiot.model.accounts import AccountStore
     from xiot.model.nodes import NodeStore
     from xiot.model.roster import RosterStore
+    from xiot.model.tokens import TokenStore
 
 
 class Tx(Protocol):
@@ -35,6 +36,9 @@ class Tx(Protocol):
 
     @property
     def nodes(self) -> NodeStore: ...
+
+    @property
+    def tokens(self) -> TokenStore: ...
 
 
 class Storable(Protocol):

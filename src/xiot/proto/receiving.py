@@ -59,6 +59,11 @@ class ServerStream(Stream):
         self._peer: JID | None = None  # the bare JID in the client's header
         self._bind_request: Stanza | None = None
 
+    @property
+    def tokens(self) -> list[str]:
+        """Mechanisms for which a client may get a FAST token."""
+        return [] if self._sasl is None else self._sasl.tokens
+
     def provide_keys(self, keys: ScramKeys | None) -> list[Event]:
         """Answer `NeedKeys`; None if there is no such account: the login then fails as with a wrong password."""
         return self._answer(lambda server: server.provide_keys(keys))

@@ -144,6 +144,10 @@ class Accounts(_Table, frozen=True):
     """PBKDF2 rounds of new passwords. RFC 7677 section 4: at least 4096; our client takes at most a million, and a
     small device pays for each one."""
 
+    token_days: Annotated[int, msgspec.Meta(ge=0, le=366)] = 21
+    """How long a client may log in by the token of its last login (XEP-0484); 0: there are none. Longer than a holiday,
+    and a lost device has it that long."""
+
 
 class Limits(_Table, frozen=True):
     """``[limits]``: nothing grows without bound. In each, the reason."""
@@ -180,6 +184,15 @@ class Limits(_Table, frozen=True):
 
     resume_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
     """How long a session without its connection waits to be resumed (XEP-0198): it keeps its place and memory. 0 is never."""
+
+    auth_failure_delay_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
+    """Before a stream is read again after a failed login: guessing takes time, mistyping hardly more."""
+
+    auth_failures_per_address: CountOrOff = 60
+    """In ten minutes, sliding; then it is turned away. Many may share one behind a NAT, so not a handful; 0 is off."""
+
+    auth_failures_per_account: CountOrOff = 100
+    """In ten minutes, sliding, from all addresses but those it has logged in from; 0 is off."""
 
     registrations_per_address_per_hour: CountOrOff = 5
     """Where registration is open (XEP-0077): robots register thousands; 0 is off."""

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
 from xiot.model.roster import RosterItem
+from xiot.model.tokens import Token
 from xiot.store import tables as t
 
 
@@ -87,6 +88,34 @@ class SqlSecrets(_Rows):
 
     def put(self, name: str, value: bytes) -> None:
         self._execute(self._PUT, {"name": name, "value": value})
+
+
+class SqlTokens(_Rows):
+    """`xiot.model.tokens.TokenStore` on SQL."""
+
+    _k = t.tokens.c
+    _OF_ACCOUNT = _k.account == _text("account_")
+    _OF_CLIENT = sa.and_(_OF_ACCOUNT, _k.client == _text("client_"))
+    _GET = sa.select(t.tokens).where(_OF_CLIENT).order_by(_k.slot.desc())
+    _LIST = sa.select(t.tokens).where(_OF_ACCOUNT).order_by(_k.expires, _k.client, _k.slot)
+    _PUT = _put(t.tokens, "account", "client", "slot")
+    _DELETE = sa.delete(t.tokens).where(_OF_CLIENT, _k.slot == _text("slot_"))
+    _CLEAR = sa.delete(t.tokens).where(_OF_ACCOUNT)
+
+    def get(self, account: str, client: str) -> Sequence[Token]:
+        return [Token(*row) for row in self._execute(self._GET, {"account_": account, "client_": client})]
+
+    def list(self, account: str) -> Sequence[Token]:
+        return [Token(*row) for row in self._execute(self._LIST, {"account_": account})]
+
+    def put(self, token: Token) -> None:
+        self._execute(self._PUT, asdict(token))
+
+    def delete(self, account: str, client: str, slot: str) -> None:
+        self._execute(self._DELETE, {"account_": account, "client_": client, "slot_": slot})
+
+    def clear(self, account: str) -> None:
+        self._execute(self._CLEAR, {"account_": account})
 
 
 class SqlRoster(_Rows):
@@ -313,6 +342,7 @@ class SqlTransaction:
         self.roster = SqlRoster(connection)
         self.nodes = SqlNodes(connection)
         self.secrets = SqlSecrets(connection)
+        self.tokens = SqlTokens(connection)
 
 
 def _roster_item(row: sa.Row[Any]) -> RosterItem:
