@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xiot.core import JID, StreamParser, XmlError
-from xiot.proto import ClientStream, HostPolicy, SaslPolicy, ServerStream
+from xiot.proto import ClientStream, HostPolicy, SaslPolicy, ServerStream, bind2
 from xiot.proto.events import (
     CheckPassword,
     Closed,
@@ -17,6 +17,7 @@ from xiot.proto.events import (
     NeedPassword,
     NeedSaltedPassword,
     Reply,
+    NeedSession,
     RestartStream,
     StartTls,
 )
@@ -45,6 +46,10 @@ SERVER_ANSWERS: dict[type, Answer] = {
         event.username == "boiler" and check_password("SCRAM-SHA-1", event.password, KEYS["SCRAM-SHA-1"])
     ),
     Reply: lambda stream, event: stream.send(event.stanza) or [],
+    NeedSession: lambda stream, event: stream.established(
+        stream.jid if event.request.bind is None else stream.jid.with_resource("chosen"),
+        [] if event.request.bind is None else [bind2.bound([])],
+    ),
     NeedBind: lambda stream, event: stream.bound(stream.jid.with_resource(event.resource or "chosen")),
 }
 
