@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
 from xiot.model.roster import RosterItem
+from xiot.model.tokens import Token
 from xiot.store import Transaction
 
 Call = tuple[str, str, tuple[Any, ...], dict[str, Any]]
@@ -49,6 +50,9 @@ states = st.sampled_from(["none", "to", "from", "both"])
 contacts = st.builds(
     RosterItem, bares, jids, texts, st.frozensets(texts, max_size=3), states, st.booleans(), st.booleans()
 )
+clients = st.sampled_from(["c", "d"])
+slots = st.sampled_from(["new", "current"])
+tokens = st.builds(Token, bares, clients, slots, mechanisms, payloads, times, times, st.integers(0, 2**31 - 1))
 
 
 METHODS: set[tuple[str, str]] = set()
@@ -67,6 +71,8 @@ READS = [
     call("accounts", "exists", bares),
     call("accounts", "list", domains, after=bares, limit=limits),
     call("secrets", "get", texts),
+    call("tokens", "get", bares, clients),
+    call("tokens", "list", bares),
     call("roster", "get", bares, jids),
     call("roster", "items", bares),
     call("roster", "count", bares),
@@ -90,6 +96,9 @@ WRITES = [
     call("accounts", "put", bares, credentials),
     call("accounts", "remove", bares),
     call("secrets", "put", texts, payloads),
+    call("tokens", "put", tokens),
+    call("tokens", "delete", bares, clients, slots),
+    call("tokens", "clear", bares),
     call("roster", "put", contacts),
     call("roster", "delete", bares, jids),
     call("roster", "put_version", bares, st.integers(0, 2**63 - 1)),

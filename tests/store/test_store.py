@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from xiot.model.accounts import AccountStore, Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
 from xiot.model.roster import RosterItem, RosterStore
+from xiot.model.tokens import TokenStore
 from xiot.store import Store, Transaction
 from xiot.store.base import Secrets
 from xiot.store.memory import MemoryStore
@@ -271,7 +272,13 @@ def test_whole_names_are_keys(tx: Transaction) -> None:
 
 
 def test_every_method_of_the_protocols_is_compared() -> None:
-    protocols = {"accounts": AccountStore, "secrets": Secrets, "roster": RosterStore, "nodes": NodeStore}
+    protocols = {
+        "accounts": AccountStore,
+        "secrets": Secrets,
+        "roster": RosterStore,
+        "nodes": NodeStore,
+        "tokens": TokenStore,
+    }
     promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
     assert promised == operations.METHODS
 

@@ -344,15 +344,13 @@ class ClientSession:
 
     async def _keys(self, username: str, mechanism: str) -> list[Event]:
         self.account = jid = JID.of(username, self._stream.host)
-        if self._spent(jid):
-            return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
-        return self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
+        return self._refused(jid) or self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
 
     async def _check(self, username: str, password: str) -> list[Event]:
         self.account = jid = JID.of(username, self._stream.host)
-        if self._spent(jid):
-            return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
-        return self._stream.password_checked(await self.server.accounts.check_plain(jid, password))
+        return self._refused(jid) or self._stream.password_checked(
+            await self.server.accounts.check_plain(jid, password)
+        )
 
     async def _exists(self, username: str) -> list[Event]:
         self.account = jid = JID.of(username, self._stream.host)
@@ -364,8 +362,14 @@ class ClientSession:
         self._token_due = asked.mechanism if due else None
         return self._stream.token_checked(reply, condition)
 
-    def _spent(self, account: JID) -> bool:
-        return self.server.budgets.account_spent(str(account), self.connection.peer, monotonic())
+    def _refused(self, account: JID) -> list[Event]:
+        """What to say if a password must not be tried now (`xiot.server.budgets`); empty if it may."""
+        budgets, peer, now = self.server.budgets, self.connection.peer, monotonic()
+        if budgets.address_spent(peer, now):
+            return self._stream.close(StreamError("policy-violation", "too many failed logins from your address"))
+        if budgets.account_spent(str(account), peer, now):
+            return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
+        return []
 
     def _punish(self, username: str | None) -> None:
         """A login has failed: count it, and read on only after a while. The connection waits, so there is one task at most."""
