@@ -45,7 +45,9 @@ def test_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"accounts": {"a@b": {}}}', '{"accounts": {"a@b": {"token": null, "x": 1}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"accounts": {"a@b": {}}}', '{"accounts": {"a@b": {"token": null, "x": 1}}}']
+)
 def test_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     """To begin anew in silence would be a downgrade."""
     path = tmp_path / "memory.json"

@@ -56,7 +56,9 @@ SERVER_ANSWERS: dict[type, Answer] = {
 
 def policy(*, starttls: Any = "required", extra: dict[str, Any] | None = None, **sasl: Any) -> HostPolicy:
     """The policy of plant.example; without SASL2 unless `extra` says so."""
-    return HostPolicy(SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **{"sasl2": False, **(extra or {})})
+    return HostPolicy(
+        SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **{"sasl2_offered": False, **(extra or {})}
+    )
 
 
 class End:

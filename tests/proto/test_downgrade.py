@@ -14,7 +14,7 @@ from xiot.proto.scram import ScramClient, ScramServer, offer_hash
 
 from .ends import BINDINGS, KEYS, End, client_end, policy, server_end, talk
 
-SASL2 = {"sasl2": True}
+SASL2 = {"sasl2_offered": True}
 ADDED = rb"<mechanism>SCRAM-SHA-256-PLUS</mechanism>"
 
 
@@ -41,7 +41,7 @@ def test_hash_of_an_offer_without_types_has_one_list() -> None:
 def test_client_notices_each_mechanism_that_was_cut_out(cut: bytes, sasl2: bool) -> None:
     """security.md section 2, 46: nothing is remembered, so only the hash tells."""
     client = client_end(secure=True, bindings=BINDINGS)
-    server = server_end(policy(extra={"sasl2": sasl2}), bindings=BINDINGS)
+    server = server_end(policy(extra={"sasl2_offered": sasl2}), bindings=BINDINGS)
     login = client.feed(server.feed(client.stream.data_to_send()).replace(cut, b""))
     client.feed(server.feed(login))
     assert isinstance(client.error, AuthError)
@@ -90,7 +90,10 @@ def test_without_a_type_in_common_the_offer_must_be_proved(hashed: bool) -> None
 
 
 def test_wrong_hash_among_right_ones_is_refused() -> None:
-    scram, server = ScramClient("SCRAM-SHA-1", "boiler", offered="AAAA"), ScramServer("SCRAM-SHA-1", offered="AAAA,h=BBBB")
+    scram, server = (
+        ScramClient("SCRAM-SHA-1", "boiler", offered="AAAA"),
+        ScramServer("SCRAM-SHA-1", offered="AAAA,h=BBBB"),
+    )
     server.first(scram.first())
     with pytest.raises(AuthError, match="changed on the way"):
         scram.challenge(server.challenge(KEYS["SCRAM-SHA-1"]))
@@ -149,7 +152,7 @@ def test_server_that_lost_what_it_had_gets_nothing(
     known: Known, mechanisms: tuple[str, ...], why: str, sasl2: bool
 ) -> None:
     client = client_end(secure=True, known=known)
-    sent = talk(client, server_end(policy(mechanisms=mechanisms, extra={"sasl2": sasl2})))
+    sent = talk(client, server_end(policy(mechanisms=mechanisms, extra={"sasl2_offered": sasl2})))
     assert isinstance(client.error, AuthError)
     assert client.error.condition == "downgrade"
     assert why in str(client.error)

@@ -38,7 +38,7 @@ def site(*, answers: dict[type, Answer] | None = None, chunk: int = 0, extra: An
     """A server's end with SASL2."""
     tokens = options.pop("tokens", False)
     mechanisms = {key: options.pop(key) for key in ("mechanisms", "max_failures") if key in options}
-    host = policy(extra={"sasl2": True, **(extra or {})}, tokens=tokens, **mechanisms)
+    host = policy(extra={"sasl2_offered": True, **(extra or {})}, tokens=tokens, **mechanisms)
     return server_end(host, answers=answers, chunk=chunk, **options)
 
 
@@ -129,7 +129,7 @@ def test_too_many_failures_end_the_stream_in_either_profile() -> None:
 def test_offer_is_not_made_without_tls() -> None:
     """XEP-0388 section 3."""
     assert NS.encode() not in site(secure=False).feed(HEADER)
-    host = policy(starttls="optional", extra={"sasl2": True})
+    host = policy(starttls="optional", extra={"sasl2_offered": True})
     end = server_end(host, secure=False)
     assert NS.encode() not in end.feed(HEADER)
     end.feed(PLAIN)
@@ -154,7 +154,9 @@ def test_offer_lists_mechanisms_and_what_can_be_had_inline() -> None:
 
 def test_success_names_the_account_and_features_follow_at_once() -> None:
     sent = opened(site()).feed(PLAIN)
-    success = f"<success xmlns='{NS}'><authorization-identifier>boiler@plant.example</authorization-identifier></success>"
+    success = (
+        f"<success xmlns='{NS}'><authorization-identifier>boiler@plant.example</authorization-identifier></success>"
+    )
     assert sent.startswith(success.encode() + b"<stream:features>")
     assert b"urn:ietf:params:xml:ns:xmpp-bind" in sent
     assert b"mechanism" not in sent

@@ -799,7 +799,10 @@ def test_client_notices_another_certificate_in_the_middle() -> None:
 
 def test_client_notices_that_plus_mechanisms_were_cut_out() -> None:
     """Row 37: with the types of binding still there it is plain (XEP-0440), else the server sees our flag "y"."""
-    for cut in (rb"<mechanism>[\w-]*-PLUS</mechanism>", rb"<mechanism>[\w-]*-PLUS</mechanism>|<sasl-channel.*?binding>"):
+    for cut in (
+        rb"<mechanism>[\w-]*-PLUS</mechanism>",
+        rb"<mechanism>[\w-]*-PLUS</mechanism>|<sasl-channel.*?binding>",
+    ):
         client, server = client_end(secure=True, bindings=BINDINGS), server_end(bindings=BINDINGS)
         offer = server.feed(client.stream.data_to_send())
         login = client.feed(re.sub(cut, b"", offer))

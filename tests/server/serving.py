@@ -89,7 +89,9 @@ async def serving(
     """A server with its data in `folder`; `host` and `accounts` are more lines of their tables."""
     config = folder / "xiot.toml"
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
-    config.write_text(CONFIG.format(starttls=starttls, plain=str(plain).lower(), host=host, accounts=accounts, limits=written))
+    config.write_text(
+        CONFIG.format(starttls=starttls, plain=str(plain).lower(), host=host, accounts=accounts, limits=written)
+    )
     async with trio.open_nursery() as nursery:
         server = Server(load(config))
         await nursery.start(lambda task_status: server.run(task_status=task_status))

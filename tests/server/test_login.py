@@ -11,7 +11,7 @@ import pytest
 import structlog
 import trio
 
-from xiot.client.memory import FileMemory, Memory
+from xiot.client.memory import Memory
 from xiot.core import JID
 from xiot.errors import AuthError, LinkError, StreamError
 from xiot.net.tls import client_context, fingerprints
@@ -229,9 +229,7 @@ async def guess(running: Running, name: str = "romeo", **options: Any) -> str:
     import xiot
 
     with pytest.raises((AuthError, StreamError, LinkError)) as caught:
-        async with xiot.connect(
-            f"{name}@{HOST}", "wrong", address=running.address, ca_file=running.ca_file, **options
-        ):
+        async with xiot.connect(f"{name}@{HOST}", "wrong", address=running.address, ca_file=running.ca_file, **options):
             pass
     return str(caught.value)
 

@@ -8,7 +8,6 @@ and gives it by the method named in the docstring; until then it feeds the machi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
 from typing import TYPE_CHECKING
 
 from xiot.core import JID, Element, Stanza

@@ -37,7 +37,7 @@ class HostPolicy:
     """Called with whether the client has logged in; returns further features, such as roster versioning."""
     iq_before_login: frozenset[str] = frozenset()
     """Namespaces whose iqs go to the shell before login (XEP-0077); if TLS is required, not before TLS."""
-    sasl2: bool = True
+    sasl2_offered: bool = True
     """Whether the second SASL profile is offered beside the first (XEP-0388)."""
     inline: tuple[sasl2.Inline, ...] = ()
     """What clients may ask for within their login, in the order in which it is done (XEP-0388); FAST and Bind 2 aside."""
@@ -56,7 +56,7 @@ class Features:
     mechanisms: tuple[str, ...]
     binding_types: tuple[str, ...] | None
     """Types of channel binding (XEP-0440); None if the server does not tell."""
-    sasl2: sasl2.Offer | None
+    sasl2_offer: sasl2.Offer | None
     """The other profile; None if it is not offered."""
     bind: bool
     element: Element
@@ -80,7 +80,7 @@ def before_login(policy: HostPolicy, login: sasl.SaslServer, *, secure: bool) ->
     if mechanisms:
         listed = (Element(f"{{{sasl.NS}}}mechanism", None, name) for name in mechanisms)
         yield Element(f"{{{sasl.NS}}}mechanisms", None, None, *listed).tobytes()
-    if mechanisms and secure and policy.sasl2:  # XEP-0388 section 3: under TLS alone
+    if mechanisms and secure and policy.sasl2_offered:  # XEP-0388 section 3: under TLS alone
         yield sasl2.offer(mechanisms, _inline(policy, login)).tobytes()
     if login.binding_types is not None:
         types = (Element(f"{{{NS_BINDING_TYPES}}}channel-binding", {"type": name}) for name in login.binding_types)
@@ -112,7 +112,7 @@ def parse(element: Element) -> Features:
         tls_required=starttls is not None and starttls.find(f"{{{NS_TLS}}}required") is not None,
         mechanisms=() if mechanisms is None else tuple(child.text or "" for child in mechanisms),
         binding_types=None if types is None else tuple(child.get("type", "") for child in types),
-        sasl2=sasl2.parse_offer(element.find(f"{{{sasl2.NS}}}authentication")),
+        sasl2_offer=sasl2.parse_offer(element.find(f"{{{sasl2.NS}}}authentication")),
         bind=element.find(f"{{{bind.NS}}}bind") is not None,
         element=element,
     )

@@ -11,9 +11,8 @@ from xiot.core import JID, Element, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
 from xiot.proto import bind, bind2, fast, features, framing, sasl, sasl2, scram
 from xiot.proto.events import Authenticated, Event, NonzaReceived, Ready, StanzaReceived, StartTls
-from xiot.proto.known import Known
+from xiot.proto.known import NOTHING, Known
 from xiot.proto.stream import Phase, Stream
-
 
 TAG = "xiot"
 """What a resource that the server chooses begins with (XEP-0386 section 3.2)."""
@@ -38,7 +37,7 @@ class ClientStream(Stream):
         bindings: Mapping[str, bytes] | None = None,
         mechanisms: Sequence[str] = sasl.MECHANISMS,
         plain_without_tls: bool = False,
-        known: Known = Known(),
+        known: Known = NOTHING,
         external: bool = False,
         tokens: bool = False,
         wishes: Wishes = _nothing,
@@ -150,7 +149,7 @@ class ClientStream(Stream):
 
     def _ask_login(self, offer: features.Features) -> list[Event]:
         self.known.check_tls(self.secure)
-        self._asked = offer.sasl2 if self.secure else None
+        self._asked = offer.sasl2_offer if self.secure else None
         if self._asked is not None and (token := self._usable_token(self._asked)) is not None:
             self._sasl = self._by_token(token)
         else:
@@ -173,7 +172,9 @@ class ClientStream(Stream):
     def _by_mechanism(self, offer: features.Features, offered: Sequence[str]) -> sasl.SaslClient:
         offers_plus = any(name.endswith("-PLUS") for name in offered)
         if self._asked is not None and self._bindings and offers_plus and not offer.binding_types:
-            raise AuthError("downgrade", "the server binds to the channel, but does not say how")  # XEP-0440 section 3, 4
+            raise AuthError(
+                "downgrade", "the server binds to the channel, but does not say how"
+            )  # XEP-0440 section 3, 4
         mechanism, binding = sasl.choose(
             offered,
             self._mechanisms,
@@ -295,7 +296,11 @@ class ClientStream(Stream):
         if token is not None and token.mechanism == step.mechanism:
             wishes.append(fast.render_request(token))
             self._token_for = token.mechanism
-        elif self._tokens and self.known.client and (mechanism := next((m for m in fast.usable(self._bindings) if m in offer.tokens), None)):
+        elif (
+            self._tokens
+            and self.known.client
+            and (mechanism := next((m for m in fast.usable(self._bindings) if m in offer.tokens), None))
+        ):
             wishes.append(fast.render_wish(mechanism))
             self._token_for = mechanism
         agent = sasl2.UserAgent(self.known.client or None, TAG)

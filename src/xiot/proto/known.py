@@ -53,3 +53,7 @@ class Known:
         stronger = _STRENGTH.get(self.mechanism, 0) > _STRENGTH[name]
         if stronger and self.mechanism in (other.removesuffix("-PLUS") for other in acceptable):
             raise AuthError("downgrade", f"the server took {self.mechanism} before, and now offers {name} at most")
+
+
+NOTHING = Known()
+"""Before the first login."""

@@ -155,7 +155,7 @@ class ServerStream(Stream):
     def _asking(self) -> bool:
         if self._bind_request is not None or self._proved is not None:
             return True
-        return (self._sasl is not None and self._sasl.asking)
+        return self._sasl is not None and self._sasl.asking
 
     def _open(self) -> None:
         self._opened = True
@@ -251,7 +251,7 @@ class ServerStream(Stream):
         return [StartTls(self.host)]
 
     def _on_sasl2_request(self, login: sasl.SaslServer, element: Element) -> list[Event]:
-        if not (self.secure and self._policy.sasl2) or login.busy:
+        if not (self.secure and self._policy.sasl2_offered) or login.busy:
             raise StreamError("not-authorized")
         self._request = sasl2.Request(sasl2.UserAgent(None))
         try:

@@ -165,7 +165,9 @@ class SaslServer:
         """Whether the last step was a question to the shell."""
         return self._awaited not in (None, Challenge)
 
-    def start_by_token(self, mechanism: str, initial: bytes | None, client: str | None, how: fast.Request) -> ServerStep:
+    def start_by_token(
+        self, mechanism: str, initial: bytes | None, client: str | None, how: fast.Request
+    ) -> ServerStep:
         """Begin a login by a FAST token of the user agent whose id is `client` (XEP-0484 section 3.4)."""
         self._reset()
         if mechanism not in self.tokens:

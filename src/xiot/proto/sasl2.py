@@ -17,6 +17,7 @@ from typing import Any
 from xiot.core import JID, Element, JidError
 from xiot.errors import AuthError
 from xiot.proto import bind2, fast, sasl, scram
+from xiot.proto.events import LoginFailed
 
 NS = "urn:xmpp:sasl:2"
 
@@ -138,7 +139,7 @@ def render(step: sasl.ServerStep) -> bytes:
     """Return the element for a challenge or a failure; b"" for all else: success waits for what comes inline."""
     if isinstance(step, sasl.Challenge):
         return Element(f"{{{NS}}}challenge", None, _encode(step.data)).tobytes()
-    if isinstance(step, sasl.LoginFailed):
+    if isinstance(step, LoginFailed):
         failure = Element(f"{{{NS}}}failure", None, None, Element(f"{{{sasl.NS}}}{step.condition}"))
         if step.text is not None:
             failure.append(Element(f"{{{NS}}}text", None, step.text))

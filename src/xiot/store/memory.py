@@ -146,7 +146,9 @@ class MemoryTokens:
         return [held[client, slot] for slot in ("new", "current") if (client, slot) in held]
 
     def list(self, account: str) -> Sequence[Token]:
-        return sorted(self._tokens.get(account, {}).values(), key=lambda token: (token.expires, token.client, token.slot))
+        return sorted(
+            self._tokens.get(account, {}).values(), key=lambda token: (token.expires, token.client, token.slot)
+        )
 
     def put(self, token: Token) -> None:
         if token.account not in self._tokens:

@@ -10,15 +10,21 @@ if TYPE_CHECKING:
     from xiot.ext import Extension
 
 STANDARD = (
+    "bind2",
+    "binding",
     "control",
     "delay",
     "disco",
+    "downgrade",
+    "external",
+    "fast",
     "forms",
     "ping",
     "pubsub",
     "register",
     "roster",
     "rsm",
+    "sasl2",
     "sensordata",
     "sm",
     "validation",
