@@ -266,8 +266,8 @@ async def test_failure_is_answered_at_once_and_then_the_stream_waits(tmp_path: P
         await running.account("romeo")
         from tests.proto.test_sasl2 import authenticate
 
-        async with trio.open_nursery() as nursery:
-            stream = trio.SSLStream(await running.raw_tls(), running.tls, server_hostname=HOST)
+        stream = trio.SSLStream(await running.raw_tls(), running.tls, server_hostname=HOST)
+        async with stream.transport_stream, trio.open_nursery() as nursery:
             await stream.send_all(
                 b"<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
                 b"xmlns:stream='http://etherx.jabber.org/streams'>"

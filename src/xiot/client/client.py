@@ -32,7 +32,7 @@ from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table
 from xiot.model.reading import Reading
 from xiot.net.dial import bindings, dial, parse_address, secure
-from xiot.net.tls import make_client_context, verifies
+from xiot.net.tls import make_client_context, own_addresses, verifies
 from xiot.proto import scram
 from xiot.proto.events import (
     Authenticated,
@@ -644,7 +644,7 @@ async def connect(
                 host,
                 port,
                 context,
-                certificate is not None,
+                None if certificate is None else await anyio.to_thread.run_sync(own_addresses, certificate),
                 memory,
                 tls,
                 plain_without_tls,
@@ -672,7 +672,7 @@ async def _login(
     host: str,
     port: int,
     context: ssl.SSLContext | None,
-    external: bool,
+    external: list[JID] | None,
     memory: Memory,
     tls: Tls | Literal["direct"],
     plain_without_tls: bool,

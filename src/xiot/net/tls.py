@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from xiot.core import JID
+
 
 def client_context(
     ca_file: str | Path | None = None,
@@ -80,6 +82,48 @@ def verifies(context: ssl.SSLContext) -> bool:
 async def make_client_context(ca_file: str | Path | None = None, **options: Any) -> ssl.SSLContext:
     """`client_context`, in a worker thread: reading the system's CA files takes tens of milliseconds."""
     return await anyio.to_thread.run_sync(lambda: client_context(ca_file, **options))
+
+
+ID_ON_XMPP_ADDR = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.5")
+
+
+def addresses(der: bytes) -> list[JID]:
+    """The accounts that a certificate names, in otherNames of the type id-on-xmppAddr and nowhere else (RFC 6120 section 13.7.1.4).
+
+    A name that is no bare JID with a local part, or not a UTF8String, is passed over.
+    """
+    try:
+        names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return []
+    found: dict[JID, None] = {}
+    for name in names.value.get_values_for_type(x509.OtherName):
+        if name.type_id == ID_ON_XMPP_ADDR:
+            try:
+                jid = JID(_utf8_string(name.value))
+            except ValueError:  # JidError is one
+                continue
+            if jid.local is not None and jid.is_bare:
+                found[jid] = None
+    return list(found)
+
+
+def _utf8_string(der: bytes) -> str:
+    """The text of a DER UTF8String. Raises ValueError."""
+    if len(der) < 2 or der[0] != 0x0C:
+        raise ValueError("not a UTF8String")
+    size, start = der[1], 2
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[2:start], "big")
+    if len(der) != start + size:
+        raise ValueError("not one UTF8String")
+    return der[start:].decode()
+
+
+def own_addresses(certificate: str | Path) -> list[JID]:
+    """`addresses` of the first certificate in a PEM file. Raises OSError, ValueError."""
+    return addresses(x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_bytes(Encoding.DER))
 
 
 def end_point(certificate: x509.Certificate) -> bytes:

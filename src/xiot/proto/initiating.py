@@ -38,7 +38,7 @@ class ClientStream(Stream):
         mechanisms: Sequence[str] = sasl.MECHANISMS,
         plain_without_tls: bool = False,
         known: Known = NOTHING,
-        external: bool = False,
+        external: Sequence[JID] | None = None,
         tokens: bool = False,
         wishes: Wishes = _nothing,
         bind_wishes: Wishes = _nothing,
@@ -48,7 +48,7 @@ class ClientStream(Stream):
 
         `tls` says whether STARTTLS must, may or shall not be used; `secure`: the stream began in TLS (XEP-0368), with
         `bindings` as in `tls_started`. `mechanisms` are those we accept, best first. `known`: what earlier logins
-        taught. `external`: our side of TLS has a certificate, so EXTERNAL comes first. `tokens`: ask for one for the
+        taught. `external`: the addresses in our side's certificate for TLS, None without one; EXTERNAL then comes first. `tokens`: ask for one for the
         next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
         """
         super().__init__(secure=secure, bindings=bindings)
@@ -61,8 +61,10 @@ class ClientStream(Stream):
         self._account = account
         self._tls = tls
         self._mechanisms = tuple(mechanisms) if account.local is not None else ("ANONYMOUS",)
-        if external and account.local is not None:
+        if external is not None and account.local is not None:
             self._mechanisms = ("EXTERNAL", *self._mechanisms)
+        # XEP-0178 section 2, 10: only a certificate of several addresses needs to be told which is meant
+        self._authzid = None if external == [account.bare] else str(account.bare)
         self._tokens = tokens
         self._wishes = wishes
         self._bind_wishes = bind_wishes
@@ -191,7 +193,7 @@ class ClientStream(Stream):
             binding=binding,
             offered=scram.offer_hash(mechanism, offered, offer.binding_types) if scrams else None,
             must_prove=offers_plus and bool(self._bindings) and not mechanism.endswith("-PLUS"),
-            authzid=str(self._account.bare),
+            authzid=self._authzid,
         )
 
     def _ask_bind(self, offer: features.Features) -> list[Event]:

@@ -37,7 +37,9 @@ __all__ = [
     "load",
 ]
 
-Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "ANONYMOUS"]
+Mechanism = Literal[
+    "EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "ANONYMOUS"
+]
 
 MAX_SHOWN = 100
 """Characters of a wrong value in a message: the line stays one that people read."""
@@ -113,6 +115,9 @@ class Host(_Table, frozen=True):
     certificate: Path | None = None
     private_key: Path | None = None
 
+    client_ca: Path | None = None
+    """PEM file of the CAs whose certificates log clients in (EXTERNAL, XEP-0178); that of ``[c2s]`` if none is named."""
+
 
 class C2S(_Table, frozen=True):
     """``[c2s]``: where and how clients connect."""
@@ -125,6 +130,9 @@ class C2S(_Table, frozen=True):
 
     starttls: Literal["required", "optional", "off"] = "required"
     """Required: without TLS anybody on the way reads and changes the stream (RFC 7590)."""
+
+    client_ca: Path | None = None
+    """As that of a host, for all hosts that name none of their own."""
 
     plain_without_tls: bool = False
     """SASL PLAIN sends the password itself, so by default only under TLS (RFC 4616)."""
@@ -219,6 +227,10 @@ class Config(_Table, frozen=True, rename={"hosts": "host"}):
             if table.certificate is not None and table.private_key is not None:
                 return table.certificate, table.private_key
         return None
+
+    def client_ca(self, host: Host) -> Path | None:
+        """Return the CAs of the certificates that log in at `host`; None if none do."""
+        return host.client_ca or self.c2s.client_ca
 
 
 def find() -> Path:

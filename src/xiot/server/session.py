@@ -103,8 +103,11 @@ class ClientSession:
         certificates = self.server.certificates
         bindings = certificates.bindings(certificates.host_of(tls))
         if self._direct_tls:
-            self._stream = ServerStream(self.server.policy, secure=True, bindings=bindings)
+            self._stream = ServerStream(
+                self.server.policy, secure=True, bindings=bindings, certified=certificates.certified(tls)
+            )
         else:
+            self._stream.certified = certificates.certified(tls)
             self._do(self._stream.tls_started(bindings))
 
     def on_timeout(self) -> None:
