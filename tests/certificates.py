@@ -90,4 +90,4 @@ def make(
 
 def weak_key() -> Any:
     """An RSA key that nobody should trust any more."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)

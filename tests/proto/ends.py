@@ -16,8 +16,8 @@ from xiot.proto.events import (
     NeedKeys,
     NeedPassword,
     NeedSaltedPassword,
-    Reply,
     NeedSession,
+    Reply,
     RestartStream,
     StartTls,
 )
