@@ -29,7 +29,7 @@ registration = "open"
 {host}
 [[host]]
 name = "anon.localhost"
-mechanisms = ["ANONYMOUS"]
+mechanisms = ["EXTERNAL", "ANONYMOUS"]
 [c2s]
 listen = ["127.0.0.1:0"]
 listen_tls = ["127.0.0.1:0"]

@@ -67,6 +67,14 @@ def test_own_mistakes_do_not_count_against_the_account() -> None:
     assert not both.account_spent("a@b", "203.0.113.9:1", 0.0)
 
 
+def test_one_address_alone_closes_no_account() -> None:
+    """Also where it is not turned away: what it sends beyond its budget does not count."""
+    both = Budgets(60, 100, 600.0)
+    for second in range(6000):
+        both.failed("a@b", "192.0.2.1:1", second / 10)
+        assert not both.account_spent("a@b", "203.0.113.9:1", second / 10)
+
+
 @pytest.mark.parametrize(
     ("peer", "counted"),
     [

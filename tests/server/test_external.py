@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
 from cryptography import x509
 
 import xiot
 from tests.certificates import CLIENT, DAY, SERVER, Pair, make, xmpp_addr
 from xiot.core import JID
 from xiot.errors import AuthError, LinkError
+from xiot.net.tls import client_context
 
 from .serving import HOST, PASSWORD, Running, serving
 
@@ -102,6 +104,25 @@ async def test_host_without_a_ca_of_its_own_uses_no_certificate(tmp_path: Path) 
             "anon.localhost", address=running.tls_address, ca_file=running.ca_file, certificate=mine, tls="direct"
         ) as client:
             assert client.jid.local != "romeo"
+
+
+async def test_ca_of_one_host_vouches_for_nobody_of_another(tmp_path: Path) -> None:
+    """TLS with the one, the stream with the other."""
+    ca = root()
+    async with trusting(tmp_path, ca) as running:
+        mine = make(ca, xmpp_addr("romeo@anon.localhost"), ROMEO).write(tmp_path / "romeo.pem")
+        context = client_context(running.ca_file, certificate=mine)
+        stream = trio.SSLStream(await running.raw_tls(), context, server_hostname=HOST)
+        async with stream.transport_stream:
+            await stream.send_all(
+                b"<stream:stream to='anon.localhost' version='1.0' xmlns='jabber:client' "
+                b"xmlns:stream='http://etherx.jabber.org/streams'>"
+            )
+            received = b""
+            while b"</stream:features>" not in received:
+                received += await stream.receive_some()
+            assert b"ANONYMOUS" in received
+            assert b"EXTERNAL" not in received
 
 
 # No address in it that counts: EXTERNAL is not offered.

@@ -253,7 +253,9 @@ async def test_account_that_is_guessed_at_is_closed_only_to_strangers(tmp_path: 
         running.server.budgets._friends.clear()  # as if that had been another address
         for _ in range(2):
             assert "not-authorized" in await guess(running)
+        level = running.server.budgets._accounts._buckets[str(ROMEO)]
         assert "temporary-auth-failure" in await guess(running)
+        assert running.server.budgets._accounts._buckets[str(ROMEO)] == level  # what is refused prolongs nothing
         assert await mechanism_of(running, memory=memory) == "HT-SHA-256-ENDP"  # nobody guesses a token
         assert await mechanism_of(running) == "SCRAM-SHA-256-PLUS"  # and this address is known now
         async with running.connect("juliet"):

@@ -630,7 +630,8 @@ async def connect(
         raise ValueError("an ssl_context brings its own certificates and pins")
     if ssl_context is not None and not verifies(ssl_context):
         raise ValueError("this ssl_context would let just anybody be the server: give ca_file or pins instead")
-    memory = memory if isinstance(memory, Memory) else Memory() if memory is None else FileMemory(memory)
+    if not isinstance(memory, Memory):
+        memory = Memory() if memory is None else await anyio.to_thread.run_sync(FileMemory, memory)
     host, port = parse_address(address if address is not None else account.domain)
     async with AsyncExitStack() as stack:
         with anyio.fail_after(timeout):
@@ -700,7 +701,10 @@ async def _login(
     finally:  # a token that was refused is not tried again, and one that was used is counted
         if machine.known != known:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(memory.put, account.bare, machine.known)
+                try:
+                    await anyio.to_thread.run_sync(memory.put, account.bare, machine.known)
+                except OSError as error:  # a full disk keeps no device from its server
+                    log.warning("what the login of %s taught cannot be kept: %s", account.bare, error)
 
 
 async def _negotiate(

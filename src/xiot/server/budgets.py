@@ -8,7 +8,8 @@ forgotten; of more than `MAX_KEYS`, the one that failed longest ago goes.
 Who has used up the budget of an *address* (of IPv6: of the /64, which is one customer's) is turned away, whatever it
 asks for. The budget of an *account* is for guesses that come from many addresses. So that it is no means to keep the
 owner out, it does not count for who has logged in from this address before, for tokens and for certificates, which
-nobody can guess; and since only what is let through fills the bucket, it is never closed for longer than one step.
+nobody can guess; since only guesses that were let through fill the bucket, it is never closed for longer than one step;
+and what an address sends beyond its own budget does not count, so one address alone closes no account.
 """
 
 from __future__ import annotations
@@ -68,11 +69,12 @@ class Budgets:
         """Return whether no password may be tried for `account` from `peer` now."""
         return (account, network(peer)) not in self._friends and self._accounts.spent(account, now)
 
-    def failed(self, account: str | None, peer: str, now: float) -> None:
-        """Count a failed login; `account` None if none was named."""
-        self._addresses.failed(network(peer), now)
-        if account is not None and (account, network(peer)) not in self._friends:
+    def failed(self, account: str, peer: str, now: float) -> None:
+        """Count a wrong password or token."""
+        address = network(peer)
+        if not self._addresses.spent(address, now) and (account, address) not in self._friends:
             self._accounts.failed(account, now)
+        self._addresses.failed(address, now)
 
     def succeeded(self, account: str, peer: str) -> None:
         """Note a login by `account` from `peer`."""

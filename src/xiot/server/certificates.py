@@ -60,9 +60,9 @@ class Certificates:
         return next(host for host, context in self._contexts.items() if context is tls.context)
 
     def certified(self, tls: ssl.SSLObject) -> list[JID]:
-        """The accounts that the client's certificate names, if its host lets certificates log in: TLS has verified it."""
-        der = tls.getpeercert(binary_form=True)
-        return addresses(der) if der and self.host_of(tls) in self._client_cas else []
+        """The accounts that the client's certificate names, if their host lets it log in: TLS has verified it, by that host's CAs."""
+        der, host = tls.getpeercert(binary_form=True), self.host_of(tls)
+        return [jid for jid in addresses(der) if jid.domain == host] if der and host in self._client_cas else []
 
     def _add(self, host: Host, certificate: Path, key: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -303,7 +303,7 @@ class ClientSession:
                 case NeedSession(request):
                     self._answer(self._establish, request)
                 case LoginFailed(username, condition, text):
-                    self._punish(username)
+                    self._punish(username, condition)
                     self.server.log.info(
                         "login failed",
                         peer=self.connection.peer,
@@ -315,7 +315,8 @@ class ClientSession:
                 case Authenticated(jid, mechanism):
                     self._mechanism = mechanism
                     self.connection.link.log_in()
-                    self.server.budgets.succeeded(str(jid), self.connection.peer)
+                    if mechanism != "ANONYMOUS":
+                        self.server.budgets.succeeded(str(jid), self.connection.peer)
                 case NeedBind(resource):
                     self._bind(resource)
                 case Ready(jid):
@@ -374,10 +375,10 @@ class ClientSession:
             return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
         return []
 
-    def _punish(self, username: str | None) -> None:
-        """A login has failed: count it, and read on only after a while. The connection waits, so there is one task at most."""
-        account = None if username is None else f"{username}@{self._stream.host}"
-        self.server.budgets.failed(account, self.connection.peer, monotonic())
+    def _punish(self, username: str | None, condition: str) -> None:
+        """A login has failed: count it if it was a guess, and read on only after a while. So there is one task at most."""
+        if username is not None and condition == "not-authorized":
+            self.server.budgets.failed(f"{username}@{self._stream.host}", self.connection.peer, monotonic())
         self._penalty_s = self.server.config.limits.auth_failure_delay_s
         if self._busy is None:
             self._wait(trio.lowlevel.checkpoint)
