@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 import trio
+import trio.lowlevel
 
+import xiot
+from tests.proto.test_sasl2 import authenticate
 from xiot.client.memory import Memory
-from xiot.core import JID
+from xiot.core import JID, Element
 from xiot.errors import AuthError, LinkError, StreamError
 from xiot.net.tls import client_context, fingerprints
+from xiot.proto import bind2, sasl2
 from xiot.proto.known import Known
+from xiot.server.session import ClientSession
 
-from .serving import HOST, Running, serving
+from .serving import HOST, PASSWORD, Running, serving
 
 ROMEO = JID(f"romeo@{HOST}")
 
@@ -226,8 +232,6 @@ async def test_ready_context_is_used(tmp_path: Path) -> None:
 
 async def guess(running: Running, name: str = "romeo", **options: Any) -> str:
     """Log in with a wrong password; return what comes back."""
-    import xiot
-
     with pytest.raises((AuthError, StreamError, LinkError)) as caught:
         async with xiot.connect(f"{name}@{HOST}", "wrong", address=running.address, ca_file=running.ca_file, **options):
             pass
@@ -266,8 +270,6 @@ async def test_failure_is_answered_at_once_and_then_the_stream_waits(tmp_path: P
     """Slower guesses; and others do not wait."""
     async with serving(tmp_path, auth_failure_delay_s=0.5) as running:
         await running.account("romeo")
-        from tests.proto.test_sasl2 import authenticate
-
         stream = trio.SSLStream(await running.raw_tls(), running.tls, server_hostname=HOST)
         async with stream.transport_stream, trio.open_nursery() as nursery:
             await stream.send_all(
@@ -285,3 +287,69 @@ async def test_failure_is_answered_at_once_and_then_the_stream_waits(tmp_path: P
                     received += await stream.receive_some()
             assert trio.current_time() - begin >= 0.45
             nursery.start_soon(mechanism_of, running)
+
+
+# ---- what others do within the login ----
+
+
+async def test_features_are_turned_on_within_the_login(tmp_path: Path) -> None:
+    """The registry of `HostPolicy`: in order, also slow ones, and those of Bind 2 once the resource is bound."""
+    seen: list[str] = []
+
+    async def slow(session: ClientSession, wish: Element) -> Element:
+        await trio.lowlevel.checkpoint()
+        seen.append(f"slow {wish.name} bound={session.bound}")
+        return Element("{urn:slow}failed")
+
+    def quick(session: ClientSession, wish: Element) -> Element:
+        seen.append(f"quick {wish.name} {session.jid.bare}")
+        return Element("{urn:quick}enabled")
+
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        host = running.server.hosts[HOST]
+        host.policy = replace(
+            host.policy,
+            inline=(sasl2.Inline("urn:slow", Element("{urn:slow}slow"), slow),),
+            bind_inline=(sasl2.Inline("urn:quick", "urn:quick", quick),),
+        )
+        inside = f"<resume xmlns='urn:slow'/><bind xmlns='{bind2.NS}'><enable xmlns='urn:quick'/></bind>"
+        sent = await log_in_raw(running, inside)
+        assert seen == ["slow resume bound=False", f"quick enable romeo@{HOST}"]
+        assert b"<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='urn:quick'/></bound><failed xmlns='urn:slow'/>" in sent
+
+
+async def test_session_that_is_resumed_binds_nothing(tmp_path: Path) -> None:
+    """XEP-0386 section 3.2: and what it has to send comes behind the success."""
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+
+        def resume(session: ClientSession, wish: Element) -> sasl2.Resumed:
+            def then() -> None:
+                session.connection.link.write(b"<message/>")
+
+            return sasl2.Resumed(ROMEO.with_resource("old"), Element("{urn:sm}resumed"), then)
+
+        host = running.server.hosts[HOST]
+        host.policy = replace(host.policy, inline=(sasl2.Inline("urn:sm", Element("{urn:sm}sm"), resume),))
+        sent = await log_in_raw(running, f"<resume xmlns='urn:sm'/><bind xmlns='{bind2.NS}'/>", until=b"<message/>")
+        assert b"romeo@localhost/old</authorization-identifier><resumed xmlns='urn:sm'/></success><message/>" in sent
+
+
+async def log_in_raw(running: Running, inside: str, until: bytes = b"</stream:features>") -> bytes:
+    """Log romeo in by SASL2 with `inside` in the request; return what comes back."""
+    stream = trio.SSLStream(await running.raw_tls(), running.tls, server_hostname=HOST)
+    async with stream.transport_stream:
+        for sent, end in (
+            (
+                "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+                "xmlns:stream='http://etherx.jabber.org/streams'>",
+                b"</stream:features>",
+            ),
+            (authenticate("PLAIN", b"\0romeo\0" + PASSWORD.encode(), inside), until),
+        ):
+            received = b""
+            await stream.send_all(sent.encode())
+            while end not in received:
+                received += await stream.receive_some()
+        return received

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,11 @@ class Resumed:
     """Full, of that session."""
     element: Element
     """To be sent within ``<success/>``."""
+    then: Callable[[], None] | None = None
+    """To be called when ``<success/>`` is queued: only now may anything else be sent."""
+
+
+Answer = Element | Resumed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +68,24 @@ class Inline:
 
     In `HostPolicy.inline`, `offer` is the element to be listed; in `HostPolicy.bind_inline` it is the name of the
     feature. `answer` is called with the shell's session and the client's element once the login is proved (in Bind 2:
-    once the resource is bound), and returns what is to be sent within ``<success/>`` (or ``<bound/>``).
+    once the resource is bound), and returns what is to be sent within ``<success/>`` (or ``<bound/>``). It may be a
+    coroutine function, but not in Bind 2, where all is done at once.
     """
 
     ns: str
     """Of the client's element."""
     offer: Element | str
-    answer: Callable[[Any, Element], Element | Resumed | None]
+    answer: Callable[[Any, Element], Answer | Awaitable[Answer]]
 
 
-def answers(features: Iterable[Inline], session: Any, wishes: Sequence[Element]) -> Iterable[Element | Resumed]:
+def answers(
+    features: Iterable[Inline], session: Any, wishes: Sequence[Element]
+) -> Iterator[Answer | Awaitable[Answer]]:
     """Yield what `features` answer to the `wishes` of a client, in the order of the features."""
     for feature in features:
         for wish in wishes:
-            if wish.ns == feature.ns and (answer := feature.answer(session, wish)) is not None:
-                yield answer
+            if wish.ns == feature.ns:
+                yield feature.answer(session, wish)
 
 
 # The server's side.

@@ -394,10 +394,18 @@ class ClientSession:
             return []
         policy = self.server.hosts[self._stream.host].policy
         results: list[Element] = []
-        for answer in sasl2.answers(policy.inline, self, request.inline):
+        for outcome in sasl2.answers(policy.inline, self, request.inline):
+            answer = await outcome if isinstance(outcome, Awaitable) else outcome
+            if self.connection.closing:
+                return []
             if isinstance(answer, sasl2.Resumed):
-                return self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
-            results.append(answer)
+                events = self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
+                self._flush_stream()
+                if answer.then is not None:
+                    answer.then()
+                return events
+            if answer is not None:
+                results.append(answer)
         if request.bind is None:
             return self._stream.established(bare, [*results, *extra])
         jid = bind2.full_jid(bare, request.bind.tag, self.client, policy.sasl.fake_salt_secret)
