@@ -75,6 +75,7 @@ cdef extern from "router.h" nogil:
     xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *head, const uint8_t **raw, xc_link **slow)
     bint xc_link_park(xc_router *r, xc_link *l)
     size_t xc_link_unread(const xc_router *r, const xc_link *l)
+    bint xc_link_log_in(xc_router *r, xc_link *l)
     bint xc_link_restart(xc_router *r, xc_link *l, bint logged_in)
     bint xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
     bint xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n)

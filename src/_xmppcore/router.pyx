@@ -147,6 +147,11 @@ cdef class Link:
         """
         return xc_link_unread(&self.router.router, &self.link)
 
+    def log_in(self):
+        """From now on the limits of after login hold, and the stream goes on (XEP-0388). RuntimeError within a stanza."""
+        if not xc_link_log_in(&self.router.router, &self.link):
+            raise RuntimeError("a stanza is being read")
+
     def restart(self, *, bint logged_in):
         """Expect a new stream header; from now on the limits of before (False) or after (True) login hold."""
         if not xc_link_restart(&self.router.router, &self.link, logged_in):

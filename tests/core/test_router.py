@@ -659,6 +659,28 @@ def test_white_space_before_the_new_header_is_dropped_however_it_comes(white: st
         assert [type(event) for event in events] == [StreamOpen, Stanza]
 
 
+def test_limits_of_after_login_hold_without_a_restart() -> None:
+    """XEP-0388 restarts no stream."""
+    long = b"<message to='a@b'><body>" + b"x" * 20_000 + b"</body></message>"
+    for log_in in (False, True):
+        link = Link(Router(early_stanza_bytes=10_000))
+        receive(link, header())
+        if log_in:
+            link.log_in()
+        event = receive(link, long)[-1]
+        assert isinstance(event, Stanza if log_in else XmlError)
+
+
+def test_limits_do_not_change_within_a_stanza() -> None:
+    link = Link(Router())
+    receive(link, header() + b"<message><body>")
+    with pytest.raises(RuntimeError):
+        link.log_in()
+    receive(link, b"</body></message><mess")
+    link.log_in()  # a tag that is not complete is read again
+    assert isinstance(receive(link, b"age/>")[-1], Stanza)
+
+
 def test_restart_keeps_an_unfinished_stanza_in_front_of_what_comes() -> None:
     router = Router()
     link = router.link()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xiot.core import JID, StreamParser, XmlError
-from xiot.proto import ClientStream, HostPolicy, SaslPolicy, ServerStream
+from xiot.proto import ClientStream, HostPolicy, SaslPolicy, ServerStream, bind2
 from xiot.proto.events import (
     CheckPassword,
     Closed,
@@ -16,6 +16,7 @@ from xiot.proto.events import (
     NeedKeys,
     NeedPassword,
     NeedSaltedPassword,
+    NeedSession,
     Reply,
     RestartStream,
     StartTls,
@@ -45,13 +46,19 @@ SERVER_ANSWERS: dict[type, Answer] = {
         event.username == "boiler" and check_password("SCRAM-SHA-1", event.password, KEYS["SCRAM-SHA-1"])
     ),
     Reply: lambda stream, event: stream.send(event.stanza) or [],
+    NeedSession: lambda stream, event: stream.established(
+        stream.jid if event.request.bind is None else stream.jid.with_resource("chosen"),
+        [] if event.request.bind is None else [bind2.bound([])],
+    ),
     NeedBind: lambda stream, event: stream.bound(stream.jid.with_resource(event.resource or "chosen")),
 }
 
 
 def policy(*, starttls: Any = "required", extra: dict[str, Any] | None = None, **sasl: Any) -> HostPolicy:
-    """The policy of plant.example."""
-    return HostPolicy(SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **(extra or {}))
+    """The policy of plant.example; without SASL2 unless `extra` says so."""
+    return HostPolicy(
+        SaslPolicy(b"server secret", iterations=4096, **sasl), starttls, **{"sasl2_offered": False, **(extra or {})}
+    )
 
 
 class End:

@@ -26,9 +26,10 @@ data_dir = "."
 [[host]]
 name = "localhost"
 registration = "open"
+{host}
 [[host]]
 name = "anon.localhost"
-mechanisms = ["ANONYMOUS"]
+mechanisms = ["EXTERNAL", "ANONYMOUS"]
 [c2s]
 listen = ["127.0.0.1:0"]
 listen_tls = ["127.0.0.1:0"]
@@ -36,6 +37,7 @@ starttls = "{starttls}"
 plain_without_tls = {plain}
 [accounts]
 scram_iterations = 4096
+{accounts}
 [limits]
 {limits}
 """
@@ -68,15 +70,28 @@ class Running:
         host, _, port = self.address.rpartition(":")
         return await trio.open_tcp_stream(host, int(port))
 
+    async def raw_tls(self) -> trio.SocketStream:
+        """A bare connection to where TLS begins at once."""
+        host, _, port = self.tls_address.rpartition(":")
+        return await trio.open_tcp_stream(host, int(port))
+
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, starttls: str = "required", plain: bool = False, **limits: float
+    folder: Path,
+    *,
+    starttls: str = "required",
+    plain: bool = False,
+    host: str = "",
+    accounts: str = "",
+    **limits: float,
 ) -> AsyncIterator[Running]:
-    """A server with its data in `folder`."""
+    """A server with its data in `folder`; `host` and `accounts` are more lines of their tables."""
     config = folder / "xiot.toml"
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
-    config.write_text(CONFIG.format(starttls=starttls, plain=str(plain).lower(), limits=written))
+    config.write_text(
+        CONFIG.format(starttls=starttls, plain=str(plain).lower(), host=host, accounts=accounts, limits=written)
+    )
     async with trio.open_nursery() as nursery:
         server = Server(load(config))
         await nursery.start(lambda task_status: server.run(task_status=task_status))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
 from xiot.model.roster import Request, RosterItem
+from xiot.model.tokens import Token
 from xiot.store import Transaction
 
 Call = tuple[str, str, tuple[Any, ...], dict[str, Any]]
@@ -51,6 +52,9 @@ contacts = st.builds(
     RosterItem, bares, jids, texts, st.frozensets(texts, max_size=3), states, st.booleans(), st.booleans()
 )
 requests = st.builds(Request, bares, bares, payloads)
+clients = st.sampled_from(["c", "d"])
+slots = st.sampled_from(["new", "current"])
+tokens = st.builds(Token, bares, clients, slots, mechanisms, payloads, times, times, st.integers(0, 2**31 - 1))
 
 
 METHODS: set[tuple[str, str]] = set()
@@ -69,6 +73,8 @@ READS = [
     call("accounts", "exists", bares),
     call("accounts", "list", domains, after=bares, limit=limits),
     call("secrets", "get", texts),
+    call("tokens", "get", bares, clients),
+    call("tokens", "list", bares),
     call("roster", "get", bares, jids),
     call("roster", "items", bares),
     call("roster", "count", bares),
@@ -99,6 +105,9 @@ WRITES = [
     call("accounts", "put", bares, credentials),
     call("accounts", "remove", bares),
     call("secrets", "put", texts, payloads),
+    call("tokens", "put", tokens),
+    call("tokens", "delete", bares, clients, slots),
+    call("tokens", "clear", bares),
     call("roster", "put", contacts),
     call("roster", "delete", bares, jids),
     call("roster", "put_version", bares, st.integers(0, 2**63 - 1)),

@@ -22,6 +22,7 @@ from xiot.model.accounts import AccountStore, Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
 from xiot.model.offline import OfflineStore
 from xiot.model.roster import RosterItem, RosterStore
+from xiot.model.tokens import TokenStore
 from xiot.store import Store, Transaction
 from xiot.store.base import Secrets
 from xiot.store.memory import MemoryStore
@@ -278,6 +279,7 @@ def test_every_method_of_the_protocols_is_compared() -> None:
         "roster": RosterStore,
         "nodes": NodeStore,
         "offline": OfflineStore,
+        "tokens": TokenStore,
     }
     promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
     assert promised == operations.METHODS

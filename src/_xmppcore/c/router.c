@@ -409,6 +409,12 @@ bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in) {
     return true;
 }
 
+bool xc_link_log_in(xc_router *r, xc_link *l) {
+    if (l->xml.stack) return false; /* it is of the pool of the other limits */
+    l->shared = r->shared;
+    return true;
+}
+
 xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *head, const uint8_t **raw, xc_link **slow) {
     if (r->current != l || received) {
         if (r->current && !xc_link_park(r, r->current)) return XC_LINK_NO_MEMORY;

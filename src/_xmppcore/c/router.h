@@ -106,6 +106,8 @@ bool xc_link_park(xc_router *r, xc_link *l);
 /* Bytes received and not yet used, leading white space not counted. */
 size_t xc_link_unread(const xc_router *r, const xc_link *l);
 /* Expect a new stream header; unused bytes are in front of it. White space before it is dropped, also what is yet to come. */
+/* The limits of after login hold from now on; false within a stanza. */
+bool xc_link_log_in(xc_router *r, xc_link *l);
 bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in);
 
 /* Queue bytes that are no stanza. */

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
@@ -24,6 +24,7 @@ import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
 from xiot.client.inbox import Inbox, fresh
+from xiot.client.memory import FileMemory, Memory
 from xiot.client.outbox import Outbox
 from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
@@ -31,7 +32,7 @@ from xiot.errors import AuthError, LinkError, StanzaError, XiotError
 from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table
 from xiot.model.reading import Reading
 from xiot.net.dial import bindings, dial, parse_address, secure
-from xiot.net.tls import make_client_context
+from xiot.net.tls import make_client_context, own_addresses, verifies
 from xiot.proto import scram
 from xiot.proto.events import (
     Authenticated,
@@ -600,6 +601,10 @@ async def connect(
     address: str | None = None,
     ca_file: str | Path | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    pins: Collection[str] = (),
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    memory: Memory | str | Path | None = None,
     tls: Tls | Literal["direct"] = "required",
     plain_without_tls: bool = False,
     timeout: float = 30.0,  # noqa: ASYNC109 - for each of many steps
@@ -610,7 +615,10 @@ async def connect(
 
     `jid`: the account, with a resource if a certain one is wanted; a domain alone logs in anonymously. `address`: "host:port" of the
     server, else the JID's domain at port 5222. The certificate must be valid for the JID's domain, by the system's CAs,
-    `ca_file`, or as `ssl_context` says. `tls`: "required" (STARTTLS), "direct" (TLS from the first octet, XEP-0368),
+    `ca_file`, or as `ssl_context` says, which must not let just anybody through; or it is one of `pins` (SHA-256 fingerprints of
+    certificates or public keys, see `xiot.net.tls.client_context`). `certificate`, `key`: PEM files to log in with instead of a
+    password (EXTERNAL). `memory`: what is remembered from login to login, so that nobody talks us down to less TLS, less channel
+    binding or a weaker mechanism than before; a path keeps it in a file. `tls`: "required" (STARTTLS), "direct" (TLS from the first octet, XEP-0368),
     "optional", "off"; without TLS SCRAM is still safe against listeners, PLAIN needs `plain_without_tls`. `timeout`: seconds for
     the login, and for a request that names none. `max_stanza_bytes`: a longer one ends the stream.
 
@@ -618,11 +626,30 @@ async def connect(
     ValueError (not a JID, not an address).
     """
     account = JID(jid)
+    if ssl_context is not None and (pins or certificate is not None):
+        raise ValueError("an ssl_context brings its own certificates and pins")
+    if ssl_context is not None and not verifies(ssl_context):
+        raise ValueError("this ssl_context would let just anybody be the server: give ca_file or pins instead")
+    if not isinstance(memory, Memory):
+        memory = Memory() if memory is None else await anyio.to_thread.run_sync(FileMemory, memory)
     host, port = parse_address(address if address is not None else account.domain)
     async with AsyncExitStack() as stack:
         with anyio.fail_after(timeout):
+            context = ssl_context
+            if context is None and tls != "off":
+                context = await make_client_context(ca_file, pins=pins, certificate=certificate, key=key)
             transport, parser, machine, early = await _login(
-                stack, account, password, host, port, ca_file, ssl_context, tls, plain_without_tls, max_stanza_bytes
+                stack,
+                account,
+                password,
+                host,
+                port,
+                context,
+                None if certificate is None else await anyio.to_thread.run_sync(own_addresses, certificate),
+                memory,
+                tls,
+                plain_without_tls,
+                max_stanza_bytes,
             )
         client = Client(transport, parser, machine, early, standard() if extensions is None else extensions, timeout)
         problem: Exception | None = None
@@ -645,27 +672,50 @@ async def _login(
     password: str | None,
     host: str,
     port: int,
-    ca_file: str | Path | None,
     context: ssl.SSLContext | None,
+    external: list[JID] | None,
+    memory: Memory,
     tls: Tls | Literal["direct"],
     plain_without_tls: bool,
     max_stanza_bytes: int,
 ) -> tuple[ByteStream, StreamParser, ClientStream, list[Event]]:
-    if context is None and tls != "off":
-        context = await make_client_context(ca_file)
     transport = await stack.enter_async_context(await dial(host, port))
     found: Mapping[str, bytes] = {}
     if tls == "direct":
         assert context is not None
         transport = over_tls = await stack.enter_async_context(await secure(transport, account.domain, context))
         found = bindings(over_tls)
+    known = await anyio.to_thread.run_sync(memory.get, account.bare)
     machine = ClientStream(
         account,
         tls="required" if tls == "direct" else tls,
         secure=tls == "direct",
         bindings=found,
         plain_without_tls=plain_without_tls,
+        known=known if known.client else replace(known, client=str(uuid4())),
+        external=external,
+        tokens=True,
     )
+    try:
+        return await _negotiate(stack, machine, transport, password, context, max_stanza_bytes)
+    finally:  # a token that was refused is not tried again, and one that was used is counted
+        if machine.known != known:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await anyio.to_thread.run_sync(memory.put, account.bare, machine.known)
+                except OSError as error:  # a full disk keeps no device from its server
+                    log.warning("what the login of %s taught cannot be kept: %s", account.bare, error)
+
+
+async def _negotiate(
+    stack: AsyncExitStack,
+    machine: ClientStream,
+    transport: ByteStream,
+    password: str | None,
+    context: ssl.SSLContext | None,
+    max_stanza_bytes: int,
+) -> tuple[ByteStream, StreamParser, ClientStream, list[Event]]:
+    """Drive `machine` until the resource is bound."""
     parser = StreamParser(
         text_between=False,
         max_stanza_bytes=max_stanza_bytes,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xiot.model.nodes import NodeStore
     from xiot.model.offline import OfflineStore
     from xiot.model.roster import RosterStore
+    from xiot.model.tokens import TokenStore
 
 
 class Tx(Protocol):
@@ -39,6 +40,9 @@ class Tx(Protocol):
 
     @property
     def offline(self) -> OfflineStore: ...
+
+    @property
+    def tokens(self) -> TokenStore: ...
 
 
 class Storable(Protocol):

@@ -8,9 +8,13 @@ and gives it by the method named in the docstring; until then it feeds the machi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from xiot.core import JID, Element, Stanza
 from xiot.errors import XiotError
+
+if TYPE_CHECKING:
+    from xiot.proto import fast, sasl2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,40 @@ class CheckPassword:
     """Prepared localpart."""
     password: str = field(repr=False)
     """As sent, not prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAccount:
+    """Server: a certificate names this account; answer by ``account_checked(exists)``."""
+
+    username: str
+    """Prepared localpart."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckToken:
+    """Server: check a FAST token in one transaction; answer by ``token_checked(reply)``, None if it is not good."""
+
+    username: str
+    """Prepared localpart."""
+    mechanism: str
+    client: str
+    """Id of the user agent."""
+    proof: bytes = field(repr=False)
+    """`fast.initiator` of the token, if it is right."""
+    binding: bytes
+    how: fast.Request
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSession:
+    """Server: the login is proved; do what comes with it, then answer by ``established(jid)`` (XEP-0388 section 2.6.1).
+
+    Before the answer nothing may be written to the client.
+    """
+
+    request: sasl2.Request
+    mechanism: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +181,9 @@ Event = (
     | RestartStream
     | NeedKeys
     | CheckPassword
+    | CheckAccount
+    | CheckToken
+    | NeedSession
     | LoginFailed
     | NeedPassword
     | NeedSaltedPassword

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from xiot.core import Element
-from xiot.proto import bind, sasl
+from xiot.proto import bind, bind2, fast, sasl, sasl2
 from xiot.stanzas import NS_CLIENT
 
 NS_TLS = "urn:ietf:params:xml:ns:xmpp-tls"
@@ -37,6 +37,12 @@ class HostPolicy:
     """Called with whether the client has logged in; returns further features, such as roster versioning."""
     iq_before_login: frozenset[str] = frozenset()
     """Namespaces whose iqs go to the shell before login (XEP-0077); if TLS is required, not before TLS."""
+    sasl2_offered: bool = True
+    """Whether the second SASL profile is offered beside the first (XEP-0388)."""
+    inline: tuple[sasl2.Inline, ...] = ()
+    """What clients may ask for within their login, in the order in which it is done (XEP-0388); FAST and Bind 2 aside."""
+    bind_inline: tuple[sasl2.Inline, ...] = ()
+    """What clients may ask for within Bind 2, in the order in which it is done (XEP-0386)."""
     nonzas: frozenset[str] = frozenset()
     """Namespaces of first-level elements that are no stanzas and that the shell takes after login."""
 
@@ -50,6 +56,8 @@ class Features:
     mechanisms: tuple[str, ...]
     binding_types: tuple[str, ...] | None
     """Types of channel binding (XEP-0440); None if the server does not tell."""
+    sasl2_offer: sasl2.Offer | None
+    """The other profile; None if it is not offered."""
     bind: bool
     element: Element
     """All of ``<stream:features/>``."""
@@ -60,10 +68,9 @@ def render(children: Iterable[bytes]) -> bytes:
     return b"<stream:features>" + b"".join(children) + b"</stream:features>"
 
 
-def before_login(
-    policy: HostPolicy, mechanisms: Sequence[str], *, secure: bool, binding_types: Iterable[str]
-) -> Iterable[bytes]:
+def before_login(policy: HostPolicy, login: sasl.SaslServer, *, secure: bool) -> Iterable[bytes]:
     """Yield the features of a stream whose peer has not logged in."""
+    mechanisms = login.offered
     required = policy.starttls == "required"
     if not secure and policy.starttls != "off":
         children = [Element(f"{{{NS_TLS}}}required")] if required else []
@@ -73,15 +80,25 @@ def before_login(
     if mechanisms:
         listed = (Element(f"{{{sasl.NS}}}mechanism", None, name) for name in mechanisms)
         yield Element(f"{{{sasl.NS}}}mechanisms", None, None, *listed).tobytes()
-    if any(name.endswith("-PLUS") for name in mechanisms):
-        types = (Element(f"{{{NS_BINDING_TYPES}}}channel-binding", {"type": name}) for name in binding_types)
+    if mechanisms and secure and policy.sasl2_offered:  # XEP-0388 section 3: under TLS alone
+        yield sasl2.offer(mechanisms, _inline(policy, login)).tobytes()
+    if login.binding_types is not None:
+        types = (Element(f"{{{NS_BINDING_TYPES}}}channel-binding", {"type": name}) for name in login.binding_types)
         yield Element(f"{{{NS_BINDING_TYPES}}}sasl-channel-binding", None, None, *types).tobytes()
     yield from (element.tobytes(NS_CLIENT) for element in policy.extra_features(False))
 
 
-def after_login(policy: HostPolicy) -> Iterable[bytes]:
-    """Yield the features of a stream whose peer has to bind a resource."""
-    yield bind.FEATURE
+def _inline(policy: HostPolicy, login: sasl.SaslServer) -> Iterable[Element]:
+    yield bind2.feature(str(feature.offer) for feature in policy.bind_inline)
+    if login.tokens:
+        yield fast.feature(login.tokens)
+    yield from (feature.offer for feature in policy.inline if isinstance(feature.offer, Element))
+
+
+def after_login(policy: HostPolicy, *, bound: bool = False) -> Iterable[bytes]:
+    """Yield the features of a stream whose peer has logged in and, unless `bound`, has to bind a resource."""
+    if not bound:
+        yield bind.FEATURE
     yield from (element.tobytes(NS_CLIENT) for element in policy.extra_features(True))
 
 
@@ -95,6 +112,7 @@ def parse(element: Element) -> Features:
         tls_required=starttls is not None and starttls.find(f"{{{NS_TLS}}}required") is not None,
         mechanisms=() if mechanisms is None else tuple(child.text or "" for child in mechanisms),
         binding_types=None if types is None else tuple(child.get("type", "") for child in types),
+        sasl2_offer=sasl2.parse_offer(element.find(f"{{{sasl2.NS}}}authentication")),
         bind=element.find(f"{{{bind.NS}}}bind") is not None,
         element=element,
     )

@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from xiot.core import JID, Element, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
-from xiot.proto import bind, features, framing, sasl
+from xiot.proto import bind, bind2, fast, features, framing, sasl, sasl2, scram
 from xiot.proto.events import Authenticated, Event, NonzaReceived, Ready, StanzaReceived, StartTls
+from xiot.proto.known import NOTHING, Known
 from xiot.proto.stream import Phase, Stream
+
+TAG = "xiot"
+"""What a resource that the server chooses begins with (XEP-0386 section 3.2)."""
+
+Wishes = Callable[[sasl2.Offer], Iterable[Element]]
+"""Returns what to ask for within the login, of what the server offers."""
+
+
+def _nothing(_: sasl2.Offer) -> Iterable[Element]:
+    return ()
 
 
 class ClientStream(Stream):
@@ -25,19 +37,39 @@ class ClientStream(Stream):
         bindings: Mapping[str, bytes] | None = None,
         mechanisms: Sequence[str] = sasl.MECHANISMS,
         plain_without_tls: bool = False,
+        known: Known = NOTHING,
+        external: Sequence[JID] | None = None,
+        tokens: bool = False,
+        wishes: Wishes = _nothing,
+        bind_wishes: Wishes = _nothing,
         lang: str = "en",
     ) -> None:
         """Log in to `account`, and ask for its resource if it has one. An account without localpart is ANONYMOUS.
 
         `tls` says whether STARTTLS must, may or shall not be used; `secure`: the stream began in TLS (XEP-0368), with
-        `bindings` as in `tls_started`. `mechanisms` are those we accept, best first.
+        `bindings` as in `tls_started`. `mechanisms` are those we accept, best first. `known`: what earlier logins
+        taught. `external`: the addresses in our side's certificate for TLS, None without one; EXTERNAL then comes first. `tokens`: ask for one for the
+        next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
         """
         super().__init__(secure=secure, bindings=bindings)
         self.features: features.Features | None = None
         """What the server offered last."""
+        self.known = known
+        """To be kept for the next login, even if this one fails."""
+        self.outcome: sasl2.Outcome | None = None
+        """What came with the login, if that was by SASL2."""
         self._account = account
         self._tls = tls
-        self._mechanisms = mechanisms if account.local is not None else ("ANONYMOUS",)
+        self._mechanisms = tuple(mechanisms) if account.local is not None else ("ANONYMOUS",)
+        if external is not None and account.local is not None:
+            self._mechanisms = ("EXTERNAL", *self._mechanisms)
+        # XEP-0178 section 2, 10: only a certificate of several addresses needs to be told which is meant
+        self._authzid = None if external == [account.bare] else str(account.bare)
+        self._tokens = tokens
+        self._wishes = wishes
+        self._bind_wishes = bind_wishes
+        self._asked: sasl2.Offer | None = None  # the login under way is by SASL2
+        self._token_for: str | None = None  # the mechanism of the token that may come
         self._plain_without_tls = plain_without_tls
         self._lang = lang
         self._tls_asked = False
@@ -83,6 +115,8 @@ class ClientStream(Stream):
         return []
 
     def _on_nonza_or_stanza(self, stanza: Stanza) -> list[Event]:
+        if (stanza.ns, stanza.name) == (framing.NS, "features") and self.outcome is not None and not self._bind_id:
+            return self._on_features_after_login(stanza.element)
         if self.phase is Phase.READY:
             return [StanzaReceived(stanza) if self._is_stanza(stanza) else NonzaReceived(stanza)]
         try:
@@ -90,7 +124,7 @@ class ClientStream(Stream):
                 return self._on_features(stanza.element)
             if self._tls_asked and stanza.ns == features.NS_TLS:
                 return self._on_tls_answer(stanza)
-            if self._sasl is not None and stanza.ns == sasl.NS:
+            if self._sasl is not None and stanza.ns == (sasl.NS if self._asked is None else sasl2.NS):
                 return self._on_sasl(self._sasl, stanza.element)
             if self._bind_id and self._is_stanza(stanza) and stanza.id == self._bind_id:
                 return self._on_bound(stanza)
@@ -116,16 +150,51 @@ class ClientStream(Stream):
         return self._ask_login(offer)
 
     def _ask_login(self, offer: features.Features) -> list[Event]:
+        self.known.check_tls(self.secure)
+        self._asked = offer.sasl2_offer if self.secure else None
+        if self._asked is not None and (token := self._usable_token(self._asked)) is not None:
+            self._sasl = self._by_token(token)
+        else:
+            self._sasl = self._by_mechanism(offer, offer.mechanisms if self._asked is None else self._asked.mechanisms)
+        return self._on_sasl_step(self._sasl.start())
+
+    def _usable_token(self, offer: sasl2.Offer) -> fast.Token | None:
+        token = self.known.token
+        if token is None or self._account.local is None or token.count >= fast.MAX_COUNT:
+            return None
+        return token if token.mechanism in offer.tokens and token.mechanism in fast.usable(self._bindings) else None
+
+    def _by_token(self, token: fast.Token) -> sasl.SaslClient:
+        token = replace(token, count=token.count + 1)
+        self.known = replace(self.known, token=token)
+        binding = fast.BINDINGS[token.mechanism]
+        bound = None if binding is None else (binding, self._bindings[binding])
+        return sasl.SaslClient(token.mechanism, self._account.local, binding=bound, token=token)
+
+    def _by_mechanism(self, offer: features.Features, offered: Sequence[str]) -> sasl.SaslClient:
+        offers_plus = any(name.endswith("-PLUS") for name in offered)
+        if self._asked is not None and self._bindings and offers_plus and not offer.binding_types:
+            raise AuthError(
+                "downgrade", "the server binds to the channel, but does not say how"
+            )  # XEP-0440 section 3, 4
         mechanism, binding = sasl.choose(
-            offer.mechanisms,
+            offered,
             self._mechanisms,
             secure=self.secure,
             plain_without_tls=self._plain_without_tls,
             bindings=self._bindings,
             binding_types=offer.binding_types,
         )
-        self._sasl = sasl.SaslClient(mechanism, self._account.local, binding=binding)
-        return self._on_sasl_step(self._sasl.start())
+        self.known.check(mechanism, self._mechanisms)
+        scrams = mechanism.removesuffix("-PLUS") in scram.HASHES
+        return sasl.SaslClient(
+            mechanism,
+            self._account.local,
+            binding=binding,
+            offered=scram.offer_hash(mechanism, offered, offer.binding_types) if scrams else None,
+            must_prove=offers_plus and bool(self._bindings) and not mechanism.endswith("-PLUS"),
+            authzid=self._authzid,
+        )
 
     def _ask_bind(self, offer: features.Features) -> list[Event]:
         if not offer.bind:
@@ -141,6 +210,8 @@ class ClientStream(Stream):
         return [StartTls(self._account.domain)]
 
     def _on_sasl(self, client: sasl.SaslClient, nonza: Element) -> list[Event]:
+        if self._asked is not None:
+            return self._on_sasl2(client, nonza)
         if nonza.name == "failure":
             raise sasl.parse_failure(nonza)
         try:
@@ -152,15 +223,90 @@ class ClientStream(Stream):
         if nonza.name != "success":
             raise StreamError("unsupported-stanza-type")
         client.success(data)
-        self._sasl = None
+        self._proved(client)
         self.jid = self._account.bare
         return [Authenticated(self.jid, client.mechanism), *self._restart()]
+
+    def _proved(self, client: sasl.SaslClient) -> None:
+        self._sasl = None
+        self.known = self.known.after(client.mechanism, secure=self.secure)
+
+    def _on_sasl2(self, client: sasl.SaslClient, nonza: Element) -> list[Event]:
+        if nonza.name == "failure":
+            return self._on_sasl2_failure(client, sasl2.parse_failure(nonza))
+        if nonza.name == "continue":
+            raise sasl2.parse_continue(nonza)
+        if nonza.name == "challenge":
+            return self._on_sasl_step(client.challenge(sasl2.decode(nonza)))
+        if nonza.name != "success":
+            raise StreamError("unsupported-stanza-type")
+        self.outcome = outcome = sasl2.parse_success(nonza)
+        client.success(outcome.data)
+        self._proved(client)
+        self._keep_token(nonza)
+        self.jid = outcome.jid
+        authenticated = Authenticated(outcome.jid.bare, client.mechanism)
+        if outcome.jid.is_bare:
+            self.phase = Phase.BINDING
+            return [authenticated]
+        self.phase = Phase.READY
+        return [authenticated, Ready(outcome.jid)]
+
+    def _on_sasl2_failure(self, client: sasl.SaslClient, error: AuthError) -> list[Event]:
+        by_token = client.mechanism in fast.BINDINGS
+        if not by_token or error.condition == "temporary-auth-failure":
+            raise error
+        assert self.features is not None
+        self.known = replace(self.known, token=None)  # XEP-0484 section 4.1: and then as if there had been none
+        return self._ask_login(self.features)
+
+    def _keep_token(self, success: Element) -> None:
+        element = success.find(f"{{{fast.NS}}}token")
+        token = None
+        if element is not None and self._token_for is not None:
+            token = fast.parse_token(element, self._token_for)
+        if token is not None:
+            self.known = replace(self.known, token=token)
+
+    def _on_features_after_login(self, element: Element) -> list[Event]:
+        """They follow a success of SASL2; there is something to do if no resource was bound within it."""
+        self.features = features.parse(element)
+        if self.phase is not Phase.BINDING:
+            return []
+        try:
+            return self._ask_bind(self.features)
+        except LinkError as error:
+            return self._end(error)
 
     def _on_sasl_step(self, step: sasl.ClientStep) -> list[Event]:
         if not isinstance(step, sasl.Response):
             return [step]
-        self._out += sasl.render_response(step)
+        if self._asked is None:
+            self._out += sasl.render_response(step)
+        elif step.mechanism is None:
+            self._out += sasl2.render_response(step)
+        else:
+            self._out += self._authenticate(step, self._asked)
         return []
+
+    def _authenticate(self, step: sasl.Response, offer: sasl2.Offer) -> bytes:
+        wishes = []
+        self._token_for = None
+        if offer.bind is not None and self._account.resource is None:  # else we want to choose it ourselves
+            wishes.append(bind2.render_request(TAG, list(self._bind_wishes(offer))))
+        token = self.known.token
+        if token is not None and token.mechanism == step.mechanism:
+            wishes.append(fast.render_request(token))
+            self._token_for = token.mechanism
+        elif (
+            self._tokens
+            and self.known.client
+            and (mechanism := next((m for m in fast.usable(self._bindings) if m in offer.tokens), None))
+        ):
+            wishes.append(fast.render_wish(mechanism))
+            self._token_for = mechanism
+        agent = sasl2.UserAgent(self.known.client or None, TAG)
+        return sasl2.render_request(step, agent, [*wishes, *self._wishes(offer)])
 
     def _on_bound(self, stanza: Stanza) -> list[Event]:
         self.jid = bind.parse_result(stanza.element)

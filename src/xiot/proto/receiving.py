@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from xiot.core import JID, JidError, Stanza, StreamOpen
-from xiot.errors import LinkError, StanzaError, StreamError
-from xiot.proto import bind, features, framing, sasl
+from xiot.core import JID, Element, JidError, Stanza, StreamOpen
+from xiot.errors import AuthError, LinkError, StanzaError, StreamError
+from xiot.proto import bind, features, framing, sasl, sasl2
 from xiot.proto.events import (
     Authenticated,
-    CheckPassword,
     Event,
     LoginFailed,
     NeedBind,
-    NeedKeys,
+    NeedSession,
     NonzaReceived,
     Ready,
     Reply,
@@ -36,13 +35,16 @@ class ServerStream(Stream):
         *,
         secure: bool = False,
         bindings: Mapping[str, bytes] | None = None,
+        certified: Sequence[JID] = (),
         lang: str = "en",
     ) -> None:
         """`hosts` returns the policy of a prepared domain, None if it is not ours.
 
-        `secure`: the stream began in TLS (XEP-0368); `bindings` as in `tls_started`.
+        `secure`: the stream began in TLS (XEP-0368); `bindings` as in `tls_started`, `certified` as the attribute.
         """
         super().__init__(secure=secure, bindings=bindings)
+        self.certified = certified
+        """The accounts that the client's certificate, which was verified, names; to be set before ``tls_started``."""
         self.host = ""
         """The prepared domain that the client asked for; once known, it never changes."""
         self.id = ""
@@ -50,10 +52,17 @@ class ServerStream(Stream):
         self._hosts = hosts
         self._policy: features.HostPolicy  # of the host; there as soon as a header was accepted
         self._sasl: sasl.SaslServer | None = None
+        self._request: sasl2.Request | None = None  # of the login under way, if that is by SASL2
+        self._proved: sasl.Success | None = None  # a login by SASL2 to which `established` is to come
         self._failures = 0
         self._lang = lang
         self._peer: JID | None = None  # the bare JID in the client's header
         self._bind_request: Stanza | None = None
+
+    @property
+    def tokens(self) -> list[str]:
+        """Mechanisms for which a client may get a FAST token."""
+        return [] if self._sasl is None else self._sasl.tokens
 
     def provide_keys(self, keys: ScramKeys | None) -> list[Event]:
         """Answer `NeedKeys`; None if there is no such account: the login then fails as with a wrong password."""
@@ -63,8 +72,41 @@ class ServerStream(Stream):
         """Answer `CheckPassword`."""
         return self._answer(lambda server: server.password_checked(ok))
 
+    def account_checked(self, exists: bool) -> list[Event]:
+        """Answer `CheckAccount`."""
+        return self._answer(lambda server: server.account_checked(exists))
+
+    def token_checked(self, reply: bytes | None, condition: str = "not-authorized") -> list[Event]:
+        """Answer `CheckToken` by `fast.responder`, or by None and a condition of RFC 6120 section 6.5."""
+        return self._answer(lambda server: server.token_checked(reply, condition))
+
+    def established(self, jid: JID, results: Iterable[Element] = (), *, resumed: bool = False) -> list[Event]:
+        """Answer `NeedSession`: `jid` is full if a resource was bound; `results` go into ``<success/>``.
+
+        `resumed`: an earlier session goes on, so no features follow.
+        """
+        if self._proved is None:
+            raise RuntimeError("NeedSession was not asked")
+        proved, self._proved, self._request, self._sasl = self._proved, None, None, None
+        if self.phase is not Phase.NEGOTIATING:
+            return []
+        self._out += sasl2.render_success(proved.data, jid, results)
+        if not resumed:
+            self._out += features.render(features.after_login(self._policy, bound=not jid.is_bare))
+        self.jid = jid
+        authenticated = Authenticated(jid.bare, proved.mechanism)
+        if jid.is_bare:
+            self.phase = Phase.BINDING
+            return [authenticated]
+        self.phase = Phase.READY
+        return [authenticated, Ready(jid)]
+
     def refuse_login(self, condition: str, text: str | None = None) -> list[Event]:
-        """Answer either by a condition of RFC 6120 section 6.5, such as ``temporary-auth-failure``."""
+        """Answer any question of a login by a condition of RFC 6120 section 6.5, such as ``temporary-auth-failure``."""
+        if self._proved is not None and self._sasl is not None:
+            self._proved = self.jid = None
+            step = self._sasl.fail(condition, text)
+            return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
         return self._answer(lambda server: server.fail(condition, text))
 
     def bound(self, jid: JID) -> list[Event]:
@@ -111,7 +153,9 @@ class ServerStream(Stream):
 
     @property
     def _asking(self) -> bool:
-        return self._bind_request is not None or (self._sasl is not None and self._sasl.asking)
+        if self._bind_request is not None or self._proved is not None:
+            return True
+        return self._sasl is not None and self._sasl.asking
 
     def _open(self) -> None:
         self._opened = True
@@ -134,11 +178,15 @@ class ServerStream(Stream):
         self.phase = Phase.NEGOTIATING
         required = self._policy.starttls == "required"
         self._sasl = sasl.SaslServer(
-            self._policy.sasl, self.host, secure=self.secure, tls_required=required, bindings=self._bindings
+            self._policy.sasl,
+            self.host,
+            secure=self.secure,
+            tls_required=required,
+            bindings=self._bindings,
+            certified=self.certified,
         )
-        self._out += features.render(
-            features.before_login(self._policy, self._sasl.offered, secure=self.secure, binding_types=self._bindings)
-        )
+        self._request = None
+        self._out += features.render(features.before_login(self._policy, self._sasl, secure=self.secure))
         return []
 
     def _check_addresses(self, header: StreamOpen) -> None:
@@ -173,10 +221,14 @@ class ServerStream(Stream):
 
     def _on_negotiating(self, stanza: Stanza) -> list[Event]:
         assert self._sasl is not None
+        if self._request is not None and self._sasl.busy:
+            return self._on_sasl2_response(self._sasl, stanza)
         if (stanza.ns, stanza.name) == (features.NS_TLS, "starttls"):
             return self._on_starttls()
         if stanza.ns == sasl.NS:
             return self._on_sasl_step(sasl.receive(self._sasl, stanza.element))
+        if (stanza.ns, stanza.name) == (sasl2.NS, "authenticate"):
+            return self._on_sasl2_request(self._sasl, stanza.element)
         if self._may_ask_before_login(stanza):
             return [StanzaReceived(stanza)]
         raise StreamError("not-authorized")
@@ -198,18 +250,40 @@ class ServerStream(Stream):
         self.phase = Phase.TLS
         return [StartTls(self.host)]
 
+    def _on_sasl2_request(self, login: sasl.SaslServer, element: Element) -> list[Event]:
+        if not (self.secure and self._policy.sasl2_offered) or login.busy:
+            raise StreamError("not-authorized")
+        self._request = sasl2.Request(sasl2.UserAgent(None))
+        try:
+            self._request = sasl2.parse_request(element)
+        except AuthError as error:
+            return self._on_sasl_step(login.fail(error.condition, error.text))
+        return self._on_sasl_step(sasl2.start(login, element, self._request))
+
+    def _on_sasl2_response(self, login: sasl.SaslServer, stanza: Stanza) -> list[Event]:
+        """XEP-0388 section 2.4: nothing else may come in between."""
+        if (stanza.ns, stanza.name) not in ((sasl2.NS, "response"), (sasl2.NS, "abort")):
+            raise StreamError("policy-violation", "a login is under way")
+        return self._on_sasl_step(sasl2.receive(login, stanza.element))
+
     def _on_sasl_step(self, step: sasl.ServerStep) -> list[Event]:
-        self._out += sasl.render(step)
+        if isinstance(step, sasl.Success) and self._request is not None:
+            if self._peer in (None, step.jid):
+                self.jid, self._proved = step.jid, step
+                return [NeedSession(self._request, step.mechanism)]
+            step = LoginFailed(step.jid.local, "invalid-authzid", "the stream began with another address")
+        self._out += sasl.render(step) if self._request is None else sasl2.render(step)
         if isinstance(step, sasl.Success):
             self.jid = step.jid
             self._sasl = None
             return [Authenticated(step.jid, step.mechanism), *self._restart()]
         if isinstance(step, LoginFailed):
+            self._request = None
             self._failures += 1
             if self._failures < self._policy.sasl.max_failures:
                 return [step]
             return [step, *self.close(StreamError("policy-violation", "too many failed logins"))]
-        return [step] if isinstance(step, (NeedKeys, CheckPassword)) else []
+        return [] if isinstance(step, sasl.Challenge) else [step]
 
     def _on_binding(self, stanza: Stanza, jid: JID) -> list[Event]:
         if not (self._is_stanza(stanza) and bind.is_request(stanza)):

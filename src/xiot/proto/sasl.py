@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SASL for streams, both ends: PLAIN, ANONYMOUS, SCRAM (RFC 4422, RFC 4616, RFC 4505, RFC 5802).
+"""SASL for streams, both ends: SCRAM, PLAIN, ANONYMOUS, EXTERNAL, HT (RFC 5802, RFC 4616, RFC 4505, RFC 4422).
 
 Theory of operation: a mechanism is a generator. It yields what has to happen next (octets to send, a question to the
 shell), is resumed with the answer, returns when the login is proved, and raises `AuthError` when it is not.
 `SaslServer` and `SaslClient` drive one and know no XML; the functions at the end put their steps into the elements of
-RFC 6120 section 6. Another profile (SASL2) needs only other such functions.
+RFC 6120 section 6; those of the other profile, SASL2, are in `sasl2`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ from typing import Any
 
 from xiot.core import JID, Element, JidError
 from xiot.errors import AuthError
-from xiot.proto import framing, scram
-from xiot.proto.events import CheckPassword, LoginFailed, NeedKeys, NeedPassword, NeedSaltedPassword
+from xiot.proto import fast, framing, scram
+from xiot.proto.events import (
+    CheckAccount,
+    CheckPassword,
+    CheckToken,
+    LoginFailed,
+    NeedKeys,
+    NeedPassword,
+    NeedSaltedPassword,
+)
 
 NS = "urn:ietf:params:xml:ns:xmpp-sasl"
 
@@ -45,17 +53,23 @@ class SaslPolicy:
     plain_without_tls: bool = False
     iterations: int = 10_000
     """PBKDF2 rounds that new accounts get."""
+    tokens: bool = False
+    """Whether clients may log in by FAST tokens (XEP-0484)."""
     max_failures: int = 5
     """On one stream, then it is closed (RFC 6120 section 6.4.5 recommends 2 to 5)."""
 
-    def offered(self, *, secure: bool, bindings: Collection[str] = ()) -> list[str]:
-        """Return the mechanisms that work on a connection with TLS (`secure`) or without, and these bindings."""
+    def offered(self, *, secure: bool, bindings: Collection[str] = (), external: bool = False) -> list[str]:
+        """Return the mechanisms that work on a connection with TLS (`secure`) or without, and these bindings.
+
+        `external`: the client showed a certificate that names an account of ours.
+        """
         return [
             name
             for name in self.mechanisms
             if name in _SERVER_EXCHANGES
             and (bindings or not name.endswith("-PLUS"))
             and (secure or self.plain_without_tls or name != "PLAIN")
+            and (external or name != "EXTERNAL")
         ]
 
 
@@ -86,9 +100,11 @@ class Response:
     """Set in the initial response, which begins the login."""
 
 
-ServerStep = Challenge | NeedKeys | CheckPassword | Success | LoginFailed
+Question = NeedKeys | CheckPassword | CheckAccount | CheckToken
+"""What a server's mechanism may ask the shell."""
+ServerStep = Challenge | Question | Success | LoginFailed
 ClientStep = Response | NeedPassword | NeedSaltedPassword
-_ServerExchange = Generator[Challenge | NeedKeys | CheckPassword, Any, tuple[JID, bytes | None]]
+_ServerExchange = Generator[Challenge | Question, Any, tuple[JID, bytes | None]]
 _ClientExchange = Generator[ClientStep, Any, None]
 
 
@@ -96,14 +112,25 @@ class SaslServer:
     """The server's side of the logins tried on one connection, one after the other."""
 
     def __init__(
-        self, policy: SaslPolicy, domain: str, *, secure: bool, tls_required: bool, bindings: Mapping[str, bytes]
+        self,
+        policy: SaslPolicy,
+        domain: str,
+        *,
+        secure: bool,
+        tls_required: bool,
+        bindings: Mapping[str, bytes],
+        certified: Sequence[JID] = (),
     ) -> None:
-        """`secure` tells whether TLS is on; `bindings` maps types of channel binding to their data."""
+        """`secure` tells whether TLS is on; `bindings` maps types of channel binding to their data.
+
+        `certified` are the accounts that the client's certificate, which was verified, names.
+        """
         self._policy = policy
         self._domain = domain
         self._tls_missing = tls_required and not secure
         self._secure = secure
         self._bindings = bindings
+        self._certified = [jid for jid in certified if jid.domain == domain]
         self._exchange: _ServerExchange | None = None
         self._awaited: type | None = None
         self._mechanism = ""
@@ -112,12 +139,44 @@ class SaslServer:
     @property
     def offered(self) -> list[str]:
         """Names of the mechanisms that can be used now, best first."""
-        return [] if self._tls_missing else self._policy.offered(secure=self._secure, bindings=self._bindings)
+        if self._tls_missing:
+            return []
+        return self._policy.offered(
+            secure=self._secure, bindings=self._bindings, external=self._secure and bool(self._certified)
+        )
+
+    @property
+    def binding_types(self) -> list[str] | None:
+        """Types of channel binding to be told (XEP-0440); None if no mechanism uses one."""
+        return list(self._bindings) if any(name.endswith("-PLUS") for name in self.offered) else None
+
+    @property
+    def tokens(self) -> list[str]:
+        """Names of the mechanisms that take a FAST token, best first."""
+        return fast.usable(self._bindings) if self._policy.tokens and self._secure else []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a login is under way."""
+        return self._exchange is not None
 
     @property
     def asking(self) -> bool:
         """Whether the last step was a question to the shell."""
-        return self._awaited in (NeedKeys, CheckPassword)
+        return self._awaited not in (None, Challenge)
+
+    def start_by_token(
+        self, mechanism: str, initial: bytes | None, client: str | None, how: fast.Request
+    ) -> ServerStep:
+        """Begin a login by a FAST token of the user agent whose id is `client` (XEP-0484 section 3.4)."""
+        self._reset()
+        if mechanism not in self.tokens:
+            return self._failed("invalid-mechanism")
+        if client is None or not initial:
+            return self._failed("malformed-request")
+        self._mechanism = mechanism
+        self._exchange = self._token(initial, client, how)
+        return self._resume(None)
 
     def start(self, mechanism: str, initial: bytes | None) -> ServerStep:
         """Begin a login; `initial` is the initial response, None if there was none (b"" is an empty one)."""
@@ -140,6 +199,14 @@ class SaslServer:
     def password_checked(self, ok: bool) -> ServerStep:
         """Answer `CheckPassword`."""
         return self._answer(CheckPassword, ok)
+
+    def account_checked(self, exists: bool) -> ServerStep:
+        """Answer `CheckAccount`."""
+        return self._answer(CheckAccount, exists)
+
+    def token_checked(self, reply: bytes | None, condition: str = "not-authorized") -> ServerStep:
+        """Answer `CheckToken`: our proof, or None and why not."""
+        return self._answer(CheckToken, (reply, condition))
 
     def fail(self, condition: str, text: str | None = None) -> LoginFailed:
         """End the login that is under way, by one of `CONDITIONS`: the client or the shell gives it up."""
@@ -174,8 +241,13 @@ class SaslServer:
         self._exchange = self._awaited = self._username = None
 
     def _scram(self, data: bytes | None) -> _ServerExchange:
-        offers_plus = any(name.endswith("-PLUS") for name in self.offered)
-        server = scram.ScramServer(self._mechanism, bindings=self._bindings, offers_plus=offers_plus)
+        types = self.binding_types
+        server = scram.ScramServer(
+            self._mechanism,
+            bindings=self._bindings,
+            offers_plus=types is not None,
+            offered=scram.offer_hash(self._mechanism, self.offered, types),
+        )
         if data is None:
             data = yield Challenge(b"")
         username = self._prepare(server.first(data or b""))
@@ -213,6 +285,40 @@ class SaslServer:
             raise AuthError("malformed-request")
         return JID.of(secrets.token_hex(16), self._domain), None
 
+    def _external(self, data: bytes | None) -> _ServerExchange:
+        """RFC 4422 appendix A, with the names of a certificate (XEP-0178 section 2)."""
+        if data is None:
+            data = yield Challenge(b"")
+        try:
+            wanted = JID((data or b"").decode()) if data else None
+        except ValueError:  # a JidError, or not UTF-8
+            raise AuthError("invalid-authzid") from None
+        if wanted is None and len(self._certified) > 1:
+            raise AuthError("invalid-authzid", "the certificate has several addresses: say which")
+        jid = self._certified[0] if wanted is None else wanted
+        if jid not in self._certified:
+            raise AuthError("invalid-authzid")
+        assert jid.local is not None
+        self._username = jid.local
+        exists: bool = yield CheckAccount(jid.local)
+        if not exists:
+            raise AuthError("not-authorized")
+        return jid, None
+
+    def _token(self, data: bytes, client: str, how: fast.Request) -> _ServerExchange:
+        name, zero, proof = data.partition(b"\0")
+        try:
+            username = self._prepare(name.decode())
+        except UnicodeDecodeError:
+            raise AuthError("malformed-request") from None
+        if not zero:
+            raise AuthError("malformed-request")
+        binding = fast.binding_data(self._mechanism, self._bindings)
+        reply, condition = yield CheckToken(username, self._mechanism, client, proof, binding, how)
+        if reply is None:
+            raise AuthError(condition)
+        return JID.of(username, self._domain), reply
+
     def _prepare(self, username: str) -> str:
         try:
             local = JID.of(username, self._domain).local
@@ -238,26 +344,46 @@ _SERVER_EXCHANGES = {
     **dict.fromkeys((f"{name}{plus}" for name in scram.HASHES for plus in ("", "-PLUS")), SaslServer._scram),
     "PLAIN": SaslServer._plain,
     "ANONYMOUS": SaslServer._anonymous,
+    "EXTERNAL": SaslServer._external,
 }
 
 
 class SaslClient:
     """The client's side of one login."""
 
-    def __init__(self, mechanism: str, username: str | None, *, binding: tuple[str, bytes] | None = None) -> None:
-        """`username` may be None for ANONYMOUS alone; `binding` as in `scram.ScramClient`."""
+    def __init__(
+        self,
+        mechanism: str,
+        username: str | None,
+        *,
+        binding: tuple[str, bytes] | None = None,
+        offered: str | None = None,
+        must_prove: bool = False,
+        authzid: str | None = None,
+        token: fast.Token | None = None,
+    ) -> None:
+        """`username` may be None for ANONYMOUS alone; `binding`, `offered`, `must_prove` as in `scram.ScramClient`.
+
+        `authzid`: for EXTERNAL, which of the certificate's addresses is meant, None if it has only one. `token`: for
+        the mechanisms of FAST.
+        """
         self.mechanism = mechanism
         self._awaited: type | None = None
         self._begun = False
         self._proved = False
         if mechanism == "ANONYMOUS":
-            self._exchange = _client_anonymous()
+            self._exchange = _client_says(b"")
         elif username is None:
             raise ValueError(f"{mechanism} needs a user name")
         elif mechanism == "PLAIN":
             self._exchange = _client_plain(username)
+        elif mechanism == "EXTERNAL":
+            self._exchange = _client_says((authzid or "").encode())
+        elif token is not None:
+            self._exchange = _client_token(token, username, b"" if binding is None else binding[1])
         else:
-            self._exchange = _client_scram(scram.ScramClient(mechanism, username, binding=binding), mechanism)
+            client = scram.ScramClient(mechanism, username, binding=binding, offered=offered, must_prove=must_prove)
+            self._exchange = _client_scram(client, mechanism)
 
     @property
     def asking(self) -> bool:
@@ -320,8 +446,14 @@ def _client_plain(username: str) -> _ClientExchange:
     yield Response(f"\0{username}\0{password}".encode())
 
 
-def _client_anonymous() -> _ClientExchange:
-    yield Response(b"")
+def _client_says(data: bytes) -> _ClientExchange:
+    yield Response(data)
+
+
+def _client_token(token: fast.Token, username: str, binding: bytes) -> _ClientExchange:
+    final: bytes = yield Response(f"{username}\0".encode() + fast.initiator(token.token, binding))
+    if not scram.secrets_equal(final, fast.responder(token.token, binding)):
+        raise AuthError("bad-server-signature", "the server does not know our token")
 
 
 def choose(
@@ -337,11 +469,13 @@ def choose(
 
     `bindings` maps our types of channel binding to their data; `binding_types` are the server's (XEP-0440), None if it
     does not tell. Raises AuthError: ``encryption-required`` if all that is left is PLAIN without TLS,
-    ``invalid-mechanism`` if nothing is.
+    ``invalid-mechanism`` if nothing is, ``downgrade`` if somebody has cut something out.
     """
     ours = list((bindings or {}).items())
     shared = [item for item in ours if binding_types is None or item[0] in binding_types]
     offers_plus = any(name.endswith("-PLUS") for name in offered)
+    if ours and binding_types and not offers_plus:  # XEP-0440 section 3, 5
+        raise AuthError("downgrade", "the server tells how to bind to the channel, but offers no mechanism that does")
     too_open = False
     for name in acceptable:
         if name not in offered or (name.endswith("-PLUS") and not shared):

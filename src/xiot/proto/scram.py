@@ -10,6 +10,9 @@ Theory of operation::
     final()       --- c=binding,r=nonce..,p=proof ->    final()       the proof is checked, and only here
     verify()      <-- v=signature ------------------
 
+The server's first message also carries ``h=..``, a hash over all that it offered (XEP-0474): what both ends then prove
+to each other covers it, so nobody on the way can have shortened the offer.
+
 The machines compute nothing that is slow: PBKDF2 (`salted_password`) is the caller's to run where it may block.
 """
 
@@ -21,7 +24,7 @@ import re
 import secrets
 from base64 import b64encode
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from precis_i18n import get_profile
@@ -45,7 +48,7 @@ _CLIENT_FIRST = re.compile(
 )
 _SERVER_FIRST = re.compile(
     r"(?P<mandatory>m=[^,\0]*,)?r=(?P<nonce>[!-+\--~]+),s=(?P<salt>[^,]+),i=(?P<iterations>[1-9][0-9]{0,9})"
-    + _EXTENSIONS
+    rf"(?P<extensions>{_EXTENSIONS})"
 )
 _CLIENT_FINAL = re.compile(
     r"(?P<bare>c=(?P<binding>[^,]+),r=(?P<nonce>[!-+\--~]+)" + _EXTENSIONS + r"),p=(?P<proof>[^,]+)"
@@ -74,6 +77,16 @@ class ScramKeys:
 def secrets_equal(a: bytes, b: bytes) -> bool:
     """Return whether `a` equals `b`, in a time that does not tell where they differ: the one compare of secrets."""
     return hmac.compare_digest(a, b)
+
+
+def offer_hash(mechanism: str, mechanisms: Iterable[str], binding_types: Iterable[str] | None) -> str:
+    """Return the attribute ``h`` of XEP-0474 section 5.1 over what a server offers, for a login by `mechanism`.
+
+    `mechanisms` are those of the SASL profile in use; `binding_types` None if the server does not tell them (XEP-0440).
+    """
+    lists = [mechanisms] if binding_types is None else [mechanisms, binding_types]
+    text = b"\x1f".join(b"\x1e".join(sorted(name.encode() for name in names)) for names in lists)
+    return _base64(hashlib.new(_hash(mechanism), text).digest())
 
 
 def decode_base64(text: str) -> bytes:
@@ -132,7 +145,9 @@ class ScramClient:
     """The client's side of one exchange.
 
     `binding` is type and data of a channel binding that we could use. A ``-PLUS`` mechanism uses it; any other tells
-    the server that it offered none (gs2 flag ``y``): one that did then sees that somebody cut it out.
+    the server that it offered none (gs2 flag ``y``): one that did then sees that somebody cut it out. `offered` is the
+    `offer_hash` of what reached us; a server that sends another one ends the login, and so does one that sends none
+    if `must_prove`.
     """
 
     def __init__(
@@ -142,9 +157,13 @@ class ScramClient:
         *,
         authzid: str | None = None,
         binding: tuple[str, bytes] | None = None,
+        offered: str | None = None,
+        must_prove: bool = False,
         nonce: str | None = None,
     ) -> None:
         self._hash = _hash(mechanism)
+        self._offered = offered
+        self._must_prove = must_prove
         flag, self._binding_data = "n" if binding is None else "y", b""
         if mechanism.endswith("-PLUS"):
             if binding is None:
@@ -170,6 +189,7 @@ class ScramClient:
             raise AuthError("malformed-challenge", "an extension is mandatory that we do not know")
         if not match["nonce"].startswith(self._nonce) or match["nonce"] == self._nonce:
             raise AuthError("malformed-challenge", "the server did not add to our nonce")
+        self._check_offer(match["extensions"])
         self._nonce = match["nonce"]
         iterations = int(match["iterations"])
         if not MIN_ITERATIONS <= iterations <= MAX_ITERATIONS:
@@ -178,6 +198,14 @@ class ScramClient:
             return decode_base64(match["salt"]), iterations
         except ValueError:
             raise AuthError("malformed-challenge", "the salt is not base64") from None
+
+    def _check_offer(self, extensions: str) -> None:
+        """XEP-0474 section 5.2."""
+        hashes = {text[2:] for text in extensions.split(",") if text.startswith("h=")}
+        if self._offered is not None and hashes - {self._offered}:
+            raise AuthError("downgrade", "what the server offers was changed on the way: its hash does not fit")
+        if self._must_prove and not hashes:
+            raise AuthError("downgrade", "the server offers no channel binding that we have, and does not prove it")
 
     def final(self, salted: bytes) -> bytes:
         """Return the client-final-message, `salted` being the SaltedPassword."""
@@ -208,7 +236,7 @@ class ScramServer:
     """The server's side of one exchange.
 
     `bindings` maps each type of channel binding of this connection to its data; `offers_plus` tells whether the client
-    was offered a ``-PLUS`` mechanism. After `first`, `username` and `authzid` hold what the client claims.
+    was offered a ``-PLUS`` mechanism, and `offered` is the `offer_hash` of it all. After `first`, `username` and `authzid` hold what the client claims.
     """
 
     def __init__(
@@ -217,9 +245,11 @@ class ScramServer:
         *,
         bindings: Mapping[str, bytes] | None = None,
         offers_plus: bool = False,
+        offered: str | None = None,
         nonce: str | None = None,
     ) -> None:
         self._hash = _hash(mechanism)
+        self._offered = offered
         self._plus = mechanism.endswith("-PLUS")
         self._offers_plus = offers_plus
         self._bindings = bindings or {}
@@ -255,6 +285,8 @@ class ScramServer:
         """Return the server-first-message, `keys` being those of `username`, or fake ones."""
         self._keys = keys
         self._server_first = f"r={self._nonce},s={_base64(keys.salt)},i={keys.iterations}"
+        if self._offered is not None:
+            self._server_first += f",h={self._offered}"
         return self._server_first.encode()
 
     def final(self, data: bytes) -> bytes:

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from xiot.model import presence
 from xiot.model.accounts import Credentials
 from xiot.model.effects import Effect, Tx
 from xiot.proto import scram
+from xiot.server.tokens import Tokens
 from xiot.store import Store, Transaction
 from xiot.xep.register import Registrar
 
@@ -50,7 +52,7 @@ class BadPassword(AccountError):
 class Accounts:
     """All accounts of a server; every `jid` is a bare JID with a local part, else ValueError. Made by `open`."""
 
-    def __init__(self, store: Store, config: Config, fake_salt_secret: bytes) -> None:
+    def __init__(self, store: Store, config: Config, fake_salt_secret: bytes, token_key: bytes) -> None:
         self._store = store
         self._iterations = config.accounts.scram_iterations
         self._services = [f"pubsub.{host.name}" for host in config.hosts]
@@ -60,11 +62,13 @@ class Accounts:
         """Makes the salts of accounts that do not exist (`xiot.proto.scram.fake_keys`); kept over restarts."""
         self.subscriptions = presence.Subscriptions()
         """Tells the contacts of an account that it is removed."""
+        self.tokens = Tokens(store, token_key, timedelta(days=config.accounts.token_days))
+        """What clients may log in again with."""
 
     @classmethod
     async def open(cls, store: Store, config: Config) -> Accounts:
         """Return the accounts in `store`, which also keeps the secret for fake salts."""
-        return cls(store, config, await store.run(_fake_salt_secret))
+        return cls(store, config, *await store.run(lambda tx: (_secret(tx, "fake-salt"), _secret(tx, "fast-tokens"))))
 
     async def add(self, jid: JID, password: str) -> None:
         """Make the account `jid`. Raises AccountExists, BadPassword."""
@@ -86,6 +90,7 @@ class Accounts:
                 raise NoSuchAccount(f"there is no account {bare}")
             farewell = presence.end_all(tx, jid)
             tx.accounts.remove(bare)
+            tx.tokens.clear(bare)
             tx.roster.clear(bare)
             tx.offline.clear(bare)
             while names := tx.nodes.node_names(bare, limit=PAGE):  # its own service (XEP-0163)
@@ -145,6 +150,7 @@ class Accounts:
                 raise (
                     NoSuchAccount(f"there is no account {bare}") if exists else AccountExists(f"{bare} exists already")
                 )
+            tx.tokens.clear(bare)  # whoever knew the old password may have got one
             for each in credentials:
                 tx.accounts.put(bare, each)
 
@@ -217,9 +223,9 @@ def _page(host: str, after: str, tx: Tx) -> Sequence[str]:
     return tx.accounts.list(host, after, PAGE)
 
 
-def _fake_salt_secret(tx: Transaction) -> bytes:
-    secret = tx.secrets.get("fake-salt")
+def _secret(tx: Transaction, name: str) -> bytes:
+    secret = tx.secrets.get(name)
     if secret is None:
         secret = secrets.token_bytes(32)
-        tx.secrets.put("fake-salt", secret)
+        tx.secrets.put(name, secret)
     return secret

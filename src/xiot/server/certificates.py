@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from xiot.net.tls import end_point
+from xiot.core import JID
+from xiot.net.tls import addresses, end_point
 from xiot.server.config import Config, ConfigError, Host
 
 # RFC 7590, RFC 9325: forward secrecy and AEAD only; TLS 1.3 brings its own.
@@ -33,6 +34,7 @@ class Certificates:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._by_sni: dict[str, ssl.SSLContext] = {}  # SNI is of A-labels (RFC 6066 section 3)
         self._bindings: dict[str, dict[str, bytes]] = {}
+        self._client_cas = {host.name: ca for host in config.hosts if (ca := config.client_ca(host)) is not None}
         for host in config.hosts:
             pair = config.key_pair(host)
             if pair is None:
@@ -42,6 +44,8 @@ class Certificates:
         self.any_host = self.context(config.hosts[0].name)
         """For a direct TLS listener: begins as the first host's, and SNI switches to the one asked for."""
         self.any_host.sni_callback = self._on_sni
+        if self._client_cas:  # whether a certificate is asked for is not what SNI can switch; by whom it must be, is
+            self.any_host.verify_mode = ssl.CERT_OPTIONAL
 
     def context(self, host: str) -> ssl.SSLContext:
         """The context of a host."""
@@ -54,6 +58,11 @@ class Certificates:
     def host_of(self, tls: ssl.SSLObject) -> str:
         """The host whose certificate this handshake used."""
         return next(host for host, context in self._contexts.items() if context is tls.context)
+
+    def certified(self, tls: ssl.SSLObject) -> list[JID]:
+        """The accounts that the client's certificate names, if their host lets it log in: TLS has verified it, by that host's CAs."""
+        der, host = tls.getpeercert(binary_form=True), self.host_of(tls)
+        return [jid for jid in addresses(der) if jid.domain == host] if der and host in self._client_cas else []
 
     def _add(self, host: Host, certificate: Path, key: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -69,8 +78,21 @@ class Certificates:
             raise ConfigError(f"certificate of {host.name}: {certificate}, {key}: {error.strerror or error}") from None
         except ValueError as error:
             raise ConfigError(f"certificate of {host.name}: {certificate}: {error}") from None
+        self._trust(context, host)
         self._contexts[host.name] = context
         self._by_sni[a_labels(host.name)] = context
+
+    def _trust(self, context: ssl.SSLContext, host: Host) -> None:
+        """Ask clients for a certificate, if the host lets them log in by it; one that is not good ends the handshake."""
+        own = self._client_cas.get(host.name)
+        # Without one of its own a host may still see one, by way of `any_host`, and does not use it.
+        for file in [own] if own is not None else self._client_cas.values():
+            try:
+                context.load_verify_locations(file)
+            except OSError as error:  # ssl.SSLError is one too
+                raise ConfigError(f"client_ca of {host.name}: {file}: {error.strerror or error}") from None
+        if own is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL
 
     def _on_sni(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         context = self._by_sni.get(name.lower()) if name else None

@@ -37,7 +37,9 @@ __all__ = [
     "load",
 ]
 
-Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "ANONYMOUS"]
+Mechanism = Literal[
+    "EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "ANONYMOUS"
+]
 
 MAX_SHOWN = 100
 """Characters of a wrong value in a message: the line stays one that people read."""
@@ -113,6 +115,9 @@ class Host(_Table, frozen=True):
     certificate: Path | None = None
     private_key: Path | None = None
 
+    client_ca: Path | None = None
+    """PEM file of the CAs whose certificates log clients in (EXTERNAL, XEP-0178); that of ``[c2s]`` if none is named."""
+
 
 class C2S(_Table, frozen=True):
     """``[c2s]``: where and how clients connect."""
@@ -125,6 +130,9 @@ class C2S(_Table, frozen=True):
 
     starttls: Literal["required", "optional", "off"] = "required"
     """Required: without TLS anybody on the way reads and changes the stream (RFC 7590)."""
+
+    client_ca: Path | None = None
+    """As that of a host, for all hosts that name none of their own."""
 
     plain_without_tls: bool = False
     """SASL PLAIN sends the password itself, so by default only under TLS (RFC 4616)."""
@@ -143,6 +151,10 @@ class Accounts(_Table, frozen=True):
     scram_iterations: Annotated[int, msgspec.Meta(ge=4_096, le=1_000_000)] = 10_000
     """PBKDF2 rounds of new passwords. RFC 7677 section 4: at least 4096; our client takes at most a million, and a
     small device pays for each one."""
+
+    token_days: Annotated[int, msgspec.Meta(ge=0, le=366)] = 21
+    """How long a client may log in by the token of its last login (XEP-0484); 0: there are none. Longer than a holiday,
+    and a lost device has it that long."""
 
 
 class Limits(_Table, frozen=True):
@@ -187,6 +199,15 @@ class Limits(_Table, frozen=True):
     resume_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
     """How long a session without its connection waits to be resumed (XEP-0198): it keeps its place and memory. 0 is never."""
 
+    auth_failure_delay_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
+    """Before a stream is read again after a failed login: guessing takes time, mistyping hardly more."""
+
+    auth_failures_per_address: CountOrOff = 60
+    """In ten minutes, sliding; then it is turned away. Many may share one behind a NAT, so not a handful; 0 is off."""
+
+    auth_failures_per_account: CountOrOff = 100
+    """In ten minutes, sliding, from all addresses but those it has logged in from; 0 is off."""
+
     registrations_per_address_per_hour: CountOrOff = 5
     """Where registration is open (XEP-0077): robots register thousands; 0 is off."""
 
@@ -212,6 +233,10 @@ class Config(_Table, frozen=True, rename={"hosts": "host"}):
             if table.certificate is not None and table.private_key is not None:
                 return table.certificate, table.private_key
         return None
+
+    def client_ca(self, host: Host) -> Path | None:
+        """Return the CAs of the certificates that log in at `host`; None if none do."""
+        return host.client_ca or self.c2s.client_ca
 
 
 def find() -> Path:

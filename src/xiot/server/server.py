@@ -23,6 +23,7 @@ from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
 from xiot.server.accounts import Accounts
+from xiot.server.budgets import Budgets
 from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, Host
 from xiot.server.delivery import Delivery
@@ -37,6 +38,7 @@ from xiot.xep.version import Version
 
 DRAIN_S = 5.0  # at the end, for the last bytes of all sessions
 HOUR_S = 3600.0
+AUTH_WINDOW_S = 600.0
 
 
 class Server:
@@ -60,6 +62,7 @@ class Server:
             low_bytes=limits.out_high_bytes // 4,
             stall_close_s=limits.stall_s,
         )
+        self.budgets = Budgets(limits.auth_failures_per_address, limits.auth_failures_per_account, AUTH_WINDOW_S)
         self.routing = Routing(self)
         self.delivery = Delivery(self)
         self.presences = Presences(self)
@@ -227,6 +230,7 @@ class Server:
                 mechanisms=config.mechanisms,
                 plain_without_tls=c2s.plain_without_tls,
                 iterations=self.config.accounts.scram_iterations,
+                tokens=self.config.accounts.token_days > 0,
                 max_failures=limits.auth_failures_per_stream,
             ),
             starttls=c2s.starttls,

@@ -21,15 +21,18 @@ import trio
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import StanzaError, StreamError
 from xiot.ext import Handler, Style
-from xiot.proto import sm
+from xiot.proto import bind2, fast, sasl2, sm
 from xiot.proto.events import (
     Authenticated,
+    CheckAccount,
     CheckPassword,
+    CheckToken,
     Closed,
     Event,
     LoginFailed,
     NeedBind,
     NeedKeys,
+    NeedSession,
     NonzaReceived,
     Ready,
     Reply,
@@ -74,6 +77,10 @@ class ClientSession:
         """How long it is kept then without a connection."""
         self.online = False
         """Whether it is bound and not over; its connection may be lost."""
+        self.client: str | None = None
+        """The id of its user agent, if it told one (XEP-0388)."""
+        self._token_due: str | None = None  # the mechanism for which the client is to get a new token
+        self._penalty_s = 0.0  # before the connection is read again
         self._ended = False
         self._waits = 0
         self._busy: trio.Event | None = None  # set when what the connection waits for is done
@@ -101,8 +108,11 @@ class ClientSession:
         certificates = self.server.certificates
         bindings = certificates.bindings(certificates.host_of(tls))
         if self._direct_tls:
-            self._stream = ServerStream(self.server.policy, secure=True, bindings=bindings)
+            self._stream = ServerStream(
+                self.server.policy, secure=True, bindings=bindings, certified=certificates.certified(tls)
+            )
         else:
+            self._stream.certified = certificates.certified(tls)
             self._do(self._stream.tls_started(bindings))
 
     def on_timeout(self) -> None:
@@ -292,7 +302,14 @@ class ClientSession:
                     self._answer(self._keys, username, mechanism)
                 case CheckPassword(username, password):
                     self._answer(self._check, username, password)
+                case CheckAccount(username):
+                    self._answer(self._exists, username)
+                case CheckToken():
+                    self._answer(self._token, event)
+                case NeedSession(request):
+                    self._answer(self._establish, request)
                 case LoginFailed(username, condition, text):
+                    self._punish(username, condition)
                     self.server.log.info(
                         "login failed",
                         peer=self.connection.peer,
@@ -301,8 +318,11 @@ class ClientSession:
                         condition=condition,
                         why=text,
                     )
-                case Authenticated(_, mechanism):
+                case Authenticated(jid, mechanism):
                     self._mechanism = mechanism
+                    self.connection.link.log_in()
+                    if mechanism != "ANONYMOUS":
+                        self.server.budgets.succeeded(str(jid), self.connection.peer)
                 case NeedBind(resource):
                     self._bind(resource)
                 case Ready(jid):
@@ -334,29 +354,104 @@ class ClientSession:
 
     async def _keys(self, username: str, mechanism: str) -> list[Event]:
         self.account = jid = JID.of(username, self._stream.host)
-        return self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
+        return self._refused(jid) or self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
 
     async def _check(self, username: str, password: str) -> list[Event]:
         self.account = jid = JID.of(username, self._stream.host)
-        return self._stream.password_checked(await self.server.accounts.check_plain(jid, password))
+        return self._refused(jid) or self._stream.password_checked(
+            await self.server.accounts.check_plain(jid, password)
+        )
+
+    async def _exists(self, username: str) -> list[Event]:
+        self.account = jid = JID.of(username, self._stream.host)
+        return self._stream.account_checked(await self.server.accounts.exists(jid))
+
+    async def _token(self, asked: CheckToken) -> list[Event]:
+        self.account = jid = JID.of(asked.username, self._stream.host)
+        reply, condition, due = await self.server.accounts.tokens.check(jid, asked)
+        self._token_due = asked.mechanism if due else None
+        return self._stream.token_checked(reply, condition)
+
+    def _refused(self, account: JID) -> list[Event]:
+        """What to say if a password must not be tried now (`xiot.server.budgets`); empty if it may."""
+        budgets, peer, now = self.server.budgets, self.connection.peer, monotonic()
+        if budgets.address_spent(peer, now):
+            return self._stream.close(StreamError("policy-violation", "too many failed logins from your address"))
+        if budgets.account_spent(str(account), peer, now):
+            return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
+        return []
+
+    def _punish(self, username: str | None, condition: str) -> None:
+        """A login has failed: count it if it was a guess, and read on only after a while. So there is one task at most."""
+        if username is not None and condition == "not-authorized":
+            self.server.budgets.failed(f"{username}@{self._stream.host}", self.connection.peer, monotonic())
+        self._penalty_s = self.server.config.limits.auth_failure_delay_s
+        if self._busy is None:
+            self._wait(trio.lowlevel.checkpoint)
+
+    async def _establish(self, request: sasl2.Request) -> list[Event]:
+        """Do what the client wants with its login (XEP-0388 section 2.6.1), and tell it."""
+        bare = self._stream.jid
+        assert bare is not None
+        self.account, self.client = bare, request.user_agent.id
+        token = await self._new_token(bare, request)
+        extra = [] if token is None else [fast.render_token(token)]
+        if self.connection.closing:
+            return []
+        policy = self.server.hosts[self._stream.host].policy
+        results: list[Element] = []
+        for outcome in sasl2.answers(policy.inline, self, request.inline):
+            answer = await outcome if isinstance(outcome, Awaitable) else outcome
+            if self.connection.closing:
+                return []
+            if isinstance(answer, sasl2.Resumed):
+                events = self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
+                self._flush_stream()
+                if answer.then is not None:
+                    answer.then()
+                return events
+            if answer is not None:
+                results.append(answer)
+        if request.bind is None:
+            return self._stream.established(bare, [*results, *extra])
+        jid = bind2.full_jid(bare, request.bind.tag, self.client, policy.sasl.fake_salt_secret)
+        host = self.server.hosts[self._stream.host]
+        for session in host.sessions(bare):  # XEP-0386 section 3.2: the client has come back
+            if self.client is not None and session.client == self.client:
+                session.end(StreamError("conflict", "replaced by a new connection"))
+        if not self._take(jid):
+            return self._stream.close(StreamError("resource-constraint", "too many resources"))
+        bound = [a for a in sasl2.answers(policy.bind_inline, self, request.bind.inline) if isinstance(a, Element)]
+        return self._stream.established(jid, [bind2.bound(bound), *results, *extra])
+
+    async def _new_token(self, account: JID, request: sasl2.Request) -> fast.Token | None:
+        mechanism = request.token_for or self._token_due
+        if mechanism is None or mechanism not in self._stream.tokens or self.client is None:
+            return None
+        return await self.server.accounts.tokens.issue(account, self.client, mechanism)
 
     def _bind(self, resource: str | None) -> None:
         assert self._stream.jid is not None
-        host = self.server.hosts[self._stream.host]
-        bare = self._stream.jid.bare
-        held = host.online.get(bare, {})
-        former = None if resource is None else held.get(resource)
-        if former is None and len(held) >= self.server.config.limits.resources_per_account:
+        jid = self._stream.jid.with_resource(resource or uuid4().hex)
+        if self._take(jid):
+            self._do(self._stream.bound(jid))
+        else:
             self._do(self._stream.bind_refused(StanzaError("resource-constraint")))  # RFC 6120 section 7.6.2.1
-            return
-        jid = bare.with_resource(resource or uuid4().hex)
+
+    def _take(self, jid: JID) -> bool:
+        """Be `jid` from now on; False if the account has too many resources."""
+        host = self.server.hosts[self._stream.host]
+        held = host.online.get(jid.bare, {})
+        former = held.get(jid.resource or "")
+        if former is None and len(held) >= self.server.config.limits.resources_per_account:
+            return False
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
         self.jid = jid
         self.bound = self.online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
-        self._do(self._stream.bound(jid))
+        return True
 
     # ---- stanzas ----
 
@@ -477,6 +572,10 @@ class ClientSession:
         async def run() -> None:
             try:
                 await fn()
+                pump.flush()
+                while self._penalty_s and not self.connection.closing:
+                    seconds, self._penalty_s = self._penalty_s, 0.0
+                    await trio.sleep(seconds)
             except Exception:
                 self._fault()
             finally:

@@ -17,6 +17,7 @@ from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
 from xiot.model.offline import Kept
 from xiot.model.roster import Request, RosterItem, SubscriptionState
+from xiot.model.tokens import Token
 from xiot.store.base import Store, Transaction
 
 K = TypeVar("K")
@@ -96,6 +97,7 @@ class MemoryTransaction:
         self.nodes = MemoryNodes(log)
         self.offline = MemoryOffline(log)
         self.secrets = MemorySecrets(log)
+        self.tokens = MemoryTokens(log)
 
 
 class MemoryAccounts:
@@ -135,6 +137,34 @@ class MemorySecrets:
 
     def put(self, name: str, value: bytes) -> None:
         self._log.put(self._secrets, name, value)
+
+
+class MemoryTokens:
+    """`xiot.model.tokens.TokenStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._tokens: dict[str, dict[tuple[str, str], Token]] = {}
+
+    def get(self, account: str, client: str) -> Sequence[Token]:
+        held = self._tokens.get(account, {})
+        return [held[client, slot] for slot in ("new", "current") if (client, slot) in held]
+
+    def list(self, account: str) -> Sequence[Token]:
+        return sorted(
+            self._tokens.get(account, {}).values(), key=lambda token: (token.expires, token.client, token.slot)
+        )
+
+    def put(self, token: Token) -> None:
+        if token.account not in self._tokens:
+            self._log.put(self._tokens, token.account, {})
+        self._log.put(self._tokens[token.account], (token.client, token.slot), token)
+
+    def delete(self, account: str, client: str, slot: str) -> None:
+        self._log.delete(self._tokens.get(account, {}), (client, slot))
+
+    def clear(self, account: str) -> None:
+        self._log.delete(self._tokens, account)
 
 
 class MemoryRoster:

@@ -18,6 +18,7 @@ from xiot.model.accounts import Credentials
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
 from xiot.model.offline import Kept
 from xiot.model.roster import Request, RosterItem, SubscriptionState
+from xiot.model.tokens import Token
 from xiot.store import tables as t
 
 
@@ -88,6 +89,34 @@ class SqlSecrets(_Rows):
 
     def put(self, name: str, value: bytes) -> None:
         self._execute(self._PUT, {"name": name, "value": value})
+
+
+class SqlTokens(_Rows):
+    """`xiot.model.tokens.TokenStore` on SQL."""
+
+    _k = t.tokens.c
+    _OF_ACCOUNT = _k.account == _text("account_")
+    _OF_CLIENT = sa.and_(_OF_ACCOUNT, _k.client == _text("client_"))
+    _GET = sa.select(t.tokens).where(_OF_CLIENT).order_by(_k.slot.desc())
+    _LIST = sa.select(t.tokens).where(_OF_ACCOUNT).order_by(_k.expires, _k.client, _k.slot)
+    _PUT = _put(t.tokens, "account", "client", "slot")
+    _DELETE = sa.delete(t.tokens).where(_OF_CLIENT, _k.slot == _text("slot_"))
+    _CLEAR = sa.delete(t.tokens).where(_OF_ACCOUNT)
+
+    def get(self, account: str, client: str) -> Sequence[Token]:
+        return [Token(*row) for row in self._execute(self._GET, {"account_": account, "client_": client})]
+
+    def list(self, account: str) -> Sequence[Token]:
+        return [Token(*row) for row in self._execute(self._LIST, {"account_": account})]
+
+    def put(self, token: Token) -> None:
+        self._execute(self._PUT, asdict(token))
+
+    def delete(self, account: str, client: str, slot: str) -> None:
+        self._execute(self._DELETE, {"account_": account, "client_": client, "slot_": slot})
+
+    def clear(self, account: str) -> None:
+        self._execute(self._CLEAR, {"account_": account})
 
 
 class SqlRoster(_Rows):
@@ -394,6 +423,7 @@ class SqlTransaction:
         self.nodes = SqlNodes(connection)
         self.offline = SqlOffline(connection)
         self.secrets = SqlSecrets(connection)
+        self.tokens = SqlTokens(connection)
 
 
 def _roster_item(row: sa.Row[Any]) -> RosterItem:

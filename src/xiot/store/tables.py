@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0002"
+REVISION = "0004"
 """The newest migration: what a database must be at for this code."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,6 +61,20 @@ secrets = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("mechanism", sa.Text, nullable=False),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("issued", Timestamp, nullable=False),
+    sa.Column("expires", Timestamp, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

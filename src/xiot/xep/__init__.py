@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     from xiot.ext import Extension
 
 STANDARD = (
+    "bind2",
+    "binding",
     "control",
     "delay",
     "disco",
+    "downgrade",
+    "external",
+    "fast",
     "forms",
     "offline",
     "ping",
@@ -20,6 +25,7 @@ STANDARD = (
     "register",
     "roster",
     "rsm",
+    "sasl2",
     "sensordata",
     "sm",
     "validation",

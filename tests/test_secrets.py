@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets are compared in one place, which takes the same time wherever they differ (security.md row 38)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import xiot
+
+FILES = sorted(Path(next(iter(xiot.__path__))).rglob("*.py"))
+SECRET = re.compile(r"_key$|(^|_)(digest|proof|signature|secret|password|salted|hmac|mac|initiator|responder)$")
+CALLS = {"digest", "hexdigest", "pbkdf2_hmac", "initiator", "responder", "salted_password"}
+
+
+def compared(source: str) -> list[str]:
+    """The names that look like secrets, and that are compared by == or !=, or looked up by `in`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare) and not all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            sides = [node.left, *node.comparators]
+            if any(isinstance(side, ast.Constant) and not side.value for side in sides):
+                continue  # whether there is one at all
+            found += [name for side in sides if (name := secret(side))]
+    return found
+
+
+def secret(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return name if name in CALLS else None
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return name if SECRET.search(name) else None
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("a.stored_key == b", ["stored_key"]),
+        ("x if proof != other else y", ["proof"]),
+        ("hmac.digest(a, b, c) == d", ["digest"]),
+        ("h.hexdigest() in known", ["hexdigest"]),
+        ("password is None", []),
+        ("password == ''", []),
+        ("secrets_equal(a.stored_key, b)", []),
+        ("mechanism == 'PLAIN'", []),
+    ],
+)
+def test_the_search_finds_what_it_should(source: str, found: list[str]) -> None:
+    assert compared(source) == found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FILES[0].parent)))
+def test_no_code_compares_secrets_by_itself(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    place = file.relative_to(FILES[0].parent).as_posix()
+    assert compared(source) == []
+    assert "compare_digest" not in source or place == "proto/scram.py"
