@@ -7,6 +7,7 @@ has failed, each with a time limit; and so are the addresses of one place (RFC 8
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -160,6 +161,6 @@ def bindings(stream: TLSStream) -> Mapping[str, bytes]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)  # asyncio has a text of its own
     return str(error) or type(error).__name__

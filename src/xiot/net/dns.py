@@ -21,6 +21,7 @@ import idna
 from xiot.errors import LinkError
 
 if TYPE_CHECKING:
+    from dns._asyncbackend import Backend
     from dns.asyncresolver import Resolver as Asker
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Dns:
         import dns.resolver
 
         try:
-            answer = await self._asker().resolve(name + ".", "SRV")
+            answer = await self._asker().resolve(name + ".", "SRV", backend=_backend())
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
         except (dns.exception.DNSException, OSError) as error:
@@ -111,10 +112,18 @@ class Dns:
     async def _ask_addresses(self, host: str) -> Sequence[str]:
         import dns.exception
 
+        asking = self._asker().resolve_name(host, backend=_backend())
         try:
-            return [str(address) for address in (await self._asker().resolve_name(host)).addresses()]
+            return [str(address) for address in (await asking).addresses()]
         except dns.exception.DNSException as error:
             raise LinkError(f"{host} has no address") from error
+
+
+def _backend() -> Backend:
+    """That of the running loop: dnspython itself would stay with the first one it has seen."""
+    import dns.asyncbackend
+
+    return dns.asyncbackend.get_backend(dns.asyncbackend.sniff())
 
 
 def is_address(host: str) -> bool:
