@@ -324,6 +324,13 @@ def _client_anonymous() -> _ClientExchange:
     yield Response(b"")
 
 
+UNTOLD = ("tls-unique", "tls-exporter")
+"""What a server that offers -PLUS and does not tell its types can be bound to (RFC 5802 section 6, RFC 9266 section 3).
+
+ejabberd 23.01 is one; it refuses ``tls-server-end-point``.
+"""
+
+
 def choose(
     offered: Collection[str],
     acceptable: Sequence[str],
@@ -336,11 +343,11 @@ def choose(
     """Return the first of `acceptable` that the server offers and this connection allows, and what to bind it to.
 
     `bindings` maps our types of channel binding to their data; `binding_types` are the server's (XEP-0440), None if it
-    does not tell. Raises AuthError: ``encryption-required`` if all that is left is PLAIN without TLS,
+    does not tell: then they are taken for those that TLS itself has (`UNTOLD`). Raises AuthError: ``encryption-required`` if all that is left is PLAIN without TLS,
     ``invalid-mechanism`` if nothing is.
     """
     ours = list((bindings or {}).items())
-    shared = [item for item in ours if binding_types is None or item[0] in binding_types]
+    shared = [item for item in ours if item[0] in (UNTOLD if binding_types is None else binding_types)]
     offers_plus = any(name.endswith("-PLUS") for name in offered)
     too_open = False
     for name in acceptable:
