@@ -242,3 +242,20 @@ def test_importing_the_client_loads_no_server_and_no_trio() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_client_under_asyncio_loads_no_trio() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import asyncio, sys, xiot\n"
+        "async def main():\n"
+        "    try:\n"
+        "        async with xiot.connect('a@localhost', 'x', address='127.0.0.1:9'): pass\n"
+        "    except xiot.LinkError: pass\n"
+        "asyncio.run(main())\n"
+        "sys.exit('trio' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -237,33 +237,35 @@ class Client:
             self._wants_roster = True
 
         async def ask() -> Element | None:
-            return await self._request(type, payload, to, timeout)
+            return await self._request(type, payload, to, self._timeout if timeout is None else None)
 
-        return await (_repeat(ask) if type == "get" else ask())
+        try:
+            with anyio.fail_after(timeout):
+                return await (_repeat(ask) if type == "get" else ask())
+        except TimeoutError:
+            if self._state is State.WAITING:
+                raise LinkError("the connection is lost, and there was no other one in time") from None
+            raise
 
     async def _request(
         self,
         type: Literal["get", "set"],
         payload: Payload,
         to: JID | str | None,
-        timeout: float | None,  # noqa: ASYNC109
+        answer_s: float | None,
         *,
         ahead: bool = False,
     ) -> Element | None:
+        """As `request`, once; `answer_s` is for the answer alone."""
         question = Question(None if to is None else JID(to), self._has_room)
         id = uuid4().hex
         self._waiting[id] = question
         self._has_room()  # the reader must not wait for an inbox while we wait for an answer
         try:
-            with anyio.fail_after(timeout):
-                await self._send(iq(type, payload.to_element(), id=id, to=question.to), ahead=ahead)
-                question.sent = True
-                with anyio.fail_after(self._timeout if timeout is None else None):
-                    answer = await anext(question.answers)
-        except TimeoutError:
-            if self._state is State.WAITING and not ahead:
-                raise LinkError("the connection is lost, and there was no other one in time") from None
-            raise
+            await self._send(iq(type, payload.to_element(), id=id, to=question.to), ahead=ahead)
+            question.sent = True
+            with anyio.fail_after(answer_s):
+                answer = await anext(question.answers)
         finally:
             del self._waiting[id]
         if answer.type == "error":
@@ -543,7 +545,11 @@ class Client:
         self._state_changed = anyio.Event()
 
     def _crowded(self) -> bool:
-        if self._waiting or self.things.waiting or (self._wire is not None and self._wire.machine.phase is Phase.CLOSING):
+        if (
+            self._waiting
+            or self.things.waiting
+            or (self._wire is not None and self._wire.machine.phase is Phase.CLOSING)
+        ):
             return False
         full = any(box.full for subscription in self._subscriptions.values() for box in subscription.boxes)
         return full or self._messages.full or self._presences.full
@@ -724,7 +730,8 @@ class Ahead:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Element | None:
         """As `Client.request`, but once."""
-        return await self._client._request(type, payload, to, timeout, ahead=True)
+        with anyio.fail_after(self._client._timeout if timeout is None else timeout):
+            return await self._client._request(type, payload, to, None, ahead=True)
 
     async def send(self, stanza: Element) -> None:
         """As `Client.send`."""
@@ -907,15 +914,17 @@ async def connect(
         wire = await establish(login)
     client._begin(wire)
     problem: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        client._tasks = tasks
-        tasks.start_soon(client._run, wire)
-        try:
-            yield client
-        except Exception as error:  # as it is, not in a group
-            problem = error
-        await client._close()
-        tasks.cancel_scope.cancel()
-    client._end(None)
+    try:
+        async with anyio.create_task_group() as tasks:
+            client._tasks = tasks
+            tasks.start_soon(client._run, wire)
+            try:
+                yield client
+            except Exception as error:  # as it is, not in a group
+                problem = error
+            await client._close()
+            tasks.cancel_scope.cancel()
+    finally:
+        client._end(None)
     if problem is not None:
         raise problem

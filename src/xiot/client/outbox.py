@@ -60,7 +60,7 @@ class Outbox:
         self._waiting: deque[Entry] = deque()
         self._handed: list[Entry] = []
         self._bytes = 0  # of all three
-        self._turn = anyio.Lock()  # who queues next
+        self._line: deque[object] = deque()  # of callers: who queues next
         self._open = False
         self._filled = anyio.Event()
         self._moved = anyio.Event()
@@ -74,15 +74,24 @@ class Outbox:
         if ahead:
             entry = self.put(data, ahead=True)
         else:
-            async with self._turn:
-                await self._until(lambda: self._open and self._bytes <= QUEUED_BYTES)
-                entry = self.put(data)
+            entry = await self._in_turn(data)
         try:
             await self._until(lambda: entry.fate in (Fate.TAKEN, Fate.LOST))
         finally:
             self._withdraw(entry)
         if entry.fate is Fate.LOST:
             raise Interrupted
+
+    async def _in_turn(self, data: bytes) -> Entry:
+        turn = object()
+        self._line.append(turn)
+        try:
+            await self._until(lambda: self._open and self._line[0] is turn and self._bytes <= QUEUED_BYTES)
+            return self.put(data)
+        finally:
+            self._line.remove(turn)
+            if self._line:
+                self._wake()
 
     def put(self, data: bytes, *, ahead: bool = False) -> Entry:
         """Queue `data` whatever is queued already."""
@@ -91,10 +100,6 @@ class Outbox:
         self._bytes += len(data)
         self._filled.set()
         return entry
-
-    async def drained(self) -> None:
-        """Wait until the transport has taken everything. Raises as `send`."""
-        await self._until(lambda: not self._bytes)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         give_up: float | None = None

@@ -75,6 +75,8 @@ async def _reach(
 async def dial(host: str, port: int, resolver: Resolver | None = None) -> ByteStream:
     """A TCP connection, whose peer's vanishing is noticed within two minutes. Raises LinkError."""
     addresses = await (resolver or Dns()).addresses(host)
+    if not addresses:
+        raise LinkError(f"{host} has no address")
     families = [[a for a in addresses if (":" in a) is v6] for v6 in (":" in addresses[0], ":" not in addresses[0])]
     taking_turns = [a for a in chain.from_iterable(zip_longest(*families)) if a is not None]
     stream, _ = await _first([partial(_connect, address, host, port) for address in taking_turns])
