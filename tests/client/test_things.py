@@ -398,8 +398,13 @@ async def test_large_read_outs_are_cut_so_that_every_server_takes_them(tmp_path:
     thing.field("longer than any stanza")(lambda: "x" * 10_000)
     async with both(tmp_path, thing) as (served, app, _):
         sent: list[int] = []
-        send = served._machine.send
-        served._machine.send = lambda stanza: (sent.append(len(stanza.tobytes())), send(stanza))[1]  # type: ignore[method-assign]
+        send = served._outbox.send
+
+        async def counted(data: bytes, *, ahead: bool = False) -> None:
+            sent.append(len(data))
+            await send(data, ahead=ahead)
+
+        served._outbox.send = counted  # type: ignore[method-assign]
         reading = await app.things.read(served.jid)
         assert [f.name for f in reading] == [f"field {number}" for number in range(500)]
         assert reading.errors == ("longer than any stanza: too long to be sent",)
@@ -616,14 +621,17 @@ async def test_a_lost_connection_ends_serving_and_waiting(tmp_path: Path) -> Non
 
     async with serving(tmp_path) as running:
         await running.account("boiler")
-        async with running.connect("boiler@localhost/t") as served, running.connect("boiler@localhost/a") as app:
+        async with (
+            running.connect("boiler@localhost/t", reconnect=False) as served,
+            running.connect("boiler@localhost/a", reconnect=False) as app,
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(failing, lambda: served.serve(thing))
                 nursery.start_soon(failing, lambda: app.things.read(served.jid))
                 while not app.things.waiting:
                     await trio.sleep(0.01)
-                await served._transport.aclose()
-                await app._transport.aclose()
+                for client in (served, app):
+                    await client._wire.transport.aclose()
             assert failures == [xiot.LinkError] * 2
 
 

@@ -31,8 +31,8 @@ registration = "open"
 name = "anon.localhost"
 mechanisms = ["EXTERNAL", "ANONYMOUS"]
 [c2s]
-listen = ["127.0.0.1:0"]
-listen_tls = ["127.0.0.1:0"]
+listen = ["{listen}"]
+listen_tls = ["{listen_tls}"]
 starttls = "{starttls}"
 plain_without_tls = {plain}
 [accounts]
@@ -84,14 +84,16 @@ async def serving(
     plain: bool = False,
     host: str = "",
     accounts: str = "",
+    listen: str = "127.0.0.1:0",
+    listen_tls: str = "127.0.0.1:0",
     **limits: float,
 ) -> AsyncIterator[Running]:
     """A server with its data in `folder`; `host` and `accounts` are more lines of their tables."""
     config = folder / "xiot.toml"
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
-    config.write_text(
-        CONFIG.format(starttls=starttls, plain=str(plain).lower(), host=host, accounts=accounts, limits=written)
-    )
+    words = {"starttls": starttls, "plain": str(plain).lower(), "listen": listen, "listen_tls": listen_tls}
+    words |= {"host": host, "accounts": accounts}
+    config.write_text(CONFIG.format(**words, limits=written))
     async with trio.open_nursery() as nursery:
         server = Server(load(config))
         await nursery.start(lambda task_status: server.run(task_status=task_status))

@@ -94,8 +94,8 @@ async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tm
         await trio.run_process(add, stdin=b"s3cret\n")
         address, address6, _ = running.addresses
         async with (
-            xiot.connect("admin@bench.test", "s3cret", address=address, ca_file=ca_file) as admin,
-            xiot.connect("anon.test", address=address6, tls="off") as anon,
+            xiot.connect("admin@bench.test", "s3cret", address=address, ca_file=ca_file, reconnect=False) as admin,
+            xiot.connect("anon.test", address=address6, tls="off", reconnect=False) as anon,
         ):
             await admin.send_message(anon.jid, "hello")
             with trio.fail_after(5):

@@ -113,7 +113,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
 async def test_system_shutdown_ends_every_stream(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
-        async with running.connect("romeo") as romeo:
+        async with running.connect("romeo", reconnect=False) as romeo:
             await running.server._drain()
             with pytest.raises(xiot.StreamError, match="system-shutdown"), trio.fail_after(5):
                 async for _ in romeo.messages():
@@ -139,7 +139,7 @@ async def test_a_conflict_takes_the_old_session_away_before_the_new_one_comes(tm
 async def test_tasks_of_a_session_end_with_it_and_a_fault_in_one_ends_the_stream_alone(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo", "juliet")
-        async with running.connect("romeo") as romeo, running.connect("juliet") as juliet:
+        async with running.connect("romeo", reconnect=False) as romeo, running.connect("juliet") as juliet:
             (session,) = running.server.hosts["localhost"].sessions(JID("romeo@localhost"))
             done: list[str] = []
             session.after(0, lambda: done.append("now"))

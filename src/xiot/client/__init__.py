@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client: a logged-in stream with typed verbs, on anyio (tested under trio)."""
+"""The client: a logged-in stream with typed verbs, on anyio: under trio and under asyncio."""
 
-from xiot.client.client import Client, Item, Message, Presence, connect
+from xiot.client.client import Client, Item, Message, Presence, State, connect
 
-__all__ = ["Client", "Item", "Message", "Presence", "connect"]
+__all__ = ["Client", "Item", "Message", "Presence", "State", "connect"]

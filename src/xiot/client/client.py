@@ -1,51 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """A logged-in client: `connect` and what can be done with what it gives.
 
-Theory of operation. `connect` dials, drives the stream machine of `xiot.proto` until the resource is bound, and then starts one task that
+Theory of operation. A `Client` outlives its streams. `login.establish` makes one, up to the bound resource; while it lasts one task
 reads: answers go to whoever waits for them, requests of others to the handlers of the extensions, events to their subscriptions,
 messages and presence into bounded inboxes. A second task writes what callers have queued: a caller that is cancelled in the middle of
-it cuts no stanza and no TLS record. If either task fails, both end. Leaving the block ends everything.
+it cuts no stanza and no TLS record. A third one pings when the server has long been silent. If any of them fails, all end, and unless
+the reason is final the client makes the next stream by itself, with growing pauses (`reconnect`); there it first restores what the
+session had (`_restore`), ahead of all that waits in the queue. Leaving the block ends everything.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
 import anyio.to_thread
-from anyio.abc import ByteStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from xiot.client.inbox import Inbox, fresh
+from xiot.client.login import LOST, MAX_STANZA_BYTES, Login, Wire, establish
 from xiot.client.memory import FileMemory, Memory
-from xiot.client.outbox import Outbox
+from xiot.client.outbox import Interrupted, Outbox
+from xiot.client.reconnect import STEADY_S, delays, is_final
 from xiot.client.things import Things
-from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
-from xiot.errors import AuthError, LinkError, StanzaError, XiotError
-from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table
+from xiot.core import JID, Element, JidError, Stanza
+from xiot.errors import LinkError, StanzaError, XiotError
+from xiot.ext import SESSION, Extension, Handler, Key, Session, Style, dispatch_table
 from xiot.model.reading import Reading
-from xiot.net.dial import bindings, dial, parse_address, secure
-from xiot.net.tls import make_client_context, own_addresses, verifies
-from xiot.proto import scram
-from xiot.proto.events import (
-    Authenticated,
-    Closed,
-    Event,
-    NeedPassword,
-    NeedSaltedPassword,
-    Ready,
-    RestartStream,
-    StanzaReceived,
-    StartTls,
-)
-from xiot.proto.initiating import ClientStream
+from xiot.net.dial import parse_address
+from xiot.net.dns import Dns, Resolver
+from xiot.net.tls import verifies
+from xiot.proto.events import Closed, StanzaReceived
 from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
 from xiot.xep import disco, ping, pubsub, roster, sensordata, standard, version
@@ -60,17 +54,20 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0  # for the peer's closing tag
-RECEIVE_BYTES = 16384
-MESSAGES_KEPT = 1000  # until messages() or presences() is iterated
+LOOK_AGAIN_S = 1.0  # while the stream is not read: whether somebody has stopped to listen
+MESSAGES_KEPT = 1000  # while nobody iterates over messages() or presences()
+REPEATS = 3  # of what may be done twice, if the connection is lost in the middle of it each time
+RESTORING = 32  # subscriptions that are asked for at once
 HANDLING = 256  # requests and messages of others that are being dealt with at a time
-MAX_STANZA_BYTES = 16 * 2**20  # what a server lets through must not end our stream: far more than servers take
 
-LOST = (
-    anyio.EndOfStream,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    OSError,
-)  # what a broken transport raises
+
+class State(enum.Enum):
+    """What a client's connection is like."""
+
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    """The connection is lost, and the client tries to get another one."""
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +115,40 @@ class Item:
 
 
 class Client:
-    """One logged-in stream (an `xiot.ext.Session`); made by `connect`."""
+    """One logged-in account (an `xiot.ext.Session`), through one stream after the other; made by `connect`."""
 
     def __init__(
         self,
-        transport: ByteStream,
-        parser: StreamParser,
-        machine: ClientStream,
-        early: list[Event],
+        login: Login,
         extensions: Iterable[Extension],
+        *,
         timeout: float,
+        reconnect: bool,
+        outage_s: float,
+        ping_after_s: float | None,
+        ping_timeout_s: float,
     ):
-        assert machine.jid is not None
-        self._jid: JID = machine.jid
-        self._transport = transport
-        self._parser = parser
-        self._machine = machine
-        self._early = early  # came in one read with the end of the login
+        self._jid = login.account  # until the server has said more
+        self._login = login
         self._timeout = timeout
-        self._lock = anyio.Lock()  # who queues next
-        self._outbox = Outbox()
-        self._waiting: dict[str, tuple[JID | None, Inbox[Stanza]]] = {}
+        self._reconnect = reconnect
+        self._ping_after_s = ping_after_s
+        self._ping_timeout_s = ping_timeout_s
+        self._wire: Wire | None = None  # None between two streams
+        self._heard_at = 0.0  # when the last octet came
+        self._outbox = Outbox(outage_s)
+        self._waiting: dict[str, Question] = {}
         self._room = anyio.Event()
         self._messages: Inbox[Message] = Inbox(self._has_room, keep=MESSAGES_KEPT)
         self._presences: Inbox[Presence] = Inbox(self._has_room, keep=MESSAGES_KEPT)
         self._subscriptions: dict[tuple[str, str], Subscription] = {}
         self._handling = 0  # tasks of handlers
+        self._kept: list[Callable[[Session], Awaitable[object]]] = []
+        self._wants_roster = False
+        self._presence: Element | None = None  # the last one to everybody
+        self._state = State.WAITING
+        self._state_changed = anyio.Event()
+        self._closing = False
         self._ended: XiotError | None = None
         self._closed = anyio.Event()
         extensions = tuple(extensions)
@@ -160,8 +165,22 @@ class Client:
 
     @property
     def jid(self) -> JID:
-        """Our full JID."""
+        """Our full JID. After a reconnect the server may have given us another resource."""
         return self._jid
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a stream, and what the session had is restored."""
+        return self._state is State.CONNECTED
+
+    @property
+    def state(self) -> State:
+        """What the connection is like now."""
+        return self._state
+
+    def states(self) -> States:
+        """The state now, and then each time it changes, up to ENDED. Who is slow gets the newest only."""
+        return States(self)
 
     def now(self) -> float:
         """A clock in seconds that never goes back."""
@@ -172,13 +191,19 @@ class Client:
     async def send(self, stanza: Element) -> None:
         """Send a stanza; returns when the transport has taken it. If cancelled it may still go out, but whole.
 
-        Raises LinkError, or the StreamError that ended the stream, if it has ended; ValueError if it is no XML.
+        Waits while too much is queued, and in an outage for another connection. Raises LinkError if there is none in time
+        (`outage_s` of `connect`), or if the connection broke while the stanza was on its way; the error that ended the client, if it has
+        ended; ValueError if it is no XML.
         """
-        async with self._lock:
-            await self._outbox.room()
-            self._machine.send(stanza)
-            mark = self._outbox.put(self._machine.data_to_send())
-        await self._outbox.sent(mark)
+        await self._send(stanza)
+
+    async def _send(self, stanza: Element, *, ahead: bool = False) -> None:
+        data = stanza.tobytes(NS_CLIENT)
+        if self._closing:
+            raise LinkError("the stream is closed")
+        if stanza.name == "presence" and stanza.get("to") is None and stanza.get("type") in (None, "unavailable"):
+            self._presence = stanza if stanza.get("type") is None else None
+        await self._outbox.send(data, ahead=ahead)
 
     async def send_message(
         self, to: JID | str, body: str, *, type: Literal["chat", "normal", "headline"] = "chat"
@@ -205,38 +230,72 @@ class Client:
         to: JID | str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - a waiter in a table, not a task
     ) -> Element | None:
-        """Send an iq and wait for its answer, `timeout` seconds at most (None: as given to `connect`).
+        """Send an iq and wait for its answer, `timeout` seconds at most (None: as given to `connect`, not counting an outage before).
 
         Returns the child of the result, None if it is empty. Only an answer with our id from `to` counts (RFC 6120 section 8.1.3).
+        If the connection is lost before the answer came, a get is asked again on the next one, and a set raises LinkError.
         Raises StanzaError as the peer answered, TimeoutError, or as `send`.
         """
-        address = None if to is None else JID(to)
+        if type == "get" and to is None and isinstance(payload, roster.Query):
+            self._wants_roster = True
+
+        async def ask() -> Element | None:
+            return await self._request(type, payload, to, self._timeout if timeout is None else None)
+
+        try:
+            with anyio.fail_after(timeout):
+                return await (_repeat(ask) if type == "get" else ask())
+        except TimeoutError:
+            if self._state is State.WAITING:
+                raise LinkError("the connection is lost, and there was no other one in time") from None
+            raise
+
+    async def _request(
+        self,
+        type: Literal["get", "set"],
+        payload: Payload,
+        to: JID | str | None,
+        answer_s: float | None,
+        *,
+        ahead: bool = False,
+    ) -> Element | None:
+        """As `request`, once; `answer_s` is for the answer alone."""
+        question = Question(None if to is None else JID(to), self._has_room)
         id = uuid4().hex
-        answers: Inbox[Stanza] = Inbox(self._has_room)
-        self._waiting[id] = (address, answers)
+        self._waiting[id] = question
         self._has_room()  # the reader must not wait for an inbox while we wait for an answer
         try:
-            with anyio.fail_after(self._timeout if timeout is None else timeout):
-                await self.send(iq(type, payload.to_element(), id=id, to=address))
-                answer = await anext(answers)
+            await self._send(iq(type, payload.to_element(), id=id, to=question.to), ahead=ahead)
+            question.sent = True
+            with anyio.fail_after(answer_s):
+                answer = await anext(question.answers)
         finally:
             del self._waiting[id]
         if answer.type == "error":
             raise read_error(answer.element)
         return next(iter(answer.element), None)
 
+    async def keep(self, act: Callable[[Session], Awaitable[object]]) -> None:
+        """Do `act` now, and again on each new stream before anything else is sent: what a server forgets with the session.
+
+        ``await me.keep(carbons.enable)``, for instance. Raises what `act` raises now; later a StanzaError is logged.
+        """
+        await act(self)
+        self._kept.append(act)
+
     # ---- receiving ----
 
     def messages(self) -> AsyncIterator[Message]:
-        """Messages in the order they came, for ever; it ends when the stream was closed, and raises LinkError if it was lost.
+        """Messages in the order they came, for ever; it ends when the stream was closed, and raises LinkError if it was lost for good.
 
-        Before the first iteration the newest 1000 are kept; from then on all: the stream is not read while too many wait.
+        While nobody iterates the newest 1000 are kept, up to 1 MiB. While somebody does (as long as the iterator lives) nothing
+        is dropped: the stream is not read while 1024 or 1 MiB wait; but who fetches nothing for a minute then counts as gone.
         """
-        return self._messages
+        return self._messages.listen()
 
     def presences(self) -> AsyncIterator[Presence]:
         """Presence of others and of our own resources, as `messages`."""
-        return self._presences
+        return self._presences.listen()
 
     # ---- things ----
 
@@ -245,15 +304,21 @@ class Client:
     ) -> str:
         """Publish to a node of our host's pubsub service, or of `service`; returns the item's id. The first publish makes the node.
 
+        In an outage it waits as `send` does. If the connection is lost before the answer came it is published again, under the same
+        id: it takes its own place there, though subscribers may get it twice.
+
         Raises StanzaError (``forbidden`` if the node is somebody else's), TimeoutError, LinkError.
         """
-        return await pubsub.publish(self, node, to_element(item), id=id, at=self._service(service))
+        element, at, id = to_element(item), self._service(service), id or uuid4().hex
+        return await _repeat(lambda: pubsub.publish(self, node, element, id=id, at=at))
 
     @asynccontextmanager
     async def subscribe(self, node: str, *, service: JID | str | None = None) -> AsyncIterator[AsyncIterator[Item]]:
         """Subscribe our full JID to a node and give its items as they are published; leaving the block unsubscribes.
 
-        The last item, if the service sends it, comes first. Raises StanzaError (``item-not-found`` if there is no such node).
+        The last item, if the service sends it, comes first. After a reconnect the client subscribes again: what was published in
+        between is missed, but for the last item; if the service refuses, the iteration raises its StanzaError.
+        Raises StanzaError (``item-not-found`` if there is no such node).
         """
         if self._ended is not None:
             raise fresh(self._ended)
@@ -265,7 +330,7 @@ class Client:
         try:
             async with subscription.lock:  # if whoever came first is refused, or gives up, the next one asks
                 if not subscription.made:
-                    await pubsub.subscribe(self, node, at=at)
+                    await _repeat(lambda: pubsub.subscribe(self, node, at=at))
                     subscription.made = True
             yield inbox
         finally:
@@ -307,49 +372,187 @@ class Client:
     def _has_room(self) -> None:
         self._room.set()
 
-    async def _run(self) -> None:
-        """Read and write until the stream ends."""
-        async with anyio.create_task_group() as halves:
-            for half in (self._read, self._write):
-                halves.start_soon(self._until_end, half, halves)
+    def _begin(self, wire: Wire) -> None:
+        self._jid, self._wire = wire.jid, wire
+        self._open()
 
-    async def _until_end(self, half: Callable[[], Awaitable[XiotError | None]], halves: TaskGroup) -> None:
-        error: XiotError | None = LinkError("the connection is lost")
+    async def _run(self, wire: Wire) -> None:
+        """Serve one stream after the other, until one ends for good."""
+        tries, first = delays(), True
+        while True:
+            began_at = self.now()
+            error = await self._serve(wire, restore=not first)
+            first = False
+            if self._closing or not self._reconnect or is_final(error):
+                self._end(error)
+                return
+            self._set_state(State.WAITING)
+            lost_at = self.now()
+            if lost_at - began_at >= STEADY_S:
+                tries = delays()
+            log.warning("%s: %s; trying to connect again", self._jid, error or "the server closed the stream")
+            try:
+                wire = await self._connect_again(tries, self._login.redirected(error, wire.machine))
+            except XiotError as final:
+                log.error("%s: given up: %s", self._jid, final)
+                self._end(final)
+                return
+            self._jid = wire.jid
+            self._interrupt()
+            log.info("%s: logged in again after %.1f s", self._jid, self.now() - lost_at)
+
+    async def _connect_again(self, tries: Iterator[float], address: str | None) -> Wire:
+        """The next stream, first at `address` if the server sent us there. Raises the error after which there is none."""
+        resource = self._jid.resource if self._jid.local is not None and self._login.account.local is not None else None
+        for delay in tries:
+            if delay:
+                log.info("%s: trying again in %.1f s", self._jid, delay)
+                await anyio.sleep(delay)
+            try:
+                with anyio.fail_after(self._timeout):
+                    return await establish(self._login, resource=resource, address=address)
+            except (XiotError, TimeoutError) as problem:
+                if is_final(problem):
+                    raise
+                log.warning("%s: cannot connect: %s", self._jid, str(problem) or "no answer in time")
+            address = None
+        raise AssertionError("there is always another try")
+
+    def _interrupt(self) -> None:
+        """The new stream does not resume the last one: what was under way there is lost."""
+        self._outbox.forget()
+        for question in self._waiting.values():
+            if question.sent:
+                question.answers.end(Interrupted())
+
+    async def _serve(self, wire: Wire, *, restore: bool) -> XiotError | None:
+        """Read, write and ping until the stream ends; returns the error it ended with."""
+        ended: list[XiotError | None] = []
+
+        async def until_end(part: Callable[[Wire], Awaitable[XiotError | None]]) -> None:
+            error: XiotError | None = LinkError("the connection is lost")
+            try:
+                error = await part(wire)
+            except LOST:
+                pass
+            except XiotError as problem:
+                error = problem
+            ended.append(error)
+            parts.cancel_scope.cancel()
+
+        self._wire = wire
+        self._heard_at = self.now()
         try:
-            error = await half()
-        except LOST:
-            pass
-        except XiotError as problem:
-            error = problem
+            async with anyio.create_task_group() as parts:
+                parts.start_soon(until_end, self._read)
+                parts.start_soon(until_end, self._write)
+                if self._ping_after_s is not None:
+                    parts.start_soon(until_end, self._watch)
+                if restore:
+                    parts.start_soon(until_end, self._restore)
         finally:
-            self._end(error)
-            halves.cancel_scope.cancel()
+            self._wire = None
+            self._outbox.close()
+            with anyio.CancelScope(shield=True), suppress(*LOST), anyio.move_on_after(CLOSE_S):
+                await wire.transport.aclose()
+        return ended[0]
 
-    async def _write(self) -> XiotError | None:
+    async def _write(self, wire: Wire) -> XiotError | None:
         try:
-            await self._outbox.run(self._transport)
+            await self._outbox.run(wire.transport)
         except LOST:
             await anyio.sleep(CLOSE_S)  # the reader may still find why: the server's last word
             raise
 
-    async def _read(self) -> XiotError | None:
+    async def _read(self, wire: Wire) -> XiotError | None:
         """Receive until the stream is closed; returns the error it ended with. Raises as the transport."""
-        events = self._early
+        events = wire.early
         while True:
             for event in events:
                 if isinstance(event, StanzaReceived):
                     await self._dispatch(event.stanza)
                 elif isinstance(event, Closed):
                     with anyio.move_on_after(CLOSE_S):
-                        await self._outbox.sent(self._outbox.put(self._machine.data_to_send()))
+                        await self._outbox.send(wire.machine.data_to_send(), ahead=True)
                     return event.error
             while self._crowded():
                 self._room = anyio.Event()
-                await self._room.wait()
-            events = feed(self._parser, self._machine, await self._transport.receive(RECEIVE_BYTES))
+                with anyio.move_on_after(LOOK_AGAIN_S):
+                    await self._room.wait()
+            events = await wire.receive()
+            self._heard_at = self.now()
+
+    async def _watch(self, wire: Wire) -> XiotError | None:
+        """Ping the server when nothing has come for `ping_after_s`; returns if it does not answer (XEP-0199 section 4.2)."""
+        assert self._ping_after_s is not None
+        while True:
+            quiet = self.now() - self._heard_at
+            if quiet < self._ping_after_s or self._crowded():  # what we do not read says nothing
+                await anyio.sleep(max(self._ping_after_s - quiet, LOOK_AGAIN_S))
+                continue
+            asked_at = self.now()
+            with suppress(StanzaError, TimeoutError):
+                await ping.ping(Ahead(self), JID(self._jid.domain), timeout=self._ping_timeout_s)
+            if self._heard_at < asked_at:
+                return LinkError(f"the server has not answered a ping for {self._ping_timeout_s:g} s")
+
+    async def _restore(self, wire: Wire) -> XiotError | None:
+        """Make the session what it was on the stream before, then let through what waits (RFC 6121 section 2.2: the roster first)."""
+        session, failed = Ahead(self), False
+        try:
+            if self._wants_roster:
+                await self._again("the roster", lambda: roster.fetch(session, self.roster))
+            for act in self._kept:
+                await self._again("what was to be kept", lambda act=act: act(session))  # type: ignore[misc]
+            limit = anyio.CapacityLimiter(RESTORING)
+            async with anyio.create_task_group() as asking:
+                for (at, node), subscription in self._subscriptions.items():
+                    if subscription.made:
+                        asking.start_soon(self._subscribe_again, session, node, JID(at), subscription, limit)
+            if self._presence is not None:
+                await session.send(self._presence)
+        except* (TimeoutError, XiotError):
+            failed = True
+        if failed:
+            return LinkError("the session could not be restored")
+        self._open()
+        await anyio.sleep_forever()
+        return None
+
+    async def _again(self, what: str, act: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await act()
+        except StanzaError as error:
+            log.warning("%s: %s is not restored: %s", self._jid, what, error)
+
+    async def _subscribe_again(
+        self, session: Session, node: str, at: JID, subscription: Subscription, limit: anyio.CapacityLimiter
+    ) -> None:
+        async with limit:
+            subscription.again = True
+            try:
+                await pubsub.subscribe(session, node, at=at)
+            except StanzaError as error:
+                log.warning("%s: the subscription to %s is not restored: %s", self._jid, node, error)
+                subscription.made = False
+                for box in subscription.boxes:
+                    box.end(error)
+
+    def _open(self) -> None:
+        self._outbox.open()
+        self._set_state(State.CONNECTED)
+
+    def _set_state(self, state: State) -> None:
+        self._state = state
+        self._state_changed.set()
+        self._state_changed = anyio.Event()
 
     def _crowded(self) -> bool:
-        if self._waiting or self.things.waiting or self._machine.phase is Phase.CLOSING:
+        if (
+            self._waiting
+            or self.things.waiting
+            or (self._wire is not None and self._wire.machine.phase is Phase.CLOSING)
+        ):
             return False
         full = any(box.full for subscription in self._subscriptions.values() for box in subscription.boxes)
         return full or self._messages.full or self._presences.full
@@ -359,21 +562,23 @@ class Client:
             return
         self._ended = error if error is not None else LinkError("the stream is closed")
         self._outbox.end(self._ended)
-        for _, answers in self._waiting.values():
-            answers.end(self._ended)
+        for question in self._waiting.values():
+            question.answers.end(self._ended)
         self._messages.end(error)
         self._presences.end(error)
         for subscription in self._subscriptions.values():
             for box in subscription.boxes:
                 box.end(error)
         self.things.end(error)
+        self._set_state(State.ENDED)
         self._closed.set()
 
     async def _close(self) -> None:
         """Close our side, wait a moment for the peer's (RFC 6120 section 4.4)."""
-        if self._ended is None:
-            self._machine.close()
-            self._outbox.put(self._machine.data_to_send())
+        self._closing = True
+        if self._ended is None and self._wire is not None:
+            self._wire.machine.close()
+            self._outbox.put(self._wire.machine.data_to_send(), ahead=not self.connected)
             self._has_room()
             with anyio.move_on_after(CLOSE_S):
                 await self._closed.wait()
@@ -396,18 +601,19 @@ class Client:
             if self._on_message(stanza, sender):
                 return
             body = stanza.element.findtext(f"{{{NS_CLIENT}}}body")
-            self._messages.put(Message(sender, to, stanza.type or "normal", stanza.id, body, stanza.element))
+            text = Message(sender, to, stanza.type or "normal", stanza.id, body, stanza.element)
+            self._messages.put(text, len(stanza.raw))
         else:
-            self._presences.put(to_presence(stanza, sender))
+            self._presences.put(to_presence(stanza, sender), len(stanza.raw))
 
     def _on_answer(self, stanza: Stanza, sender: JID | None) -> None:
-        address, answers = self._waiting.get(stanza.id or "", (None, None))
-        if answers is None:
+        question = self._waiting.get(stanza.id or "")
+        if question is None:
             return
         # RFC 6120 section 8.1.2.1: no `from`, or our own bare JID, or the server, is our account's answer
         own = (None, self._jid.bare, JID(self._jid.domain), self._jid)
-        if sender == address or (address in own and sender in own):
-            answers.put(stanza)
+        if sender == question.to or (question.to in own and sender in own):
+            question.answers.put(stanza)
 
     def _on_event(self, stanza: Stanza, sender: JID) -> bool:
         try:
@@ -425,8 +631,12 @@ class Client:
                 publisher = None if item.publisher is None else JID(item.publisher)
             except JidError:
                 publisher = None
+            found = Item(items.node, item.id or "", publisher, item.payload)
+            if subscription.again and found == subscription.last:
+                continue  # what the service sends to each new subscriber is nothing new to us
+            subscription.again, subscription.last = False, found
             for box in subscription.boxes:
-                box.put(Item(items.node, item.id or "", publisher, item.payload))
+                box.put(found, len(stanza.raw))
         return True
 
     def _on_message(self, stanza: Stanza, sender: JID | None) -> bool:
@@ -496,7 +706,67 @@ class Client:
     async def _reply(self, answer: Element | None) -> None:
         if answer is not None and self._ended is None:
             with suppress(XiotError):  # whoever asked is gone with the stream
-                await self.send(answer)
+                await self._send(answer, ahead=True)
+
+
+class Ahead:
+    """The client as a session whose stanzas go ahead of what is queued, also while the session is being restored."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def jid(self) -> JID:
+        """Our full JID."""
+        return self._client.jid
+
+    def now(self) -> float:
+        """The client's clock."""
+        return self._client.now()
+
+    async def request(
+        self,
+        type: Literal["get", "set"],
+        payload: Payload,
+        *,
+        to: JID | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Element | None:
+        """As `Client.request`, but once."""
+        with anyio.fail_after(self._client._timeout if timeout is None else timeout):
+            return await self._client._request(type, payload, to, None, ahead=True)
+
+    async def send(self, stanza: Element) -> None:
+        """As `Client.send`."""
+        await self._client._send(stanza, ahead=True)
+
+
+class States:
+    """An iteration over the states of a client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._last: State | None = None
+
+    def __aiter__(self) -> States:
+        return self
+
+    async def __anext__(self) -> State:
+        if self._last is State.ENDED:
+            raise StopAsyncIteration
+        while self._client._state is self._last:
+            await self._client._state_changed.wait()
+        self._last = self._client._state
+        return self._last
+
+
+class Question:
+    """An iq of ours that waits for its answer."""
+
+    def __init__(self, to: JID | None, on_room: Callable[[], None]) -> None:
+        self.to = to
+        self.sent = False
+        self.answers: Inbox[Stanza] = Inbox(on_room)
 
 
 class Subscription:
@@ -507,6 +777,9 @@ class Subscription:
         self.lock = anyio.Lock()
         """Who asks the service."""
         self.made = False
+        self.again = False
+        """Made on a later stream, where nothing has come yet."""
+        self.last: Item | None = None
 
 
 class Request:
@@ -572,25 +845,12 @@ def to_presence(stanza: Stanza, sender: JID | None) -> Presence:
     return Presence(sender, stanza.type, show, status, number, element)
 
 
-def feed(parser: StreamParser, machine: ClientStream, data: bytes) -> list[Event]:
-    """Parse `data` and run the machine over it; what the shell has to do, in order.
-
-    Raises LinkError if the server has sent something behind an element after which a new stream, or TLS, begins.
-    """
-    events: list[Event] = []
-    parsed: list[StreamOpen | Stanza | StreamClose | XmlError] = []
-    try:
-        parsed += parser.feed(data)
-        parser.feed(b"")  # an error that came behind the events
-    except XmlError as error:
-        parsed.append(error)
-    for index, event in enumerate(parsed):
-        news = machine.receive(event)
-        events += news
-        more = index + 1 < len(parsed) or parser.pending_bytes
-        if more and any(isinstance(e, (StartTls, RestartStream)) for e in news):
-            raise LinkError("the server sent more than it may at this point")
-    return events
+async def _repeat(act: Callable[[], Awaitable[T]]) -> T:
+    """What `act` gives; done again, a few times, if the connection is lost in the middle of it."""
+    for _ in range(REPEATS):
+        with suppress(Interrupted):
+            return await act()
+    return await act()
 
 
 @asynccontextmanager
@@ -608,159 +868,83 @@ async def connect(
     tls: Tls | Literal["direct"] = "required",
     plain_without_tls: bool = False,
     timeout: float = 30.0,  # noqa: ASYNC109 - for each of many steps
+    reconnect: bool = True,
+    outage_s: float = 60.0,
+    ping_after_s: float | None = 120.0,
+    ping_timeout_s: float = 30.0,
     max_stanza_bytes: int = MAX_STANZA_BYTES,
+    resolver: Resolver | None = None,
     extensions: Iterable[Extension] | None = None,
 ) -> AsyncIterator[Client]:
     """Log in and give a `Client`; leaving the block closes the stream.
 
     `jid`: the account, with a resource if a certain one is wanted; a domain alone logs in anonymously. `address`: "host:port" of the
-    server, else the JID's domain at port 5222. The certificate must be valid for the JID's domain, by the system's CAs,
-    `ca_file`, or as `ssl_context` says, which must not let just anybody through; or it is one of `pins` (SHA-256 fingerprints of
+    server, else what the SRV records of the JID's domain say (RFC 6120 section 3.2, XEP-0368), else the domain at port 5222; `resolver`
+    is asked instead of the system's. The certificate must be valid for the JID's domain, by the system's CAs, `ca_file`, or as
+    `ssl_context` says, which must not let just anybody through, whatever the DNS says; or it is one of `pins` (SHA-256 fingerprints of
     certificates or public keys, see `xiot.net.tls.client_context`). `certificate`, `key`: PEM files to log in with instead of a
     password (EXTERNAL). `memory`: what is remembered from login to login, so that nobody talks us down to less TLS, less channel
-    binding or a weaker mechanism than before; a path keeps it in a file. `tls`: "required" (STARTTLS), "direct" (TLS from the first octet, XEP-0368),
-    "optional", "off"; without TLS SCRAM is still safe against listeners, PLAIN needs `plain_without_tls`. `timeout`: seconds for
-    the login, and for a request that names none. `max_stanza_bytes`: a longer one ends the stream.
+    binding or a weaker mechanism than before; a path keeps it in a file. `tls`: "required" (STARTTLS, or TLS from the first octet where the DNS knows of it),
+    "direct" (from the first octet only), "optional", "off"; without TLS SCRAM is still safe against listeners, PLAIN needs
+    `plain_without_tls`. `timeout`: seconds for the login, and for a request that names none. `max_stanza_bytes`: a longer one ends
+    the stream.
+
+    The first login fails at once; later, if `reconnect`, a lost stream is replaced, until an error comes that is final
+    (`xiot.client.reconnect`), and roster, presence and subscriptions are restored. Meanwhile whoever sends waits, at most `outage_s`
+    seconds. A server that has been silent for `ping_after_s` seconds (None: for ever) is pinged, and lost if nothing comes for
+    `ping_timeout_s` more: so it is known to be dead after 150 s. What was sent and is not acknowledged by TCP ends
+    the connection after 60 s.
 
     Raises LinkError (no connection, no TLS, lost), AuthError (login refused, or the server could not prove that it knows us), TimeoutError,
     ValueError (not a JID, not an address).
     """
-    account = JID(jid)
+    if address is not None:
+        parse_address(address)
     if ssl_context is not None and (pins or certificate is not None):
         raise ValueError("an ssl_context brings its own certificates and pins")
     if ssl_context is not None and not verifies(ssl_context):
         raise ValueError("this ssl_context would let just anybody be the server: give ca_file or pins instead")
     if not isinstance(memory, Memory):
         memory = Memory() if memory is None else await anyio.to_thread.run_sync(FileMemory, memory)
-    host, port = parse_address(address if address is not None else account.domain)
-    async with AsyncExitStack() as stack:
-        with anyio.fail_after(timeout):
-            context = ssl_context
-            if context is None and tls != "off":
-                context = await make_client_context(ca_file, pins=pins, certificate=certificate, key=key)
-            transport, parser, machine, early = await _login(
-                stack,
-                account,
-                password,
-                host,
-                port,
-                context,
-                None if certificate is None else await anyio.to_thread.run_sync(own_addresses, certificate),
-                memory,
-                tls,
-                plain_without_tls,
-                max_stanza_bytes,
-            )
-        client = Client(transport, parser, machine, early, standard() if extensions is None else extensions, timeout)
-        problem: Exception | None = None
+    login = Login(
+        account=JID(jid),
+        password=password,
+        address=address,
+        ca_file=ca_file,
+        ssl_context=ssl_context,
+        tls=tls,
+        plain_without_tls=plain_without_tls,
+        max_stanza_bytes=max_stanza_bytes,
+        resolver=resolver or Dns(),
+        pins=pins,
+        certificate=certificate,
+        key=key,
+        memory=memory,
+    )
+    client = Client(
+        login,
+        standard() if extensions is None else extensions,
+        timeout=timeout,
+        reconnect=reconnect,
+        outage_s=outage_s,
+        ping_after_s=ping_after_s,
+        ping_timeout_s=ping_timeout_s,
+    )
+    with anyio.fail_after(timeout):
+        wire = await establish(login)
+    client._begin(wire)
+    problem: Exception | None = None
+    try:
         async with anyio.create_task_group() as tasks:
             client._tasks = tasks
-            tasks.start_soon(client._run)
+            tasks.start_soon(client._run, wire)
             try:
                 yield client
             except Exception as error:  # as it is, not in a group
                 problem = error
             await client._close()
             tasks.cancel_scope.cancel()
-        if problem is not None:
-            raise problem
-
-
-async def _login(
-    stack: AsyncExitStack,
-    account: JID,
-    password: str | None,
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    external: list[JID] | None,
-    memory: Memory,
-    tls: Tls | Literal["direct"],
-    plain_without_tls: bool,
-    max_stanza_bytes: int,
-) -> tuple[ByteStream, StreamParser, ClientStream, list[Event]]:
-    transport = await stack.enter_async_context(await dial(host, port))
-    found: Mapping[str, bytes] = {}
-    if tls == "direct":
-        assert context is not None
-        transport = over_tls = await stack.enter_async_context(await secure(transport, account.domain, context))
-        found = bindings(over_tls)
-    known = await anyio.to_thread.run_sync(memory.get, account.bare)
-    machine = ClientStream(
-        account,
-        tls="required" if tls == "direct" else tls,
-        secure=tls == "direct",
-        bindings=found,
-        plain_without_tls=plain_without_tls,
-        known=known if known.client else replace(known, client=str(uuid4())),
-        external=external,
-        tokens=True,
-    )
-    try:
-        return await _negotiate(stack, machine, transport, password, context, max_stanza_bytes)
-    finally:  # a token that was refused is not tried again, and one that was used is counted
-        if machine.known != known:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await anyio.to_thread.run_sync(memory.put, account.bare, machine.known)
-                except OSError as error:  # a full disk keeps no device from its server
-                    log.warning("what the login of %s taught cannot be kept: %s", account.bare, error)
-
-
-async def _negotiate(
-    stack: AsyncExitStack,
-    machine: ClientStream,
-    transport: ByteStream,
-    password: str | None,
-    context: ssl.SSLContext | None,
-    max_stanza_bytes: int,
-) -> tuple[ByteStream, StreamParser, ClientStream, list[Event]]:
-    """Drive `machine` until the resource is bound."""
-    parser = StreamParser(
-        text_between=False,
-        max_stanza_bytes=max_stanza_bytes,
-        max_tag_bytes=max_stanza_bytes,
-        max_depth=1000,
-        max_attributes=1024,
-        max_namespaces=1024,
-    )
-    events: list[Event] = []
-    while True:
-        if not events:
-            try:
-                if data := machine.data_to_send():
-                    await transport.send(data)
-                data = await transport.receive(RECEIVE_BYTES)
-            except LOST:
-                raise LinkError("the server closed the connection during login") from None
-            events = feed(parser, machine, data)
-            continue
-        match events.pop(0):
-            case StartTls(domain):
-                assert context is not None
-                transport = over_tls = await stack.enter_async_context(await secure(transport, domain, context))
-                events += machine.tls_started(bindings(over_tls))
-            case RestartStream():
-                parser.reset()
-            case NeedPassword():
-                events += machine.provide_password(_needed(password))
-            case NeedSaltedPassword(mechanism, salt, iterations):
-                salted = await anyio.to_thread.run_sync(
-                    scram.salted_password, mechanism, _needed(password), salt, iterations
-                )
-                events += machine.provide_salted_password(salted)
-            case Ready():
-                return transport, parser, machine, events
-            case Closed(error):
-                if data := machine.data_to_send():
-                    with suppress(*LOST):  # why it ended says more than that it is gone
-                        await transport.send(data)
-                raise error if error is not None else LinkError("the server closed the stream during login")
-            case Authenticated():
-                pass
-
-
-def _needed(password: str | None) -> str:
-    if password is None:
-        raise AuthError("not-authorized", "a password is needed")
-    return password
+    finally:
+        client._end(None)
+    if problem is not None:
+        raise problem

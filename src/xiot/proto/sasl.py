@@ -456,6 +456,13 @@ def _client_token(token: fast.Token, username: str, binding: bytes) -> _ClientEx
         raise AuthError("bad-server-signature", "the server does not know our token")
 
 
+UNTOLD = ("tls-unique", "tls-exporter")
+"""What a server that offers -PLUS and does not tell its types can be bound to (RFC 5802 section 6, RFC 9266 section 3).
+
+ejabberd 23.01 is one; it refuses ``tls-server-end-point``.
+"""
+
+
 def choose(
     offered: Collection[str],
     acceptable: Sequence[str],
@@ -468,11 +475,11 @@ def choose(
     """Return the first of `acceptable` that the server offers and this connection allows, and what to bind it to.
 
     `bindings` maps our types of channel binding to their data; `binding_types` are the server's (XEP-0440), None if it
-    does not tell. Raises AuthError: ``encryption-required`` if all that is left is PLAIN without TLS,
-    ``invalid-mechanism`` if nothing is, ``downgrade`` if somebody has cut something out.
+    does not tell: then they are taken for those that TLS itself has (`UNTOLD`). Raises AuthError: ``encryption-required`` if all
+    that is left is PLAIN without TLS, ``invalid-mechanism`` if nothing is, ``downgrade`` if somebody has cut something out.
     """
     ours = list((bindings or {}).items())
-    shared = [item for item in ours if binding_types is None or item[0] in binding_types]
+    shared = [item for item in ours if item[0] in (UNTOLD if binding_types is None else binding_types)]
     offers_plus = any(name.endswith("-PLUS") for name in offered)
     if ours and binding_types and not offers_plus:  # XEP-0440 section 3, 5
         raise AuthError("downgrade", "the server tells how to bind to the channel, but offers no mechanism that does")
