@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets a message or an iq (RFC 6121 section 8.5: each cell of its table), over real streams."""
+"""Who gets a message or an iq (RFC 6121 section 8.5: each cell of its table; statements 62 to 65), over real streams."""
 
 from __future__ import annotations
 
