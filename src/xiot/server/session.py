@@ -472,7 +472,7 @@ class ClientSession:
         pump, connection = self.server.pump, self.connection
         pump.pause(connection)
         self._waits += 1
-        self._busy = done = self._busy or trio.Event()
+        self._busy = done = self._busy if self._busy is not None else trio.Event()
 
         async def run() -> None:
             try:
