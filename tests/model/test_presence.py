@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subscriptions to presence (RFC 6121 section 3 and appendix A)."""
+"""Subscriptions to presence (RFC 6121 section 3 and appendix A; statement 67)."""
 
 from __future__ import annotations
 

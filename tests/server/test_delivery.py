@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets a message or an iq (RFC 6121 section 8.5: each cell of its table), over real streams."""
+"""Who gets a message or an iq (RFC 6121 section 8.5: each cell of its table; statements 62 to 65), over real streams."""
 
 from __future__ import annotations
 
@@ -76,10 +76,23 @@ async def test_iq(tmp_path: Path, available: bool) -> None:
         assert await juliet.says() == ["iq get romeo/orchard", "iq result romeo/orchard"]
 
 
+async def test_iq_for_who_is_not_there_is_answered_before_what_comes_behind_it(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:  # first the store says whether there is such an account
+        romeo = await play.enter("romeo/orchard")
+        ask = "<query xmlns='jabber:iq:roster'/>"  # then the handler asks it again
+        said = await romeo.says(
+            f"<iq type='get' id='1' to='juliet@{HOST}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+            f"<iq type='get' id='2' to='juliet@{HOST}'>{ask}</iq><iq type='get' id='3'>{ask}</iq>"
+            f"<message to='{romeo.jid}'><body>x</body></message>"
+        )
+        assert [line.split()[0] for line in said] == ["iq", "iq", "iq", "message"]
+
+
 async def test_message_without_to_is_for_oneself(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo") as play:
         romeo = await play.enter("romeo/orchard")
-        assert await romeo.says("<message><body>O me</body></message>") == ["message romeo/orchard O me"]
+        (got,) = await romeo.stanzas("<message><body>O me</body></message>")
+        assert (got.get("from"), got.get("to")) == (romeo.jid, f"romeo@{HOST}")
 
 
 async def test_unknown_type_is_normal(tmp_path: Path) -> None:

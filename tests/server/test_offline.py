@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages that wait for their recipient (XEP-0160), over real streams."""
+"""Messages that wait for their recipient (XEP-0160; statement 84), over real streams."""
 
 from __future__ import annotations
 

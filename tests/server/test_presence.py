@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Presence between clients of one server (RFC 6121 section 4), as they see it."""
+"""Presence between clients of one server (RFC 6121 section 4; statements 66, 70 and 71), as they see it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subscriptions to presence between clients of one server (RFC 6121 sections 2.5 and 3), as they see it."""
+"""Subscriptions to presence between clients of one server (RFC 6121 sections 2.5 and 3; statements 69 and 72), as they see it."""
 
 from __future__ import annotations
 

@@ -96,6 +96,45 @@ async def test_function_that_raises_changes_nothing(store: Store) -> None:
     assert list(accounts) == ["a@plant.example", "b@plant.example"]
 
 
+async def test_what_follows_is_done_in_the_order_of_the_transactions(store: Store) -> None:
+    done: list[int] = []
+    woken: list[int] = []
+
+    async def run(number: int) -> None:
+        woken.append(await store.transact(lambda tx: number, lambda result: done.append(result) or -result))
+
+    async with trio.open_nursery() as nursery:
+        order: list[int] = []
+        for number in range(100):
+
+            async def one(number: int = number) -> None:
+                order.append(number)
+                await run(number)
+
+            nursery.start_soon(one)
+    assert done == order
+    assert sorted(woken) == sorted(-number for number in order)
+
+
+async def test_what_follows_may_fail_without_taking_the_transaction_back(store: Store) -> None:
+    def fail(_: None) -> None:
+        raise Wanted
+
+    with pytest.raises(Wanted):
+        await store.transact(lambda tx: tx.accounts.put("a@plant.example", KEYS), fail)
+    assert await store.run(lambda tx: tx.accounts.exists("a@plant.example"))
+
+
+async def test_nothing_follows_a_transaction_that_failed(store: Store) -> None:
+    def fail(tx: Transaction) -> None:
+        raise Wanted
+
+    done: list[None] = []
+    with pytest.raises(Wanted):
+        await store.transact(fail, done.append)
+    assert done == []
+
+
 async def test_later_function_sees_what_an_earlier_one_did(store: Store) -> None:
     await store.run(lambda tx: tx.nodes.put_node(NODE))
     assert await store.run(lambda tx: tx.nodes.node(SERVICE, "boiler")) == NODE
@@ -107,6 +146,43 @@ async def test_cancelled_caller_is_not_queued(store: Store) -> None:
         await store.run(lambda tx: tx.accounts.put("a@plant.example", KEYS))
     assert scope.cancelled_caught
     assert not await store.run(lambda tx: tx.accounts.exists("a@plant.example"))
+
+
+# ---- messages that wait ----
+
+
+@in_store
+def test_pages_are_in_order_and_bounded_in_number_and_bytes(tx: Transaction) -> None:
+    ids = [tx.offline.put("a@plant.example", b"x" * size) for size in (10, 10, 30, 10)]
+    tx.offline.put("b@plant.example", b"other")
+    assert ids == sorted(ids)
+
+    def page(limit: int, max_bytes: int) -> list[int]:
+        return [kept.id for kept in tx.offline.page("a@plant.example", limit, max_bytes)]
+
+    assert page(100, 1000) == ids
+    assert page(3, 1000) == ids[:3]
+    assert page(100, 25) == ids[:2]
+    assert page(100, 5) == ids[:1]  # one at least
+    tx.offline.delete("a@plant.example", ids[:2])
+    assert page(100, 5) == ids[2:3]
+    assert tx.offline.usage("a@plant.example") == (2, 40)
+    assert tx.offline.usage("b@plant.example") == (1, 5)
+
+
+@in_store
+def test_ids_of_messages_are_not_used_again(tx: Transaction) -> None:
+    last = tx.offline.put("a@plant.example", b"")
+    tx.offline.clear("a@plant.example")
+    assert tx.offline.put("a@plant.example", b"") > last
+
+
+@in_store
+def test_messages_of_others_are_not_removed(tx: Transaction) -> None:
+    id = tx.offline.put("a@plant.example", b"")
+    tx.offline.delete("b@plant.example", [id])
+    tx.offline.clear("b@plant.example")
+    assert tx.offline.usage("a@plant.example") == (1, 0)
 
 
 # ---- accounts ----

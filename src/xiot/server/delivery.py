@@ -45,8 +45,8 @@ class Delivery:
     def deliver(self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None) -> bool:
         """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet.
 
-        It has its ``from`` and, unless it is in `data`, its ``to``. Everything that is not routed by the core comes through here: who wants to block, copy or hold back
-        stanzas does it here. Returns whether any session took it: one that does not keep up, or is gone, does not.
+        It has its ``from`` and, unless only `data` has it, its ``to``. Everything that the core does not route comes through here: who wants
+        to block, copy or hold back stanzas does it here. Returns whether any session took it: one that does not keep up, or is gone, does not.
         """
         octets = stanza.tobytes(NS_CLIENT) if data is None else data
         took = [session.write(octets) for session in sessions]  # all of them, not up to the first
@@ -56,6 +56,8 @@ class Delivery:
 
     def message(self, stanza: Stanza, session: ClientSession, host: LocalHost, to: JID) -> None:
         """Deliver a message of `session` to the account, or the resource, `to`. Raises StanzaError."""
+        if stanza.to is None:  # RFC 6120 section 10.3.1
+            stanza.element.set("to", str(to))
         there = host.session(to)
         if there is not None:
             self._hand_over(stanza, session, [there])
@@ -178,8 +180,8 @@ class Delivery:
 
     def push(self, account: JID, payload: Payload) -> None:
         """Send `payload` in an iq set to each resource of `account` that wants pushes of its namespace."""
-        child = payload.to_element()
-        for session in self._server.hosts[account.domain].sessions(account):
+        child, host = payload.to_element(), self._server.hosts.get(account.domain)
+        for session in host.sessions(account) if host is not None else ():
             if child.ns in session.interests:
                 push = iq("set", child, id=uuid4().hex, to=session.jid)
                 self.deliver(push, [session])

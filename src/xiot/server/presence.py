@@ -121,17 +121,20 @@ class Presences(Subscriptions):
             return wanted() and not link.full
 
         async with self._alone(bare):  # else two resources would get the same messages
-            while wanted() and (page := await self._server.store.transact(next_page, found)):
-                await room(self._server.pump.low_bytes)
-                for kept in page:
-                    if not await room(inf) or not self._hand_over(kept, session):
+            try:
+                while wanted() and (page := await self._server.store.transact(next_page, found)):
+                    await room(self._server.pump.low_bytes)
+                    for kept in page:
+                        if not await room(inf) or not self._hand_over(kept, session):
+                            break
+                        handed.append(kept.id)
+                    self._server.pump.flush()
+                    if len(handed) < len(page):
                         break
-                    handed.append(kept.id)
-                self._server.pump.flush()
-                if len(handed) < len(page):
-                    break
-            if handed and (session.online or session.connection.link.managed):  # else nobody knows: they come again
-                await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
+            finally:
+                if handed and (session.online or session.connection.link.managed):  # else nobody knows: they come again
+                    with trio.CancelScope(shield=True):
+                        await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read
                 session.spawn(partial(self._arrive, stanza, session, reading=True))
 
@@ -261,30 +264,30 @@ class Presences(Subscriptions):
     def perform(self, effects: Iterable[Effect]) -> None:
         """Send what the rules have decided; see `xiot.model.presence.Subscriptions`."""
         for effect in effects:
+            assert isinstance(effect, Push | Deliver | Announce | Route)
+            account = JID(effect.owner)
+            host = self._server.hosts.get(account.domain)
+            if host is None:
+                continue  # it was one of ours, by an earlier configuration
             match effect:
                 case Push():
-                    self._server.delivery.push(JID(effect.owner), roster.changed(effect))
-                case Deliver(owner, jid, verb, stanza):
-                    self._tell(JID(owner), jid, verb, stanza)
-                case Announce(owner, jid, visible):
-                    self._announce(JID(owner), jid, visible=visible)
+                    self._server.delivery.push(account, roster.changed(effect))
+                case Deliver(_, contact, verb, stanza):
+                    self._tell(host, account, contact, verb, stanza)
+                case Announce(_, contact, visible):
+                    self._announce(host, account, contact, visible=visible)
                 case Route():
                     pass  # nobody here; another server's, once there are streams to those
 
-    def _tell(self, account: JID, contact: str, verb: Verb, stanza: bytes) -> None:
-        if stanza:
-            element = reread(stanza)
-        else:
-            element = presence(type=verb, from_=contact, to=account)
-        host = self._server.hosts[account.domain]
+    def _tell(self, host: LocalHost, account: JID, contact: str, verb: Verb, stanza: bytes) -> None:
+        element = reread(stanza) if stanza else presence(type=verb, from_=contact, to=account)
         if verb == "subscribe":  # section 3.1.3: whoever is available may answer
             targets = host.available_sessions(account)
         else:  # sections 3.1.6, 3.2.3 and 3.3.3: whoever shows the roster
             targets = [session for session in host.sessions(account) if roster.NS in session.interests]
         self._show(element, targets)
 
-    def _announce(self, account: JID, contact: str, *, visible: bool) -> None:
-        host = self._server.hosts[account.domain]
+    def _announce(self, host: LocalHost, account: JID, contact: str, *, visible: bool) -> None:
         watchers = host.watchers.get(account)
         if watchers is None:
             return  # nobody is available

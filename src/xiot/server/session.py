@@ -567,7 +567,7 @@ class ClientSession:
         pump, connection = self.server.pump, self.connection
         pump.pause(connection)
         self._waits += 1
-        self._busy = done = trio.Event() if self._busy is None else self._busy
+        self._busy = done = self._busy if self._busy is not None else trio.Event()
 
         async def run() -> None:
             try:

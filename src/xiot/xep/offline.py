@@ -34,7 +34,7 @@ def storable(message: Element) -> bool:
 def kept(message: Element, host: str, now: datetime) -> bytes:
     """Return `message` as it is to be delivered later, with a note that `host` has kept it since `now` (section 2).
 
-    Notes that claim to be of `host` are removed: nobody else writes them (XEP-0203 section 6). Raises StanzaError
+    Notes that claim to be of `host` are removed: nobody else writes them (XEP-0203 section 5). Raises StanzaError
     (policy-violation) if it could not be read again: nobody must be kept from his messages by one of them.
     """
     for delay in message.findall(f"{{{NS_DELAY}}}delay"):
