@@ -2,5 +2,6 @@
 """The client: a logged-in stream with typed verbs, on anyio (tested under trio)."""
 
 from xiot.client.client import Client, Item, Message, Presence, connect
+from xiot.client.memory import FileMemory, Memory
 
-__all__ = ["Client", "Item", "Message", "Presence", "connect"]
+__all__ = ["Client", "FileMemory", "Item", "Memory", "Message", "Presence", "connect"]
