@@ -731,8 +731,12 @@ async def _negotiate(
                 if data := machine.data_to_send():
                     await transport.send(data)
                 data = await transport.receive(RECEIVE_BYTES)
-            except LOST:
-                raise LinkError("the server closed the connection during login") from None
+            except LOST as lost:
+                alert = lost if isinstance(lost, ssl.SSLError) else lost.__cause__
+                # say, that our certificate is not good: the server tells that when TLS is on already
+                why = alert.reason.replace("_", " ").lower() if isinstance(alert, ssl.SSLError) and alert.reason else ""
+                text = "the server closed the connection during login"
+                raise LinkError(f"{text}: {why}" if why else text) from None
             events = feed(parser, machine, data)
             continue
         match events.pop(0):
