@@ -164,7 +164,11 @@ REFUSED: dict[str, Callable[[Pair], Pair]] = {
 @pytest.mark.parametrize("wrong", REFUSED)
 async def test_certificate_that_cannot_be_verified_ends_the_connection(tmp_path: Path, wrong: str) -> None:
     ca = root()
-    async with trusting(tmp_path, ca) as running:
-        mine = REFUSED[wrong](ca).write(tmp_path / "romeo.pem")
-        with pytest.raises(LinkError):
-            await mechanism_of(running, mine)
+    mine = REFUSED[wrong](ca).write(tmp_path / "romeo.pem")
+    with structlog.testing.capture_logs() as logs:
+        async with trusting(tmp_path, ca) as running:
+            with pytest.raises(LinkError, match="closed the connection during login"):
+                async with running.connect("romeo", certificate=mine):
+                    pass
+    ended = [entry["reason"] for entry in logs if entry["event"] == "c2s ended"]
+    assert ended == ["TLS: CERTIFICATE_VERIFY_FAILED"]
