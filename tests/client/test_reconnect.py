@@ -351,7 +351,12 @@ async def silent_line(running: Served) -> AsyncIterator[tuple[str, list[bool]]]:
 async def test_a_server_that_is_silent_is_pinged_and_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with served(tmp_path) as running, silent_line(running) as (address, silent):
         await running.account("romeo")
-        async with running.connect("romeo", address=address, ping_after_s=0.3, ping_timeout_s=3) as romeo:
+        limits = {
+            "ping_after_s": 0.3,
+            "ping_timeout_s": 3,
+            "timeout": 5,
+        }  # a login that falls into the silence ends too
+        async with running.connect("romeo", address=address, **limits) as romeo:
             await anyio.sleep(2.5)  # it answers
             assert romeo.connected
             assert "ping" not in caplog.text
