@@ -36,10 +36,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "CAP_S", 0.2)
 
 
-async def back(client: xiot.Client) -> None:
-    """Wait until a client that has been cut off is there again."""
-    await until(lambda: not client.connected)
-    await until(lambda: client.connected)
+async def back(client: xiot.Client, before: object) -> None:
+    """Wait until a client that had the wire `before` is there again, with another."""
+    await until(lambda: client.connected and client._wire not in (None, before))
 
 
 @on_both
@@ -172,8 +171,9 @@ async def test_a_get_is_asked_again_and_a_set_is_not(tmp_path: Path) -> None:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(ask)
                         await until(lambda: len(asked) == 1)
-                        romeo._wire.transport.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(2)
-                        await back(romeo)
+                        before = romeo._wire
+                        before.transport.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(2)
+                        await back(romeo, before)
             assert len(refused) == 1
 
 
@@ -209,8 +209,9 @@ async def test_what_is_kept_is_done_again(tmp_path: Path) -> None:
             await romeo.keep(act)
             for number in (1, 2, 3):
                 assert len(done) == number
+                before = romeo._wire
                 await running.cut()
-                await back(romeo)
+                await back(romeo, before)
 
 
 @on_both
@@ -351,7 +352,12 @@ async def silent_line(running: Served) -> AsyncIterator[tuple[str, list[bool]]]:
 async def test_a_server_that_is_silent_is_pinged_and_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with served(tmp_path) as running, silent_line(running) as (address, silent):
         await running.account("romeo")
-        async with running.connect("romeo", address=address, ping_after_s=0.3, ping_timeout_s=3) as romeo:
+        limits = {
+            "ping_after_s": 0.3,
+            "ping_timeout_s": 3,
+            "timeout": 5,
+        }  # a login that falls into the silence ends too
+        async with running.connect("romeo", address=address, **limits) as romeo:
             await anyio.sleep(2.5)  # it answers
             assert romeo.connected
             assert "ping" not in caplog.text
