@@ -487,9 +487,9 @@ async def leaves_nothing_behind(site: Site) -> None:
         await peer.send(HEADER)
         await trio.aclose_forcefully(peer.stream)
     with trio.move_on_after(site.patience_s):
-        while site.server._sessions or len(site.server.pump):
+        while site.server.sessions or len(site.server.pump):
             await trio.sleep(0.01)
-    assert not site.server._sessions, f"{len(site.server._sessions)} sessions are left"
+    assert not site.server.sessions, f"{len(site.server.sessions)} sessions are left"
     assert not len(site.server.pump), f"{len(site.server.pump)} connections are left"
     assert not site.server._by_address, f"counted as connected: {site.server._by_address}"
 

@@ -150,5 +150,5 @@ async def test_memory_comes_back_after_connections(tmp_path: Path) -> None:
                 logs.clear()
             gc.collect()  # the attackers' ends
             grown = rss_bytes() - before
-            assert not running.server._sessions
+            assert not running.server.sessions
             assert grown < 5 * MIB, f"{grown} bytes more after {storm} connections"

@@ -92,7 +92,11 @@ def config_option(command: F) -> F:
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> Config | None:
     from xiot.server import config
 
-    return None if ctx.resilient_parsing else config.load(path or config.find())
+    if ctx.resilient_parsing:
+        return None
+    path = path or config.find()
+    ctx.meta["xiot.config"] = path
+    return config.load(path)
 
 
 class _Failure(click.ClickException):

@@ -51,8 +51,7 @@ class Accounts:
 
     def __init__(self, store: Store, config: Config, fake_salt_secret: bytes) -> None:
         self._store = store
-        self._iterations = config.accounts.scram_iterations
-        self._services = [f"pubsub.{host.name}" for host in config.hosts]
+        self.configure(config)
         # PBKDF2 takes a processor for milliseconds; the loop keeps one for itself.
         self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
         self.fake_salt_secret = fake_salt_secret
@@ -62,6 +61,11 @@ class Accounts:
     async def open(cls, store: Store, config: Config) -> Accounts:
         """Return the accounts in `store`, which also keeps the secret for fake salts."""
         return cls(store, config, await store.run(_fake_salt_secret))
+
+    def configure(self, config: Config) -> None:
+        """Go by `config` from now on."""
+        self._iterations = config.accounts.scram_iterations
+        self._services = [f"pubsub.{host.name}" for host in config.hosts]
 
     async def add(self, jid: JID, password: str) -> None:
         """Make the account `jid`. Raises AccountExists, BadPassword."""

@@ -28,6 +28,10 @@ class Place:
         self.table: dict[Key, tuple[Handler, ...]] = dispatch_table(self.extensions)
         self._objects = tuple(objects)
 
+    def become(self, other: Place) -> None:
+        """Take over the settings of `other`, which was made from a newer configuration; what is online stays."""
+        self.extensions, self.table, self._objects = other.extensions, other.table, other._objects
+
     def service(self, kind: type[T]) -> T:
         """The object of class `kind` that the place was built with. Raises LookupError."""
         for thing in self._objects:
@@ -51,6 +55,12 @@ class LocalHost(Place):
         self.policy = policy
         self.online: dict[JID, dict[str, ClientSession]] = {}
         """Bare JID -> resource -> session, for bound sessions."""
+
+    def become(self, other: Place) -> None:
+        """Take over the settings of `other`; its sessions go on, and new streams get the new policy."""
+        assert isinstance(other, LocalHost)
+        super().become(other)
+        self.config, self.policy = other.config, other.policy
 
     def sessions(self, bare: JID) -> list[ClientSession]:
         """The bound sessions of an account, oldest first."""

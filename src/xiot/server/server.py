@@ -6,10 +6,12 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 
@@ -24,8 +26,9 @@ from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
 from xiot.server.accounts import Accounts
 from xiot.server.certificates import Certificates
-from xiot.server.config import Address, Config, Host
+from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.host import LocalHost, Place
+from xiot.server.notify import Notifier
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
@@ -40,10 +43,17 @@ HOUR_S = 3600.0
 class Server:
     """A server of the hosts of one configuration. `run` opens it, serves, and closes it."""
 
-    def __init__(self, config: Config) -> None:
-        """Read the certificates and open the ports. Raises ConfigError, OSError."""
+    def __init__(self, config: Config, *, read: Callable[[], Config] | None = None) -> None:
+        """Read the certificates and open the ports. Raises ConfigError, OSError.
+
+        read: reads the configuration anew, for `reload`.
+        """
         limits = config.limits
         self.config = config
+        self._read = read
+        self._reloading = trio.Lock()
+        self.on_reload: Callable[[Config], None] = lambda config: None
+        """Called with each configuration that `reload` has put in force."""
         self.log: Any = structlog.get_logger("xiot.server")
         self.certificates = Certificates(config)
         self.router = Router(
@@ -69,7 +79,8 @@ class Server:
         self.addresses: list[tuple[Address, bool]] = []
         """Where it listens, with the real ports, and whether TLS begins at once."""
         self._listeners: list[tuple[socket.socket, bool]] = []
-        self._sessions: set[ClientSession] = set()
+        self.sessions: set[ClientSession] = set()
+        """All, logged in or not."""
         self._empty = trio.Event()
         self.stopping = False
         """No session waits for its client any more."""
@@ -109,7 +120,7 @@ class Server:
             async with Store.open(self.config.database) as self.store, trio.open_nursery() as pumping:
                 self.accounts = await Accounts.open(self.store, self.config)
                 for host in self.config.hosts:
-                    self._add_host(host)
+                    self._set_up_host(host)
                     # what a crash left behind: nobody of now has those resources
                     await self.store.run(partial(end_resource_subscriptions, domain=host.name))
                 pumping.start_soon(self.pump.run)
@@ -119,11 +130,15 @@ class Server:
                         for sock, tls in self._listeners:
                             self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
                         self._log_start()
+                        notifier = Notifier()
+                        self.nursery.start_soon(notifier.watchdog)
+                        notifier.ready()
                         task_status.started()
                         if signals:
-                            await self._wait_for_signal()
+                            await self._wait_for_signal(notifier)
                         else:
                             await trio.sleep_forever()
+                        notifier.stopping()
                         self.close()
                         await self._drain()
                         self.nursery.cancel_scope.cancel()
@@ -144,25 +159,76 @@ class Server:
         for address, tls in self.addresses:
             self.log.info("listening", address=str(address), tls="direct" if tls else self.config.c2s.starttls)
 
-    async def _wait_for_signal(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+    async def _wait_for_signal(self, notifier: Notifier) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
             async for number in received:
+                if number == signal.SIGHUP:
+                    notifier.reloading()
+                    with suppress(XiotError):
+                        await self.reload()
+                    notifier.ready()
+                    continue
                 self.log.info("stopping", signal=signal.Signals(number).name)
                 return
 
     async def _drain(self) -> None:
         self.stopping = True
-        for session in list(self._sessions):
+        for session in list(self.sessions):
             session.end(StreamError("system-shutdown"))
         self.pump.flush()
-        if self._sessions:
+        if self.sessions:
             self._empty = trio.Event()
             with trio.move_on_after(DRAIN_S):
                 await self._empty.wait()
 
+    # ---- reload ----
+
+    async def reload(self) -> list[str]:
+        """Read the configuration and the certificates anew, for all streams that begin from now on; no session ends.
+
+        Returns what of the new configuration has to wait for a restart. Raises XiotError if it cannot be used: then nothing changes.
+        """
+        async with self._reloading:
+            try:
+                waiting = await self._reload()
+            except XiotError as error:
+                self.log.error("configuration not reloaded: the former one stays in force", error=str(error))
+                raise
+        for what in waiting:
+            self.log.warning("waits for a restart", what=what)
+        self.log.info("configuration reloaded", hosts=len(self.hosts))
+        return waiting
+
+    async def _reload(self) -> list[str]:
+        if self._read is None:
+            raise ConfigError("there is no file to read it from")
+        config, waiting = takeable(self.config, await trio.to_thread.run_sync(self._read))
+        wanted = {host.name for host in config.hosts}
+        used = {session.host for session in self.sessions}
+        kept = [
+            host.config
+            for host in self.hosts.values()
+            if host.domain not in wanted and (host.online or host.domain in used)
+        ]
+        waiting += [f"end of host {host.name}, which has sessions" for host in kept]
+        config = msgspec.structs.replace(config, hosts=(*config.hosts, *kept))
+        certificates = await trio.to_thread.run_sync(Certificates, config)
+        # From here on nothing can fail, and nobody else runs: everything changes at once.
+        self.config, self.certificates = config, certificates
+        self.pump.stall_close_s = config.limits.stall_s
+        self.accounts.configure(config)
+        for domain in self.hosts.keys() - {host.name for host in config.hosts}:
+            del self.hosts[domain]
+            for place in [place for place in self.places.values() if place.host == domain]:
+                del self.places[place.domain]
+        for host in config.hosts:
+            self._set_up_host(host)
+        self.on_reload(config)
+        return waiting
+
     # ---- hosts ----
 
-    def _add_host(self, config: Host) -> None:
+    def _set_up_host(self, config: Host) -> None:
         everything = {extension.name: extension for extension in standard()}
         nodes_ext = everything.pop("pubsub")
         service = f"pubsub.{config.name}"
@@ -197,8 +263,9 @@ class Server:
                 nodes.Service(jid=service, creators=frozenset([config.name])),
             ],
         )
-        self.hosts[host.domain] = self.places[host.domain] = host
-        self.places[service] = place
+        for each in (host, place):
+            self.places.setdefault(each.domain, each).become(each)
+        self.hosts.setdefault(host.domain, host)
 
     def _policy(self, config: Host) -> HostPolicy:
         c2s, limits = self.config.c2s, self.config.limits
@@ -246,12 +313,12 @@ class Server:
         self._by_address[address] = self._by_address.get(address, 0) + 1
         connection = self.pump.add(sock, peer, context)
         connection.owner = session = ClientSession(self, connection, direct_tls=context is not None)
-        self._sessions.add(session)
+        self.sessions.add(session)
 
     def forget(self, session: ClientSession) -> None:
         """The session has ended, or goes on as another."""
-        self._sessions.discard(session)
-        if not self._sessions:
+        self.sessions.discard(session)
+        if not self.sessions:
             self._empty.set()
 
     def disconnected(self, connection: Connection) -> None:
@@ -277,7 +344,7 @@ class Server:
 
     def sessions_of(self, jid: JID) -> list[ClientSession]:
         """All sessions of an account: bound ones, and those that log in."""
-        return [session for session in self._sessions if session.account == jid.bare]
+        return [session for session in self.sessions if session.account == jid.bare]
 
     # ---- registration before login ----
 

@@ -55,6 +55,7 @@ class ClientSession:
     def __init__(self, server: Server, connection: Connection, *, direct_tls: bool) -> None:
         self.server = server
         self.connection = connection
+        self._certificates = server.certificates  # of its handshake, though a reload may bring others
         self.availability = Availability()
         self.interests: set[str] = set()
         """Namespaces of which this session wants pushes."""
@@ -80,6 +81,11 @@ class ClientSession:
         self._mechanism: str | None = None
         connection.set_deadline(server.config.limits.pre_auth_s)
 
+    @property
+    def host(self) -> str:
+        """The domain that the stream is for; empty before its header has come."""
+        return self._stream.host
+
     # ---- from the pump ----
 
     def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
@@ -93,8 +99,7 @@ class ClientSession:
     def _begin_tls(self) -> None:
         tls = self.connection.tls
         assert tls is not None
-        certificates = self.server.certificates
-        bindings = certificates.bindings(certificates.host_of(tls))
+        bindings = self._certificates.bindings(self._certificates.host_of(tls))
         if self._direct_tls:
             self._stream = ServerStream(self.server.policy, secure=True, bindings=bindings)
         else:
@@ -276,8 +281,9 @@ class ClientSession:
                     self.connection.link.count_handled()
                     self.send(answer)
                 case StartTls(domain):
+                    self._certificates = self.server.certificates
                     try:
-                        self.connection.start_tls(self.server.certificates.context(domain))
+                        self.connection.start_tls(self._certificates.context(domain))
                     except ValueError as problem:
                         self.connection.close(str(problem))
                 case RestartStream():
