@@ -20,7 +20,7 @@ from xiot.errors import StanzaError, StreamError, XiotError
 from xiot.ext import third_party
 from xiot.model import nodes
 from xiot.model.effects import Tx, apply
-from xiot.net.listen import accept, listen
+from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
@@ -32,6 +32,7 @@ from xiot.server.notify import Notifier
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
+from xiot.server.watch import Watch
 from xiot.store import Store
 from xiot.xep import disco, pubsub, register, standard
 from xiot.xep.version import Version
@@ -69,6 +70,7 @@ class Server:
             stall_close_s=limits.stall_s,
         )
         self.routing = Routing(self)
+        self.watch = Watch(self)
         self.hosts: dict[str, LocalHost] = {}
         self.places: dict[str, Place] = {}
         self.store: Store
@@ -132,6 +134,7 @@ class Server:
                         self._log_start()
                         notifier = Notifier()
                         self.nursery.start_soon(notifier.watchdog)
+                        self.nursery.start_soon(self.watch.run)
                         notifier.ready()
                         task_status.started()
                         if signals:
@@ -304,7 +307,7 @@ class Server:
         self._serve(sock, peer, self.certificates.any_host)
 
     def _serve(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
-        address = peer.rpartition(":")[0]
+        address = source_of(peer)
         most = self.config.limits.connections_per_address
         if most and self._by_address.get(address, 0) >= most:
             self.log.info("refused: too many connections of this address", peer=peer)
@@ -323,7 +326,7 @@ class Server:
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone."""
-        address = connection.peer.rpartition(":")[0]
+        address = connection.source
         left = self._by_address[address] - 1
         if left:
             self._by_address[address] = left
@@ -354,7 +357,7 @@ class Server:
         if stanza.type not in ("get", "set"):
             raise StanzaError("bad-request")
         if stanza.type == "set":
-            self._count_registration(peer.rpartition(":")[0])
+            self._count_registration(source_of(peer))
         return await register.before_login(stanza, host, self.hosts[host].service(register.Registrar))
 
     def _count_registration(self, address: str) -> None:

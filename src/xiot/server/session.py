@@ -40,8 +40,9 @@ from xiot.proto.events import (
 from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
-from xiot.stanzas import NS_CLIENT
+from xiot.stanzas import NS_CLIENT, iq
 from xiot.xep import register
+from xiot.xep.ping import Ping
 
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
@@ -108,6 +109,17 @@ class ClientSession:
     def on_timeout(self) -> None:
         """The time to log in is over."""
         self._guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
+
+    def on_idle(self) -> None:
+        """The client has been silent for too long: it gets a last word, unless it may come back for the session."""
+        if self.resumable_by is not None:
+            self.connection.drop("silent for too long")
+        else:
+            self._guard(lambda: self.end(StreamError("connection-timeout", "silent for too long")))
+
+    def ping(self) -> None:
+        """Ask the client for a word (XEP-0199 section 4.1); whatever comes is one."""
+        self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host))
 
     def on_lost(self, reason: str) -> None:
         """The connection is gone, and so is the session, unless it may be resumed."""
