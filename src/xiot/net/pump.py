@@ -245,6 +245,11 @@ class Pump:
     def __len__(self) -> int:
         return len(self._connections)
 
+    @property
+    def securing(self) -> int:
+        """Handshakes that wait for their turn."""
+        return len(self._securing)
+
     def connections(self) -> list[Connection]:
         """All connections of now."""
         return list(self._connections.values())

@@ -169,8 +169,7 @@ class _Registrar(Registrar):
             await self._accounts.remove(jid)
 
     async def end_sessions(self, jid: JID) -> None:
-        for session in self._server.sessions_of(jid):
-            session.end(StreamError("not-authorized", "the account was removed"))
+        self._server.end_sessions(jid, StreamError("not-authorized", "the account was removed"))
 
 
 @contextmanager

@@ -33,6 +33,8 @@ class Certificates:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._by_sni: dict[str, ssl.SSLContext] = {}  # SNI is of A-labels (RFC 6066 section 3)
         self._bindings: dict[str, dict[str, bytes]] = {}
+        self.expiry: dict[str, datetime.datetime] = {}
+        """When the certificate of each host runs out."""
         for host in config.hosts:
             pair = config.key_pair(host)
             if pair is None:
@@ -65,6 +67,7 @@ class Certificates:
             context.load_cert_chain(certificate, key)
             served = x509.load_pem_x509_certificate(certificate.read_bytes())  # the first one of the file
             self._bindings[host.name] = {"tls-server-end-point": end_point(served)}
+            self.expiry[host.name] = served.not_valid_after_utc
         except OSError as error:  # ssl.SSLError is one too
             raise ConfigError(f"certificate of {host.name}: {certificate}, {key}: {error.strerror or error}") from None
         except ValueError as error:

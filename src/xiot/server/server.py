@@ -8,7 +8,9 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -24,10 +26,14 @@ from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
+from xiot.server import control
 from xiot.server.accounts import Accounts
 from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, ConfigError, Host, takeable
+from xiot.server.control import Control
 from xiot.server.host import LocalHost, Place
+from xiot.server.http import HttpServer
+from xiot.server.metrics import Metrics
 from xiot.server.notify import Notifier
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
@@ -76,11 +82,21 @@ class Server:
         self.store: Store
         self.accounts: Accounts
         self.nursery: trio.Nursery
-        self.stanzas = 0
-        """Dealt with here; `Router.routed` counts those the core dealt with."""
+        self.version = version()
+        self.started_at = self.loaded_at = datetime.now(UTC)
+        """When the server began, and when it last took over a configuration."""
+        self.reload_error: str | None = None
+        """Why the last reload changed nothing, if so."""
+        self.waiting: list[str] = []
+        """What of the file waits for a restart."""
+        self.metrics = Metrics(self)
+        self.control = Control(self)
         self.addresses: list[tuple[Address, bool]] = []
         """Where it listens, with the real ports, and whether TLS begins at once."""
+        self.http_addresses: list[Address] = []
+        """Where it answers for monitoring, with the real ports."""
         self._listeners: list[tuple[socket.socket, bool]] = []
+        self._http: list[socket.socket] = []
         self.sessions: set[ClientSession] = set()
         """All, logged in or not."""
         self._empty = trio.Event()
@@ -93,33 +109,36 @@ class Server:
         try:
             for addresses, tls in ((config.c2s.listen, False), (config.c2s.listen_tls, True)):
                 for address in addresses:
-                    self._listen(address, tls)
+                    sock, real = _listen(address)
+                    self._listeners.append((sock, tls))
+                    self.addresses.append((real, tls))
+            for address in config.http.listen:
+                sock, real = _listen(address)
+                self._http.append(sock)
+                self.http_addresses.append(real)
         except BaseException:
-            self.close()
+            self._close_all()
             raise
 
-    def _listen(self, address: Address, tls: bool) -> None:
-        try:
-            sock = listen(address.host, address.port)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
-        self._listeners.append((sock, tls))
-        port = sock.getsockname()[1]
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self.addresses.append((Address(f"{host}:{port}"), tls))
-
     def close(self) -> None:
-        """Close the listening sockets."""
+        """Close the sockets that clients come by."""
         for sock, _ in self._listeners:
             sock.close()
         self._listeners.clear()
+
+    def _close_all(self) -> None:
+        self.close()
+        for sock in self._http:
+            sock.close()
 
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled, or until SIGTERM or SIGINT if `signals`: then every stream ends with ``system-shutdown``."""
         try:
-            async with Store.open(self.config.database) as self.store, trio.open_nursery() as pumping:
+            opened = Store.open(self.config.database, self.metrics.committed)
+            async with opened as self.store, trio.open_nursery() as pumping:
+                self._http.append(await trio.to_thread.run_sync(control.listen, self.config.data_dir))
                 self.accounts = await Accounts.open(self.store, self.config)
                 for host in self.config.hosts:
                     self._set_up_host(host)
@@ -131,6 +150,9 @@ class Server:
                         self.nursery.start_soon(self.resumptions.run)
                         for sock, tls in self._listeners:
                             self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
+                        for sock in self._http[:-1]:
+                            self.nursery.start_soon(HttpServer(self.control.figures).serve, sock)
+                        self.nursery.start_soon(HttpServer(self.control.orders).serve, self._http[-1])
                         self._log_start()
                         notifier = Notifier()
                         self.nursery.start_soon(notifier.watchdog)
@@ -151,7 +173,7 @@ class Server:
                         await self._drain()
                         pumping.cancel_scope.cancel()
         finally:
-            self.close()
+            self._close_all()
             self.log.info("stopped")
 
     def _log_start(self) -> None:
@@ -161,6 +183,10 @@ class Server:
             )
         for address, tls in self.addresses:
             self.log.info("listening", address=str(address), tls="direct" if tls else self.config.c2s.starttls)
+        for address in self.http_addresses:
+            self.log.info("metrics at", address=str(address))
+            if not ip_address(address.host).is_loopback:
+                self.log.warning("everybody who reaches this address may read the metrics", address=str(address))
 
     async def _wait_for_signal(self, notifier: Notifier) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
@@ -195,8 +221,10 @@ class Server:
             try:
                 waiting = await self._reload()
             except XiotError as error:
+                self.reload_error = str(error)
                 self.log.error("configuration not reloaded: the former one stays in force", error=str(error))
                 raise
+        self.loaded_at, self.reload_error, self.waiting = datetime.now(UTC), None, waiting
         for what in waiting:
             self.log.warning("waits for a restart", what=what)
         self.log.info("configuration reloaded", hosts=len(self.hosts))
@@ -310,9 +338,11 @@ class Server:
         address = source_of(peer)
         most = self.config.limits.connections_per_address
         if most and self._by_address.get(address, 0) >= most:
+            self.metrics.refused += 1
             self.log.info("refused: too many connections of this address", peer=peer)
             sock.close()
             return
+        self.metrics.accepted += 1
         self._by_address[address] = self._by_address.get(address, 0) + 1
         connection = self.pump.add(sock, peer, context)
         connection.owner = session = ClientSession(self, connection, direct_tls=context is not None)
@@ -321,6 +351,7 @@ class Server:
     def forget(self, session: ClientSession) -> None:
         """The session has ended, or goes on as another."""
         self.sessions.discard(session)
+        self.metrics.ended(session)
         if not self.sessions:
             self._empty.set()
 
@@ -349,6 +380,14 @@ class Server:
         """All sessions of an account: bound ones, and those that log in."""
         return [session for session in self.sessions if session.account == jid.bare]
 
+    def end_sessions(self, jid: JID, error: StreamError) -> int:
+        """End all sessions of an account with `error`; returns how many there were."""
+        sessions = self.sessions_of(jid)
+        for session in sessions:
+            session.end(error)
+        self.pump.flush()
+        return len(sessions)
+
     # ---- registration before login ----
 
     async def register(self, stanza: Stanza, host: str, peer: str) -> Element:
@@ -371,6 +410,16 @@ class Server:
         if len(times) >= most:
             raise StanzaError("resource-constraint", text="too many registrations from this address")
         self._registered[address] = [*times, now]
+
+
+def _listen(address: Address) -> tuple[socket.socket, Address]:
+    """A socket that listens on `address`, and the address with its real port."""
+    try:
+        sock = listen(address.host, address.port)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return sock, Address(f"{host}:{sock.getsockname()[1]}")
 
 
 def end_resource_subscriptions(tx: Tx, domain: str) -> None:

@@ -80,6 +80,7 @@ class ClientSession:
         self._scopes: set[trio.CancelScope] = set()
         self._since = monotonic()
         self._mechanism: str | None = None
+        self._tried = "other"  # the mechanism of a login under way
         connection.set_deadline(server.config.limits.pre_auth_s)
 
     @property
@@ -301,10 +302,13 @@ class ClientSession:
                 case RestartStream():
                     self.connection.link.restart(logged_in=self._stream.jid is not None)
                 case NeedKeys(username, mechanism):
+                    self._tried = mechanism
                     self._answer(self._keys, username, mechanism)
                 case CheckPassword(username, password):
+                    self._tried = "PLAIN"
                     self._answer(self._check, username, password)
                 case LoginFailed(username, condition, text):
+                    self.server.metrics.logins[self._tried, condition] += 1
                     self.server.log.info(
                         "login failed",
                         peer=self.connection.peer,
@@ -315,6 +319,7 @@ class ClientSession:
                     )
                 case Authenticated(_, mechanism):
                     self._mechanism = mechanism
+                    self.server.metrics.logins[mechanism, "success"] += 1
                 case NeedBind(resource):
                     self._bind(resource)
                 case Ready(jid):
@@ -325,6 +330,8 @@ class ClientSession:
                 case NonzaReceived(nonza):
                     self._on_nonza(nonza)
                 case Closed(error):
+                    if isinstance(error, StreamError):
+                        self.server.metrics.errors["stream", error.condition] += 1
                     self._leave()
                     self.connection.close("closed" if error is None else str(error))
         if not self.connection.closing:

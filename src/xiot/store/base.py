@@ -13,6 +13,7 @@ from xiot.errors import XiotError
 from xiot.model.effects import Tx
 
 T = TypeVar("T")
+OnCommit = Callable[[int, float], None]
 
 
 class StoreError(XiotError):
@@ -50,12 +51,17 @@ class Store(ABC):
         Raises StoreError if the store itself fails; then, too, nothing of `fn` stays.
         """
 
+    queued: int = 0
+    """Jobs that wait for the next commit."""
+
     @staticmethod
-    def open(path: Path) -> AbstractAsyncContextManager[Store]:
+    def open(path: Path, on_commit: OnCommit | None = None) -> AbstractAsyncContextManager[Store]:
         """Open the SQLite database at `path`, made or migrated if need be; when closed, what was queued is done.
+
+        on_commit: called in the store's thread after each commit, with the number of jobs and the seconds that it took.
 
         Raises StoreError, above all if a newer xiot wrote the database.
         """
         from xiot.store.sqlite import SqliteStore
 
-        return SqliteStore.open(path)
+        return SqliteStore.open(path, on_commit)
