@@ -133,7 +133,7 @@ def test_init_writes_a_configuration_that_serves(tmp_path: Path) -> None:
     assert (config.hosts[0].name, config.data_dir) == ("plant.example", tmp_path / "new" / "data")
     assert [str(address) for address in config.http.listen] == ["127.0.0.1:5281"]
     assert config.limits.account_bytes_per_s > 0
-    assert path.stat().st_mode & 0o027 == 0
+    assert path.stat().st_mode & 0o022 == 0
 
 
 def test_what_is_commented_out_is_the_default_and_nothing_is_left_out() -> None:

@@ -116,7 +116,7 @@ def write(path: Path, host: HostName, data_dir: str, *, local: bool = False, for
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o640)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o644)
     except FileExistsError:
         raise click.ClickException(f"{path} exists already; --force replaces it") from None
     with open(file, "w", encoding="utf-8") as out:
