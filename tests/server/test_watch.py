@@ -192,6 +192,19 @@ async def test_the_silent_are_pinged_and_only_the_dead_are_closed(tmp_path: Path
         assert b"connection-timeout" in await ending(juliet)
 
 
+async def test_a_silent_session_that_may_be_resumed_is_kept_without_its_connection(tmp_path: Path) -> None:
+    async with site(tmp_path, idle_s=100) as place:
+        watch = place.server.watch
+        juliet = await place.peer("juliet")
+        await juliet.send(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+        await juliet.until(b"<enabled")
+        await watch.look(1)
+        await watch.look(102)
+        assert await ending(juliet)
+        assert b"error" not in juliet.received
+        assert len(place.server.resumptions) == 1
+
+
 async def test_silence_before_login_is_the_business_of_another_limit(tmp_path: Path) -> None:
     async with site(tmp_path, idle_s=1) as place:
         stranger = await place.peer(header=True)

@@ -59,6 +59,7 @@ address_stanzas_per_s = 5000
 # auth_failures_per_stream = 5
 # registrations_per_address_per_hour = 5
 # pre_auth_s = 30            # time to log in
+# resume_s = 600             # how long a session waits for its client to come back (XEP-0198); 0 is never
 # idle_s = 1800              # a silent client is asked, then its stream is closed; 0 is off
 # stall_s = 60               # a client that takes nothing is closed
 # max_stanza_bytes = 262144

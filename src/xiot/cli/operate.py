@@ -74,6 +74,8 @@ def show(told: dict[str, Any]) -> None:
         "connections",
         f"{told['connections']:,}, of them {counted(told['sessions'], 'session')} ({told['sessions_tls']:,} with TLS)",
     )
+    if told["sessions_detached"]:
+        row("", f"{counted(told['sessions_detached'], 'session')} without, to be resumed")
     waiting = [f"{count:,} {state}" for state, count in told["waiting"].items() if count]
     row("waiting", ", ".join(waiting) or "none")
     row("stanzas", ", ".join(f"{count:,} {kind}" for kind, count in told["stanzas"].items()))

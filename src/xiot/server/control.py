@@ -106,6 +106,7 @@ class Control:
                 "connections": tally.connections,
                 "sessions": tally.sessions.total(),
                 "sessions_tls": tally.sessions[True],
+                "sessions_detached": len(server.resumptions),
                 "waiting": {
                     "paused": tally.paused,
                     "choked": tally.choked,

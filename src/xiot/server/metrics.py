@@ -19,8 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from xiot.net.pump import Connection
     from xiot.server.server import Server
-    from xiot.server.session import ClientSession
 
 SLICE = 1000  # connections summed up, at a time: about a millisecond
 COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -77,18 +77,18 @@ class Metrics(Collector):
         self._jobs += jobs
         self._commits.observe(seconds)
 
-    def ended(self, session: ClientSession) -> None:
-        """The session's connection is gone."""
-        self._bytes_in += session.connection.bytes_in
-        self._bytes_out += session.connection.bytes_out
+    def ended(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._bytes_in += connection.bytes_in
+        self._bytes_out += connection.bytes_out
 
     async def tally(self) -> Tally:
         """Sum up all connections, some at a time."""
-        tally = Tally(bytes_in=self._bytes_in, bytes_out=self._bytes_out)
-        for number, session in enumerate(list(self._server.sessions), 1):
+        # Together, so that the octets of none are counted twice or never; what goes meanwhile keeps its counts.
+        connections, tally = self._server.pump.connections(), Tally(bytes_in=self._bytes_in, bytes_out=self._bytes_out)
+        for number, connection in enumerate(connections, 1):
             if number % SLICE == 0:
                 await trio.lowlevel.checkpoint()
-            connection = session.connection
             tally.bytes_in += connection.bytes_in
             tally.bytes_out += connection.bytes_out
             if connection.lost is None:
@@ -97,8 +97,11 @@ class Metrics(Collector):
                 tally.paused += not connection.reading
                 tally.choked += connection.choked
                 tally.stalled += connection.link.stalled
-                if session.bound is not None:
-                    tally.sessions[connection.tls is not None] += 1
+        for number, session in enumerate(list(self._server.sessions), 1):
+            if number % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+            if session.bound and session.connection.lost is None:
+                tally.sessions[session.connection.tls is not None] += 1
         return tally
 
     async def text(self) -> bytes:
@@ -124,6 +127,9 @@ class Metrics(Collector):
             "Bound sessions of clients.",
             ["transport", "tls", "encoding"],
             {("tcp", str(tls).lower(), "xml"): tally.sessions[tls] for tls in (False, True)},
+        )
+        yield _gauge(
+            "xiot_c2s_sessions_detached", "Without a connection, to be resumed.", [], {(): len(server.resumptions)}
         )
         kinds = {(kind, "in"): self.stanzas[kind] for kind in ("message", "presence", "iq")}
         yield _counter("xiot_stanzas", "Stanzas dealt with by rules and handlers.", ["kind", "direction"], kinds)

@@ -247,6 +247,7 @@ class Server:
         # From here on nothing can fail, and nobody else runs: everything changes at once.
         self.config, self.certificates = config, certificates
         self.pump.stall_close_s = config.limits.stall_s
+        self.resumptions.keep_s = config.limits.resume_s
         self.accounts.configure(config)
         for domain in self.hosts.keys() - {host.name for host in config.hosts}:
             del self.hosts[domain]
@@ -351,12 +352,12 @@ class Server:
     def forget(self, session: ClientSession) -> None:
         """The session has ended, or goes on as another."""
         self.sessions.discard(session)
-        self.metrics.ended(session)
         if not self.sessions:
             self._empty.set()
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone."""
+        self.metrics.ended(connection)
         address = connection.source
         left = self._by_address[address] - 1
         if left:
