@@ -6,6 +6,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -13,7 +14,7 @@ import trustme
 
 import xiot
 from xiot.client import Client
-from xiot.server.config import Config, ConfigError, load, takeable
+from xiot.server.config import FIXED, Config, ConfigError, load, takeable
 
 from .attacks import HEADER, Site, condition_of
 from .serving import HOST, Running, serving
@@ -170,6 +171,31 @@ async def test_hosts_come_and_go_but_one_with_sessions_stays(tmp_path: Path) -> 
         assert await running.server.reload() == []
         assert condition_of(await features(running, "anon.localhost")) == "host-unknown"
         assert set(running.server.places) == {HOST, f"pubsub.{HOST}", "other.localhost", "pubsub.other.localhost"}
+
+
+LIVE = {
+    "Accounts": {"scram_iterations"},
+    "C2S": {"starttls", "plain_without_tls"},
+    "Limits": {
+        *("pre_auth_s", "stall_s", "idle_s", "resume_s", "burst_s", "connections_per_address", "resources_per_account"),
+        *("account_bytes_per_s", "account_stanzas_per_s", "address_bytes_per_s", "address_stanzas_per_s"),
+        *("auth_failures_per_stream", "registrations_per_address_per_hour"),
+    },
+    "Log": {"level"},
+    "Tls": {"certificate", "private_key"},
+    "Http": set[str](),
+}
+"""What is read again whenever it is needed, or given anew by `Server.reload`."""
+
+
+def test_it_is_decided_for_each_key_whether_a_reload_changes_it() -> None:
+    """A new key is either in `config.FIXED`, or a reload brings it to where it is used, and it is listed above."""
+    for table in msgspec.structs.fields(Config):
+        kind = table.type
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            names = {field.name for field in msgspec.structs.fields(kind)}
+            assert LIVE[kind.__name__] | set(FIXED.get(table.name, ())) == names, kind.__name__
+            assert not LIVE[kind.__name__] & set(FIXED.get(table.name, ()))
 
 
 def test_only_what_a_running_server_can_change_is_taken(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ async def test_an_account_over_its_rate_waits_for_what_it_owes_and_nobody_else_d
         await juliet.send(b"<iq id='later' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
         await stays_silent(juliet)
         await answered(romeo, "r")
+        figures = (await place.server.metrics.text()).decode()
+        assert 'xiot_connections_waiting{state="held"} 1.0' in figures
+        assert 'xiot_shaper_waits_total{scope="account"} 1.0' in figures
         await watch.look(102.9)
         assert not reading(place.running, juliet)
         await watch.look(103.2)
@@ -81,6 +84,7 @@ async def test_an_account_over_its_rate_waits_for_what_it_owes_and_nobody_else_d
         assert watch.held == 0
         assert watch.waits == {"account": 1}
         assert watch.waited_s["account"] == pytest.approx(3.2)
+        assert 'xiot_shaper_wait_seconds_total{scope="account"} 3.2' in (await place.server.metrics.text()).decode()
 
 
 async def test_all_sessions_of_an_account_pay_together(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class ClientSession:
 
     def ping(self) -> None:
         """Ask the client for a word (XEP-0199 section 4.1); whatever comes is one."""
-        self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host))
+        self._guard(lambda: self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host)))
 
     def on_lost(self, reason: str) -> None:
         """The connection is gone, and so is the session, unless it may be resumed."""
@@ -461,7 +461,7 @@ class ClientSession:
         self.server.log.exception("handler failed", extension=handler.extension, jid=str(self.jid), id=stanza.id)
         self.server.routing.refuse(stanza, self, StanzaError("internal-server-error"))
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def _guard(self, step: Callable[[], object]) -> None:
         """Do what the pump asks for. A fault of ours ends this stream, not the server."""
         try:
             step()
