@@ -440,6 +440,6 @@ async def test_a_storm_of_handshakes_takes_its_turns_behind_the_established(ca: 
             with trio.fail_after(60):
                 while pump.handshake_steps < storm:
                     await trio.lowlevel.checkpoint()
-            assert most == HANDSHAKES_PER_TURN
+            assert 1 <= most <= HANDSHAKES_PER_TURN
             for connection in pump.connections():
                 connection.close("enough")
