@@ -254,3 +254,13 @@ def test_dns_is_asked_as_clients_do(
     zone.sock.close()
     assert [finding.level for finding in found] == expected, found
     assert all("\n" not in finding.text for finding in found)
+
+
+def test_a_resolver_that_does_not_answer_is_not_taken_for_no_records(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port, resolver.lifetime = ["127.0.0.1"], deaf.getsockname()[1], 0.2
+        config = configured(tmp_path)
+        ((finding),) = checks.dns_records(config, config.hosts[0], resolver)
+    assert (finding.level, finding.text.startswith("DNS does not answer: ")) == ("problem", True)

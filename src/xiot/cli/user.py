@@ -89,7 +89,10 @@ def passwd(jid: JID, password_stdin: bool, config: Config) -> None:
 @account_argument
 @config_option
 def remove(jid: JID, config: Config) -> None:
-    """Remove the account JID, with its contacts and subscriptions, and end its sessions."""
+    """Remove the account JID, and end its sessions.
+
+    Its contacts and subscriptions go too.
+    """
     _check_host(jid.domain, config)
     _run(config, lambda accounts: accounts.remove(jid))
     click.echo(f"removed {jid}")

@@ -248,6 +248,15 @@ def trust(path: Path, key_path: Path, name: str, ca_file: Path | None) -> str | 
 
 def dns_records(config: Config, host: Host, resolver: dns.resolver.Resolver) -> Iterator[Finding]:
     """Look whether clients that know the domain alone find a port of ours (RFC 6120 section 3.2, XEP-0368)."""
+    from dns.exception import DNSException
+
+    try:
+        yield from _dns_records(config, host, resolver)
+    except DNSException as error:
+        yield Finding("problem", host.name, f"DNS does not answer: {_why(error)}")
+
+
+def _dns_records(config: Config, host: Host, resolver: dns.resolver.Resolver) -> Iterator[Finding]:
     domain = a_labels(host.name)
     found = False
     for service, addresses in (("_xmpp-client", config.c2s.listen), ("_xmpps-client", config.c2s.listen_tls)):
@@ -260,9 +269,9 @@ def dns_records(config: Config, host: Host, resolver: dns.resolver.Resolver) -> 
 
 
 def _srv(resolver: dns.resolver.Resolver, name: str) -> list[tuple[str, int]]:
-    from dns.exception import DNSException
+    from dns.resolver import NXDOMAIN, NoAnswer
 
-    with suppress(DNSException):
+    with suppress(NXDOMAIN, NoAnswer):
         return [(record.target.to_text(omit_final_dot=True), record.port) for record in resolver.resolve(name, "SRV")]
     return []
 
@@ -270,7 +279,7 @@ def _srv(resolver: dns.resolver.Resolver, name: str) -> list[tuple[str, int]]:
 def _target(
     resolver: dns.resolver.Resolver, about: str, shown: str, target: str, port: int, addresses: tuple[Address, ...]
 ) -> Iterator[Finding]:
-    from dns.exception import DNSException
+    from dns.resolver import NXDOMAIN, NoAnswer
 
     if target == ".":
         yield Finding("problem", about, f"{shown}: says that there is no such service")
@@ -280,11 +289,15 @@ def _target(
     for kind in ("A", "AAAA"):
         try:
             ips += [record.address for record in resolver.resolve(target, kind)]
-        except DNSException as error:
-            why = str(error).split("\n")[0].rstrip(".") or why
+        except (NXDOMAIN, NoAnswer) as error:
+            why = _why(error)
     if not ips:
         yield Finding("problem", about, f"{shown}: {target} cannot be resolved: {why}")
     elif port not in {address.port for address in addresses}:
         yield Finding("problem", about, f"{shown}: the server does not listen on port {port}")
     else:
         yield Finding("ok", about, f"{shown} ({', '.join(ips)})")
+
+
+def _why(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".") or type(error).__name__
