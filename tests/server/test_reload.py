@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from pathlib import Path
 
@@ -140,6 +141,35 @@ async def test_a_bad_file_leaves_the_old_one_in_force(tmp_path: Path, old: str, 
         assert [(entry["log_level"], why in entry["error"]) for entry in logs] == [("error", True)]
         assert (running.server.config, running.server.certificates) == (config, certificates)
         assert b"register" in await features(running)
+
+
+async def test_whatever_fails_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(tmp_path) as running:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("xiot.server.certificates.development_certificate", full)
+        with structlog.testing.capture_logs() as logs, pytest.raises(xiot.XiotError, match="No space left"):
+            await running.server.reload()
+        assert [entry["log_level"] for entry in logs] == ["error"]
+
+
+async def test_a_host_that_stays_for_its_sessions_needs_its_files_no_more(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    issue(ca, tmp_path)
+    async with serving(tmp_path) as running:
+        pair = 'certificate = "cert.pem"\nprivate_key = "key.pem"'
+        edit(running, ('mechanisms = ["ANONYMOUS"]', f'mechanisms = ["ANONYMOUS"]\n{pair}'))
+        await running.server.reload()
+        trusted = tmp_path / "trusted.pem"
+        async with xiot.connect("anon.localhost", address=running.address, ca_file=trusted) as anon:
+            edit(running, ("anon.localhost", "other.localhost"), (pair, ""))
+            (tmp_path / "cert.pem").unlink()
+            assert await running.server.reload() == ["end of host anon.localhost, which has sessions"]
+            await alive(anon)
+            async with xiot.connect("anon.localhost", address=running.address, ca_file=trusted) as another:
+                await alive(another)
 
 
 async def test_what_has_to_wait_for_a_restart_is_said(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ class Certificates:
         """Channel binding data of a host by type (RFC 5929 section 4: ``tls-server-end-point``)."""
         return self._bindings[host]
 
+    def adopt(self, former: Certificates, host: str) -> None:
+        """Go on with what `former` has for `host`, which is not in the new configuration."""
+        self._contexts[host] = self._by_sni[a_labels(host)] = former._contexts[host]
+        self._bindings[host], self.expiry[host] = former._bindings[host], former.expiry[host]
+
     def host_of(self, tls: ssl.SSLObject) -> str:
         """The host whose certificate this handshake used."""
         return next(host for host, context in self._contexts.items() if context is tls.context)

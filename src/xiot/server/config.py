@@ -206,7 +206,8 @@ class Limits(_Table, frozen=True):
     """How many seconds' worth of a rate may come at once: people and things send in bursts."""
 
     connections_per_address: CountOrOff = 0
-    """Open at a time from one IP address (XEP-0205 section 4.1); 0 is off, since many may share one behind a NAT."""
+    """Open at a time from one IP address, or IPv6 network of 64 bits (XEP-0205 section 4.1); 0 is off, since many may share
+    one behind a NAT."""
 
     resources_per_account: Count = 32
     """Each costs memory and a copy of every presence (XEP-0205 section 4.4)."""

@@ -220,10 +220,10 @@ class Server:
         async with self._reloading:
             try:
                 waiting = await self._reload()
-            except XiotError as error:
+            except Exception as error:  # whatever it is, it is no reason to end the sessions
                 self.reload_error = str(error)
                 self.log.error("configuration not reloaded: the former one stays in force", error=str(error))
-                raise
+                raise error if isinstance(error, XiotError) else XiotError(str(error)) from error
         self.loaded_at, self.reload_error, self.waiting = datetime.now(UTC), None, waiting
         for what in waiting:
             self.log.warning("waits for a restart", what=what)
@@ -234,6 +234,8 @@ class Server:
         if self._read is None:
             raise ConfigError("there is no file to read it from")
         config, waiting = takeable(self.config, await trio.to_thread.run_sync(self._read))
+        certificates = await trio.to_thread.run_sync(Certificates, config)
+        # From here on nobody else runs, so nobody sees one half of it.
         wanted = {host.name for host in config.hosts}
         used = {session.host for session in self.sessions}
         kept = [
@@ -243,8 +245,8 @@ class Server:
         ]
         waiting += [f"end of host {host.name}, which has sessions" for host in kept]
         config = msgspec.structs.replace(config, hosts=(*config.hosts, *kept))
-        certificates = await trio.to_thread.run_sync(Certificates, config)
-        # From here on nothing can fail, and nobody else runs: everything changes at once.
+        for host in kept:
+            certificates.adopt(self.certificates, host.name)
         self.config, self.certificates = config, certificates
         self.pump.stall_close_s = config.limits.stall_s
         self.resumptions.keep_s = config.limits.resume_s
