@@ -51,8 +51,10 @@ class Store(ABC):
         Raises StoreError if the store itself fails; then, too, nothing of `fn` stays.
         """
 
-    queued: int = 0
-    """Jobs that wait for the next commit."""
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for the next commit."""
+        return 0
 
     @staticmethod
     def open(path: Path, on_commit: OnCommit | None = None) -> AbstractAsyncContextManager[Store]:

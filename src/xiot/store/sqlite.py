@@ -80,7 +80,7 @@ class SqliteStore(Store):
                 await trio.to_thread.run_sync(store._thread.join)
 
     @property
-    def queued(self) -> int:  # type: ignore[override]
+    def queued(self) -> int:
         return MAX_QUEUED - self._places.value
 
     async def run(self, fn: Callable[[Transaction], T]) -> T:
