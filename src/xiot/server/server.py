@@ -379,13 +379,9 @@ class Server:
         if not self._stopped:
             self.nursery.start_soon(end)
 
-    def sessions_of(self, jid: JID) -> list[ClientSession]:
-        """All sessions of an account: bound ones, and those that log in."""
-        return [session for session in self.sessions if session.account == jid.bare]
-
     def end_sessions(self, jid: JID, error: StreamError) -> int:
-        """End all sessions of an account with `error`; returns how many there were."""
-        sessions = self.sessions_of(jid)
+        """End all sessions of an account with `error`, bound ones and those that log in; returns how many there were."""
+        sessions = [session for session in self.sessions if session.account == jid.bare]
         for session in sessions:
             session.end(error)
         self.pump.flush()
