@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ import trustme
 
 from xiot.core import JID, Router, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.net.listen import accept, listen
-from xiot.net.pump import Connection, Event, Pump
+from xiot.net.pump import HANDSHAKES_PER_TURN, Connection, Event, Pump
 
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
 
@@ -376,3 +377,69 @@ async def test_many_connections_share_turns() -> None:
         async with trio.open_nursery() as nursery:
             for i in range(50):
                 nursery.start_soon(partial(talk, i))
+
+
+async def test_a_held_connection_is_not_read_though_its_pause_ends(loop: bool) -> None:
+    async with running(epoll=loop) as bench:
+        one, peer = await bench.join("one@x/a")
+        bench.pump.hold(peer.connection)
+        bench.pump.pause(peer.connection)
+        await one.send_all(b"<iq id='1'/>")
+        bench.pump.resume(peer.connection)
+        bench.pump.flush()
+        await trio.sleep(0.05)
+        assert len(peer.events) == 1
+        assert not peer.connection.reading
+        bench.pump.pause(peer.connection)
+        bench.pump.release(peer.connection)
+        bench.pump.flush()
+        await trio.sleep(0.05)
+        assert len(peer.events) == 1
+        bench.pump.resume(peer.connection)
+        bench.pump.flush()
+        await until(lambda: len(peer.events) == 2)
+
+
+async def test_a_storm_of_handshakes_takes_its_turns_behind_the_established(ca: trustme.CA) -> None:
+    """Counted in turns of the pump: how long one lasts is the machine's business."""
+    server, client = contexts(ca)
+    storm = min(1000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200) // 2)
+    async with running() as bench:
+        pump = bench.pump
+        one, _ = await bench.join("one@x/a")
+        most = 0
+        real = pump._shake_hands
+
+        def counted() -> None:
+            nonlocal most
+            before = pump.handshake_steps
+            real()
+            most = max(most, pump.handshake_steps - before)
+
+        pump._shake_hands = counted  # type: ignore[method-assign]
+        with ExitStack() as stack:
+            for _ in range(storm):
+                theirs, ours = socket.socketpair()
+                stack.enter_context(theirs)
+                outgoing = ssl.MemoryBIO()
+                tls = client.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="x.test")
+                with suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                theirs.send(outgoing.read())
+                connection = pump.add(ours, "storm:1", server)
+                connection.owner = Peer(connection)
+            echo = b"<message from='one@x/a' to='one@x/a'/>"
+            while len(pump._securing) < storm // 2:  # they wait in line
+                await trio.lowlevel.checkpoint()
+            for _ in range(20):
+                began = pump.turns
+                await one.send_all(b"<message to='one@x/a'/>")
+                assert await receive(one, len(echo)) == echo
+                assert pump.turns - began <= 4
+            assert pump.handshake_steps < storm // 2
+            with trio.fail_after(60):
+                while pump.handshake_steps < storm:
+                    await trio.lowlevel.checkpoint()
+            assert 1 <= most <= HANDSHAKES_PER_TURN
+            for connection in pump.connections():
+                connection.close("enough")

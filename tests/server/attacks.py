@@ -487,9 +487,9 @@ async def leaves_nothing_behind(site: Site) -> None:
         await peer.send(HEADER)
         await trio.aclose_forcefully(peer.stream)
     with trio.move_on_after(site.patience_s):
-        while site.server._sessions or len(site.server.pump):
+        while site.server.sessions or len(site.server.pump):
             await trio.sleep(0.01)
-    assert not site.server._sessions, f"{len(site.server._sessions)} sessions are left"
+    assert not site.server.sessions, f"{len(site.server.sessions)} sessions are left"
     assert not len(site.server.pump), f"{len(site.server.pump)} connections are left"
     assert not site.server._by_address, f"counted as connected: {site.server._by_address}"
 
@@ -590,6 +590,32 @@ SMALL_QUEUE = {"out_high_bytes": 65_536}
 NO_NAMESPACE = HEADER.replace(b"etherx.jabber.org/streams", b"etherx.example/streams")
 SERVER_CONTENT = HEADER.replace(b"jabber:client", b"jabber:server")
 CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + random.Random(1).randbytes(192)
+
+
+async def sends_without_end(site: Site, login: str | None = "mallory") -> None:
+    """What is over the rate stays with the sender: the server does not read on, and others are served."""
+    peer = await site.peer(login, header=login is None)
+    honest = await site.peer("honest") if login is not None else None
+    spaces = b" " * 65536
+    with trio.move_on_after(site.patience_s) as flood:
+        while not site.server.watch.held:
+            await peer.send(spaces)
+    assert not flood.cancelled_caught, "nobody was made to wait"
+    with trio.move_on_after(0.5) as more:
+        for _ in range(1000):
+            await peer.send(spaces)
+    assert more.cancelled_caught, "it could go on sending"
+    if honest is not None:
+        await honest.send(b"<iq id='still' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+        await honest.until(b"still")
+
+
+async def silent_for_good(site: Site) -> None:
+    """It is asked first; one that answers stays (tests/server/test_watch.py)."""
+    peer = await site.peer("mallory")
+    assert await peer.condition() == "connection-timeout"
+    assert b"urn:xmpp:ping" in peer.received
+
 
 ATTACKS = (
     Attack("DTD before the stream", "1, 3", bit("dtd"), refused("restricted-xml", DECLARATION + LAUGHS + HEADER, start="connect")),
@@ -697,6 +723,12 @@ ATTACKS = (
     Attack(
         "one that stops reading for good", "47", limit("stall_s", 3600), stops_reading_for_good, limits=SMALL_QUEUE | {"stall_s": 0.5}
     ),
+    Attack("one that sends without end", "47", limit("account_bytes_per_s", 0), sends_without_end, limits={"account_bytes_per_s": 100_000, "burst_s": 1}),
+    Attack(
+        "one that sends without end, before login", "45", limit("address_bytes_per_s", 0), partial(sends_without_end, login=None),
+        limits={"address_bytes_per_s": 100_000, "burst_s": 1},
+    ),
+    Attack("one that is dead and keeps its session", "46", limit("idle_s", 3600), silent_for_good, limits={"idle_s": 0.8}),
     Attack("one that asks and does not listen", "47", limit("out_high_bytes", 1 << 30), asks_and_does_not_listen, limits=SMALL_QUEUE),
 )  # fmt: skip
 

@@ -46,8 +46,10 @@ scram_iterations = 4096
 class Running:
     """A server, and how to reach it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, config: Path) -> None:
         self.server = server
+        self.config = config
+        """The file that `Server.reload` reads."""
         self.address = str(server.addresses[0][0])
         self.tls_address = str(server.addresses[1][0])
         self.ca_file = server.certificates.development_ca
@@ -95,9 +97,9 @@ async def serving(
     words |= {"host": host, "accounts": accounts}
     config.write_text(CONFIG.format(**words, limits=written))
     async with trio.open_nursery() as nursery:
-        server = Server(load(config))
+        server = Server(load(config), read=lambda: load(config))
         await nursery.start(lambda task_status: server.run(task_status=task_status))
-        yield Running(server)
+        yield Running(server, config)
         nursery.cancel_scope.cancel()
 
 

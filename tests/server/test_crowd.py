@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import socket
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import structlog
 import trio
 
 from xiot.core import Stanza, StreamParser
+from xiot.net.listen import ACCEPTS_PER_TURN
 
 from .attacks import HEADER, MIB, Peer, Site, message, rss_bytes
 from .serving import Running, serving
@@ -150,5 +152,32 @@ async def test_memory_comes_back_after_connections(tmp_path: Path) -> None:
                 logs.clear()
             gc.collect()  # the attackers' ends
             grown = rss_bytes() - before
-            assert not running.server._sessions
+            assert not running.server.sessions
             assert grown < 5 * MIB, f"{grown} bytes more after {storm} connections"
+
+
+async def test_a_storm_of_connections_keeps_no_session_waiting(tmp_path: Path) -> None:
+    """Counted in turns of the pump: an answer takes a few, whatever waits to be accepted."""
+    async with serving(tmp_path, starttls="optional", plain=True) as running:
+        await running.account("honest")
+        site = Site(running, "tcp", 5)
+        honest = await site.peer("honest")
+        host, _, port = running.address.rpartition(":")
+        storm = [socket.socket() for _ in range(1000)]
+        for sock in storm:
+            sock.setblocking(False)
+            sock.connect_ex((host, int(port)))
+        pump, accepted = running.server.pump, running.server.metrics.accepted
+        for number in range(10):
+            began, before = pump.turns, running.server.metrics.accepted
+            honest.received = b""
+            await honest.send(b"<iq id='n%d' type='get'><ping xmlns='urn:xmpp:ping'/></iq>" % number)
+            await honest.until(b"n%d" % number)
+            assert pump.turns - began <= 5
+            assert running.server.metrics.accepted - before <= 6 * ACCEPTS_PER_TURN
+        with trio.fail_after(30):
+            while running.server.metrics.accepted < accepted + len(storm):
+                await trio.sleep(0.01)
+        for sock in storm:
+            sock.close()
+        await site.aclose()

@@ -299,7 +299,9 @@ def check(state: State, item: Item) -> None:
 def traffic(state: State) -> tuple[int, int]:
     """Stanzas routed, and octets on all connections of now."""
     connections = state.server.pump.connections()
-    return state.server.router.routed + state.server.stanzas, sum(c.bytes_in + c.bytes_out for c in connections)
+    return state.server.router.routed + state.server.metrics.stanzas.total(), sum(
+        c.bytes_in + c.bytes_out for c in connections
+    )
 
 
 def describe(reading: Reading) -> str:

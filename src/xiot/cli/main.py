@@ -31,11 +31,15 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "check": Entry("xiot.cli.check:check", "server", "Check a configuration: files, ports, certificates, DNS."),
     "demo": Entry("xiot.cli.demo:demo", "demo", "Show it working: a server, three things, and their readings."),
+    "init": Entry("xiot.cli.init:init", "server", "Write a first configuration."),
     "read": Entry("xiot.cli.read:read", None, "Ask a thing for its values."),
+    "reload": Entry("xiot.cli.operate:reload", "server", "Have the running server read its configuration anew."),
     "send": Entry("xiot.cli.talk:send", None, "Send a message."),
     "serve": Entry("xiot.cli.serve:serve", "server", "Run the server."),
     "set": Entry("xiot.cli.read:set_", None, "Set a parameter of a thing, or show what can be set."),
+    "status": Entry("xiot.cli.operate:status", "server", "Show how the running server is."),
     "sub": Entry("xiot.cli.talk:sub", None, "Subscribe to a node and print what is published."),
     "user": Entry("xiot.cli.user:user", "server", "Add, change, remove and list accounts."),
 }
@@ -92,7 +96,16 @@ def config_option(command: F) -> F:
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> Config | None:
     from xiot.server import config
 
-    return None if ctx.resilient_parsing else config.load(path or config.find())
+    if ctx.resilient_parsing:
+        return None
+    path = path or config.find()
+    ctx.meta["xiot.config"] = path
+    return config.load(path)
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 session" or "2 sessions"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class _Failure(click.ClickException):

@@ -5,32 +5,40 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import click
 import structlog
 import trio
 
 from xiot.cli.main import config_option
-from xiot.server.config import Config
+from xiot.server.config import Config, load
 from xiot.server.server import Server
 
 
 @click.command()
 @config_option
 @click.option("--log-json", is_flag=True, help="Write logs as JSON, one object a line.")
-def serve(config: Config, log_json: bool) -> None:
-    """Run the server until SIGTERM or Ctrl-C."""
-    set_up_logs(json=log_json)
+@click.pass_context
+def serve(context: click.Context, config: Config, log_json: bool) -> None:
+    """Run the server until SIGTERM or Ctrl-C; SIGHUP re-reads the configuration and the certificates."""
+    path: Path = context.meta["xiot.config"]
+
+    def set_up(config: Config) -> None:
+        set_up_logs(json=log_json, level=logging.getLevelNamesMapping()[config.log.level.upper()])
+
+    set_up(config)
     sys.unraisablehook = log_unraisable
     try:
-        server = Server(config)
+        server = Server(config, read=lambda: load(path))
     except OSError as error:
         raise click.ClickException(error.strerror or str(error)) from None
+    server.on_reload = set_up
     trio.run(lambda: server.run(signals=True))
 
 
 def set_up_logs(*, json: bool = False, level: int = logging.INFO) -> None:
-    """Log to standard error: for people, or as JSON. Control characters of peers never reach the terminal."""
+    """Log to standard error: for people, or as JSON. What peers say cannot forge a line, nor reach the terminal as a command."""
     last: structlog.typing.Processor
     if json:
         last = structlog.processors.JSONRenderer()
@@ -40,8 +48,8 @@ def set_up_logs(*, json: bool = False, level: int = logging.INFO) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            escape_controls,
             structlog.processors.format_exc_info,
+            escape_controls,
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -55,8 +63,18 @@ def log_unraisable(fault: sys.UnraisableHookArgs) -> None:
 
 
 def escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Replace what is not printable in values that may come from peers: no forged lines, no escape sequences, no bidi tricks."""
+    """Replace what is not printable in values that may come from peers: no forged lines, no escape sequences, no bidi tricks.
+
+    The lines of a traceback are all indented, since an exception may quote a peer.
+    """
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and key != "exc_info":
-            event[key] = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in value)
+        if value is None or isinstance(value, bool | int | float):
+            continue
+        lines = str(value).split("\n") if key == "exception" else [str(value)]
+        event[key] = "\n  | ".join(map(printable, lines))
     return event
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what is not printable written as its code point."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

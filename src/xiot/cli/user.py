@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """``xiot user``: the accounts of a server, in its database; the server may be running.
 
-The server sees a change at the next login; sessions that are open go on.
+The server sees a change at the next login; the sessions of an account that is removed end at once.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
 import trio
 
-from xiot.cli.main import config_option
+from xiot.cli.main import config_option, counted
 from xiot.core import JID
 from xiot.server.accounts import Accounts
 from xiot.server.config import Config, HostName
+from xiot.server.control import NotRunning, ask
 from xiot.store import Store
 
 T = TypeVar("T")
@@ -87,10 +89,19 @@ def passwd(jid: JID, password_stdin: bool, config: Config) -> None:
 @account_argument
 @config_option
 def remove(jid: JID, config: Config) -> None:
-    """Remove the account JID, with its contacts and subscriptions."""
+    """Remove the account JID, and end its sessions.
+
+    Its contacts and subscriptions go too.
+    """
     _check_host(jid.domain, config)
     _run(config, lambda accounts: accounts.remove(jid))
     click.echo(f"removed {jid}")
+    with suppress(NotRunning):
+        code, told = ask(config.data_dir, "POST", "/sessions/end", {"jid": str(jid)})
+        if code != 200:
+            raise click.ClickException(f"its sessions could not be ended: {told}")
+        if told["sessions"]:
+            click.echo(f"ended {counted(told['sessions'], 'session')}")
 
 
 @user.command("list")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
 import trio
 
@@ -34,6 +35,15 @@ def listen(host: str, port: int) -> socket.socket:
 def peer_name(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     """An address for logs and for counting: "192.0.2.1:5222", "[::1]:5222"."""
     return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def source_of(peer: str) -> str:
+    """What limits on an address count by, of a `peer_name`: the IPv4 address, or the IPv6 network of 64 bits, which is what one customer has."""
+    host = peer.rpartition(":")[0]
+    if not host.startswith("["):
+        return host
+    prefix = int(IPv6Address(host[1:-1].partition("%")[0])) >> 64 << 64
+    return f"{IPv6Address(prefix)}/64"
 
 
 async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], None]) -> None:

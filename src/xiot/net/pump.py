@@ -17,6 +17,9 @@ all for `stall_after_s` it is stalled: its senders go on, what is for it comes b
 one that stops reading costs a bounded amount of memory and slows nobody for longer than that. Nor is a connection read while it is
 itself above the mark: who does not take our answers may not ask for more.
 
+Fairness. The handshakes of TLS are what costs most, and anybody may begin one: they queue up, and each turn does the next few, behind all
+that the established connections have to say.
+
 Where there is no epoll each connection has a task that waits for its socket and then takes the same turn.
 """
 
@@ -26,6 +29,7 @@ import select
 import socket
 import ssl
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
@@ -34,6 +38,7 @@ from typing import Protocol
 import trio
 
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
+from xiot.net.listen import source_of
 from xiot.net.sockets import set_options
 
 if sys.platform == "linux":
@@ -41,6 +46,7 @@ if sys.platform == "linux":
 
 TURN_S = 0.005  # other tasks of the process wait at most about this long
 SWEEP_S = 0.25  # how exactly deadlines are kept
+HANDSHAKES_PER_TURN = 4  # steps, unless the turn's time is up before; one takes from 0.3 ms (ECDSA) to several (RSA)
 LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes and to close its side
 
 CLOSED_BY_PEER = "connection closed by the peer"
@@ -73,9 +79,11 @@ class Connection:
         "_cipher",
         "_closing",
         "_deadline",
+        "_held",
         "_incoming",
         "_interest",
         "_outgoing",
+        "_paused",
         "_progress",
         "_reading",
         "_received",
@@ -84,23 +92,37 @@ class Connection:
         "_sent",
         "_tls",
         "_waiters",
+        "asked",
+        "events",
+        "heard_at",
+        "heard_bytes",
+        "heard_stanzas",
         "link",
         "lost",
         "owner",
         "peer",
         "pump",
         "sock",
+        "source",
     )
 
     def __init__(self, pump: Pump, sock: socket.socket, peer: str) -> None:
         self.pump = pump
         self.sock = sock
         self.peer = peer
+        self.source = source_of(peer)  # what limits count by
         self.link: Link = pump.router.link(self)
         self.owner: Owner
         self._received = self._sent = 0  # here, not by the drain
         self.lost: str | None = None  # why the connection is gone
-        self._reading = True
+        self.events = 0  # given to the owner: stanzas that the link did not route itself, and headers
+        # For who watches over it: what had come when it last looked, and since when nothing has; if a ping is out.
+        self.heard_bytes = self.heard_stanzas = 0
+        self.heard_at = 0.0
+        self.asked = False
+        self._reading = True  # unless paused or held
+        self._paused = False
+        self._held = False
         self._choked = False  # not read because of what is queued for itself
         self._interest = 0
         self._closing: str | None = None
@@ -135,6 +157,16 @@ class Connection:
         """The TLS session; None on a plain connection and until the handshake is done."""
         return None if self._securing else self._tls
 
+    @property
+    def reading(self) -> bool:
+        """False while it is paused or held."""
+        return self._reading
+
+    @property
+    def choked(self) -> bool:
+        """Whether it is not read because it does not take what is queued for it."""
+        return self._choked
+
     def set_deadline(self, seconds: float | None) -> None:
         """Have `Owner.on_timeout` called after so many seconds; None: no deadline any more."""
         self._deadline = None if seconds is None else monotonic() + seconds
@@ -148,6 +180,10 @@ class Connection:
             self.pump.hand_over(self)
             self.set_deadline(LINGER_S)
             self.pump.closed(self)
+
+    def drop(self, reason: str) -> None:
+        """Be lost at once, without last words: the peer is dead. `reason` is for the log."""
+        self.pump.lose(self, reason)
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Go on under TLS as the server: what is queued (``<proceed/>``) leaves in clear first.
@@ -195,11 +231,24 @@ class Pump:
         self._connections: dict[int, Connection] = {}
         self._watched: set[Connection] = set()
         self._resumed: list[Connection] = []
+        self._securing: deque[Connection] = deque()  # not read until their handshake's turn has come
+        self.turns = 0
+        """So many times all that was ready has been dealt with; not counted without epoll."""
+        self.handshake_steps = 0
+        """Messages of TLS handshakes taken in, each with the answer that it got."""
+        self.handshakes = 0
+        """Done."""
+        self.failed_handshakes = 0
         self._nursery: trio.Nursery | None = None
         self._buffer = router.buffer
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def securing(self) -> int:
+        """Handshakes that wait for their turn."""
+        return len(self._securing)
 
     def connections(self) -> list[Connection]:
         """All connections of now."""
@@ -232,7 +281,7 @@ class Pump:
                     await self._poll(self._epoll.fileno(), self._drain)
         finally:
             for connection in self.connections():
-                self._lose(connection, connection._closing or "shutdown")
+                self.lose(connection, connection._closing or "shutdown")
             if self._epoll is not None:
                 self._epoll.close()
 
@@ -260,12 +309,30 @@ class Pump:
 
     async def _poll(self, fd: int, drain: Drain) -> None:
         while True:
-            await trio.lowlevel.wait_readable(fd)
+            if self._securing:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(fd)
+            self.turns += 1
             end = monotonic() + TURN_S
             while drain.turn(self._ready):
                 self.flush()
                 if monotonic() > end:
                     break
+            if self._securing:
+                self._shake_hands()
+                self.flush()
+
+    def _shake_hands(self) -> None:
+        """Go on with the handshakes that have waited longest."""
+        end = monotonic() + TURN_S
+        for number in range(min(HANDSHAKES_PER_TURN, len(self._securing))):
+            if number and monotonic() > end:
+                return
+            connection = self._securing.popleft()
+            if connection.lost is None and connection._reading:
+                self._interest(connection, True, bool(connection._interest & 2))
+                self._receive(connection)
 
     def _ready(self, fd: int, what: Event | Link | OSError | int | None) -> None:
         """Deal with what the drain leaves to us; see `Drain.turn`."""
@@ -279,13 +346,17 @@ class Pump:
                 return
             if connection._reading:
                 if what & ~select.EPOLLOUT:
-                    self._receive(connection)
+                    if connection._securing and not connection.closing:
+                        self._securing.append(connection)
+                        self._interest(connection, False, bool(connection._interest & 2))
+                    else:
+                        self._receive(connection)
             elif what & (select.EPOLLHUP | select.EPOLLERR):
-                self._lose(connection, "connection lost")
+                self.lose(connection, "connection lost")
         elif what is None:
-            self._lose(connection, CLOSED_BY_PEER)
+            self.lose(connection, CLOSED_BY_PEER)
         elif isinstance(what, OSError):
-            self._lose(connection, f"connection lost: {what.strerror}")
+            self.lose(connection, f"connection lost: {what.strerror}")
         else:
             self._process(connection, what)
 
@@ -353,11 +424,11 @@ class Pump:
                     if connection._closing is None:
                         connection.owner.on_timeout()
                     else:
-                        self._lose(connection, connection._closing)
+                        self.lose(connection, connection._closing)
                 elif connection._interest & 2:
                     waited = now - connection._progress
                     if waited >= self.stall_close_s:
-                        self._lose(connection, "does not read")
+                        self.lose(connection, "does not read")
                     elif waited >= self.stall_after_s and connection.link.queued_bytes > self.low_bytes:
                         connection.link.stalled = True
                         self._wake(connection)
@@ -373,10 +444,10 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lose(connection, f"connection lost: {error.strerror}")
+            self.lose(connection, f"connection lost: {error.strerror}")
             return
         if n == 0:
-            self._lose(connection, connection._closing or CLOSED_BY_PEER)
+            self.lose(connection, connection._closing or CLOSED_BY_PEER)
             return
         connection._received += n
         if connection._tls is not None:
@@ -395,22 +466,25 @@ class Pump:
         incoming.write(self._buffer[:n])
         try:
             if connection._securing:
+                self.handshake_steps += 1
                 tls.do_handshake()
                 connection._securing = False
+                self.handshakes += 1
                 connection.owner.on_secured()
             # pending() is what is decrypted, incoming.pending what is not; asking for more costs an exception.
             while connection._reading and not connection.closing and (incoming.pending or tls.pending()):
                 got = int(tls.read(len(self._buffer), self._buffer))  # with a buffer, their number
                 if not got:
-                    self._lose(connection, CLOSED_BY_PEER)
+                    self.lose(connection, CLOSED_BY_PEER)
                     return
                 self._process(connection, connection.link.feed(got))
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
+            self.failed_handshakes += connection._securing
             with suppress(OSError, ssl.SSLError):
                 self._send_tls(connection)  # the alert
-            self._lose(connection, f"TLS: {error.reason or error}")
+            self.lose(connection, f"TLS: {error.reason or error}")
             return
         if connection._outgoing is not None and connection._outgoing.pending:
             self.send(connection)
@@ -432,6 +506,7 @@ class Pump:
             if isinstance(event, Link):
                 self._wait_for(connection, event.owner)
                 return
+            connection.events += 1
             connection.owner.on_event(event)
             if connection._reading and link.queued_bytes > self.high_bytes:
                 self._choke(connection)
@@ -444,13 +519,32 @@ class Pump:
 
     def pause(self, connection: Connection) -> None:
         """Do not read from the connection until `resume`."""
+        connection._paused = True
+        self._stop(connection)
+
+    def resume(self, connection: Connection) -> None:
+        """Read again; what was received before the pause comes first, at the next `flush` or turn."""
+        connection._paused = False
+        self._start(connection)
+
+    def hold(self, connection: Connection) -> None:
+        """Do not read from the connection until `release`, though it may be paused and resumed meanwhile."""
+        if not connection.closing:
+            connection._held = True
+            self._stop(connection)
+
+    def release(self, connection: Connection) -> None:
+        """The end of `hold`."""
+        connection._held = False
+        self._start(connection)
+
+    def _stop(self, connection: Connection) -> None:
         connection._reading = False
         connection.link.park()
         self._interest(connection, False, bool(connection._interest & 2))
 
-    def resume(self, connection: Connection) -> None:
-        """Read again; what was received before the pause comes first, at the next `flush` or turn."""
-        if not connection._reading and connection.lost is None:
+    def _start(self, connection: Connection) -> None:
+        if not (connection._reading or connection._paused or connection._held) and connection.lost is None:
             connection._reading = True
             self._interest(connection, True, bool(connection._interest & 2))
             self._resumed.append(connection)
@@ -485,7 +579,7 @@ class Pump:
         try:
             done = self._send_tls(connection) if connection._tls is not None else self._send_plain(connection)
         except OSError as error:
-            self._lose(connection, f"connection lost: {error.strerror or error}")
+            self.lose(connection, f"connection lost: {error.strerror or error}")
             return
         if connection.link.queued_bytes <= self.low_bytes:
             if connection.link.stalled:
@@ -548,7 +642,8 @@ class Pump:
             if connection._interest & 2:
                 connection._progress = monotonic()
 
-    def _lose(self, connection: Connection, reason: str) -> None:
+    def lose(self, connection: Connection, reason: str) -> None:
+        """The connection is gone; nothing happens if it was already."""
         if connection.lost is not None:
             return
         if self._epoll is not None and connection._interest:

@@ -54,8 +54,7 @@ class Accounts:
 
     def __init__(self, store: Store, config: Config, fake_salt_secret: bytes, token_key: bytes) -> None:
         self._store = store
-        self._iterations = config.accounts.scram_iterations
-        self._services = [f"pubsub.{host.name}" for host in config.hosts]
+        self.configure(config)
         # PBKDF2 takes a processor for milliseconds; the loop keeps one for itself.
         self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
         self.fake_salt_secret = fake_salt_secret
@@ -69,6 +68,11 @@ class Accounts:
     async def open(cls, store: Store, config: Config) -> Accounts:
         """Return the accounts in `store`, which also keeps the secret for fake salts."""
         return cls(store, config, *await store.run(lambda tx: (_secret(tx, "fake-salt"), _secret(tx, "fast-tokens"))))
+
+    def configure(self, config: Config) -> None:
+        """Go by `config` from now on."""
+        self._iterations = config.accounts.scram_iterations
+        self._services = [f"pubsub.{host.name}" for host in config.hosts]
 
     async def add(self, jid: JID, password: str) -> None:
         """Make the account `jid`. Raises AccountExists, BadPassword."""
@@ -177,8 +181,7 @@ class _Registrar(Registrar):
             await self._accounts.remove(jid)
 
     async def end_sessions(self, jid: JID) -> None:
-        for session in self._server.sessions_of(jid):
-            session.end(StreamError("not-authorized", "the account was removed"))
+        self._server.end_sessions(jid, StreamError("not-authorized", "the account was removed"))
 
 
 @contextmanager

@@ -35,6 +35,8 @@ class Certificates:
         self._by_sni: dict[str, ssl.SSLContext] = {}  # SNI is of A-labels (RFC 6066 section 3)
         self._bindings: dict[str, dict[str, bytes]] = {}
         self._client_cas = {host.name: ca for host in config.hosts if (ca := config.client_ca(host)) is not None}
+        self.expiry: dict[str, datetime.datetime] = {}
+        """When the certificate of each host runs out."""
         for host in config.hosts:
             pair = config.key_pair(host)
             if pair is None:
@@ -55,6 +57,11 @@ class Certificates:
         """Channel binding data of a host by type (RFC 5929 section 4: ``tls-server-end-point``)."""
         return self._bindings[host]
 
+    def adopt(self, former: Certificates, host: str) -> None:
+        """Go on with what `former` has for `host`, which is not in the new configuration."""
+        self._contexts[host] = self._by_sni[a_labels(host)] = former._contexts[host]
+        self._bindings[host], self.expiry[host] = former._bindings[host], former.expiry[host]
+
     def host_of(self, tls: ssl.SSLObject) -> str:
         """The host whose certificate this handshake used."""
         return next(host for host, context in self._contexts.items() if context is tls.context)
@@ -74,6 +81,7 @@ class Certificates:
             context.load_cert_chain(certificate, key)
             served = x509.load_pem_x509_certificate(certificate.read_bytes())  # the first one of the file
             self._bindings[host.name] = {"tls-server-end-point": end_point(served)}
+            self.expiry[host.name] = served.not_valid_after_utc
         except OSError as error:  # ssl.SSLError is one too
             raise ConfigError(f"certificate of {host.name}: {certificate}, {key}: {error.strerror or error}") from None
         except ValueError as error:

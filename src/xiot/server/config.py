@@ -30,11 +30,14 @@ __all__ = [
     "ConfigError",
     "Host",
     "HostName",
+    "Http",
     "Limits",
+    "Log",
     "Mechanism",
     "Tls",
     "find",
     "load",
+    "takeable",
 ]
 
 Mechanism = Literal[
@@ -48,6 +51,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 CountOrOff = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 StanzaBytes = Annotated[int, msgspec.Meta(ge=10_000, le=2**30)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 86_400)]
+SecondsOrOff = Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)]
 
 
 class ConfigError(XiotError):
@@ -157,6 +161,20 @@ class Accounts(_Table, frozen=True):
     and a lost device has it that long."""
 
 
+class Http(_Table, frozen=True):
+    """``[http]``: figures for monitoring, and whether the server is well."""
+
+    listen: tuple[Address, ...] = ()
+    """For ``/metrics``, ``/healthz`` and ``/readyz``: loopback, since whoever gets there may read them. None by default."""
+
+
+class Log(_Table, frozen=True):
+    """``[log]``: what goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Info has a line for each login, failed login and end of a session."""
+
+
 class Limits(_Table, frozen=True):
     """``[limits]``: nothing grows without bound. In each, the reason."""
 
@@ -181,8 +199,27 @@ class Limits(_Table, frozen=True):
     stall_s: Seconds = 60.0
     """A connection above `out_high_bytes` that takes no octet for so long is closed: its peer does not read."""
 
+    idle_s: SecondsOrOff = 1_800.0
+    """From a client that is silent: shortly before, it is pinged, and its answer counts as a word. Then the stream ends with
+    ``connection-timeout`` (RFC 6120 section 4.9.3.4); 0 is off."""
+
+    account_bytes_per_s: CountOrOff = 0
+    """What all sessions of an account may send, on average: one that sends more is not read for the time it owes. 0 is off."""
+
+    account_stanzas_per_s: CountOrOff = 0
+    """The same, in stanzas: small ones cost most for their size."""
+
+    address_bytes_per_s: CountOrOff = 0
+    """The same for all connections of one IP address (an IPv6 network of 64 bits), logged in or not."""
+
+    address_stanzas_per_s: CountOrOff = 0
+
+    burst_s: Seconds = 10.0
+    """How many seconds' worth of a rate may come at once: people and things send in bursts."""
+
     connections_per_address: CountOrOff = 0
-    """Open at a time from one IP address (XEP-0205 section 4.1); 0 is off, since many may share one behind a NAT."""
+    """Open at a time from one IP address, or IPv6 network of 64 bits (XEP-0205 section 4.1); 0 is off, since many may share
+    one behind a NAT."""
 
     resources_per_account: Count = 32
     """Each costs memory and a copy of every presence (XEP-0205 section 4.4)."""
@@ -221,6 +258,8 @@ class Config(_Table, frozen=True, rename={"hosts": "host"}):
     tls: Tls = Tls()
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
+    http: Http = Http()
+    log: Log = Log()
 
     @property
     def database(self) -> Path:
@@ -260,6 +299,27 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from None
 
 
+FIXED = {
+    "": ("data_dir",),
+    "c2s": ("listen", "listen_tls"),
+    "http": ("listen",),
+    "limits": ("max_stanza_bytes", "pre_auth_stanza_bytes", "max_depth", "max_attributes", "out_high_bytes"),
+}
+"""By table, what a running server cannot change: its sockets, its files, and what every parser was made with."""
+
+
+def takeable(running: Config, wanted: Config) -> tuple[Config, list[str]]:
+    """Return what a server that runs with `running` can take over of `wanted`, and the names of what has to wait for a restart."""
+    waiting: list[str] = []
+    for table, names in FIXED.items():
+        old, new = (getattr(config, table) if table else config for config in (running, wanted))
+        kept = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
+        waiting += [f"{table}.{name}".lstrip(".") for name in kept]
+        new = msgspec.structs.replace(new, **kept)
+        wanted = msgspec.structs.replace(wanted, **{table: new}) if table else new
+    return wanted, waiting
+
+
 def _convert(data: dict[str, Any], base: Path) -> Config:
     """Turn a parsed file into tables; `base` is where relative paths start."""
 
@@ -278,7 +338,7 @@ def _convert(data: dict[str, Any], base: Path) -> Config:
         message = message[0].lower() + message[1:].replace("`object`", "`table`")
         raise ConfigError(f"{place.rstrip('`')}: {message}") from None
     _check_hosts(config)
-    _check_listeners(config.c2s)
+    _check_listeners(config)
     return msgspec.structs.replace(config, data_dir=base / config.data_dir)
 
 
@@ -333,12 +393,17 @@ def _check_pair(table: Host | Tls, place: str) -> None:
         raise ConfigError(f"{place}.{absent}: missing, but {there} is given")
 
 
-def _check_listeners(c2s: C2S) -> None:
+def _check_listeners(config: Config) -> None:
     seen: set[Address] = set()
-    for key, addresses in (("listen", c2s.listen), ("listen_tls", c2s.listen_tls)):
+    c2s, http = config.c2s, config.http
+    for key, addresses in (
+        ("c2s.listen", c2s.listen),
+        ("c2s.listen_tls", c2s.listen_tls),
+        ("http.listen", http.listen),
+    ):
         for index, address in enumerate(addresses):
             if address in seen and address.port != 0:
-                raise ConfigError(f"c2s.{key}[{index}]: {address} is listened on twice")
+                raise ConfigError(f"{key}[{index}]: {address} is listened on twice")
             seen.add(address)
 
 

@@ -28,6 +28,10 @@ class Place:
         self.table: dict[Key, tuple[Handler, ...]] = dispatch_table(self.extensions)
         self._objects = tuple(objects)
 
+    def become(self, other: Place) -> None:
+        """Take over the settings of `other`, which was made from a newer configuration; what is online stays."""
+        self.extensions, self.table, self._objects = other.extensions, other.table, other._objects
+
     def service(self, kind: type[T]) -> T:
         """The object of class `kind` that the place was built with. Raises LookupError."""
         for thing in self._objects:
@@ -53,6 +57,12 @@ class LocalHost(Place):
         """Bare JID -> resource -> session, for bound sessions."""
         self.watchers: dict[JID, set[str]] = {}
         """Bare JID -> bare JIDs that see its presence, for accounts with an available resource."""
+
+    def become(self, other: Place) -> None:
+        """Take over the settings of `other`; its sessions go on, and new streams get the new policy."""
+        assert isinstance(other, LocalHost)
+        super().become(other)
+        self.config, self.policy = other.config, other.policy
 
     def sessions(self, bare: JID) -> list[ClientSession]:
         """The bound sessions of an account, oldest first."""

@@ -31,7 +31,7 @@ class Routing:
 
     def route(self, stanza: Stanza, session: ClientSession) -> None:
         """Deal with what `session` sent."""
-        self._server.stanzas += 1
+        self._server.metrics.stanzas[stanza.name] += 1
         try:
             self._route(stanza, session)
         except StanzaError as error:
@@ -41,6 +41,7 @@ class Routing:
         """Answer `stanza` with `error`, if it may have an answer (RFC 6120 section 8.3.1)."""
         answer = error_to(stanza, error)
         if answer is not None:
+            self._server.metrics.errors["stanza", error.condition] += 1
             answer.set("to", str(session.jid))
             session.send(answer)
 

@@ -6,10 +6,14 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 
@@ -18,20 +22,26 @@ from xiot.errors import StanzaError, StreamError, XiotError
 from xiot.ext import third_party
 from xiot.model import nodes
 from xiot.model.effects import Tx, apply
-from xiot.net.listen import accept, listen
+from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sm
 from xiot.proto.features import HostPolicy
+from xiot.server import control
 from xiot.server.accounts import Accounts
 from xiot.server.budgets import Budgets
 from xiot.server.certificates import Certificates
-from xiot.server.config import Address, Config, Host
+from xiot.server.config import Address, Config, ConfigError, Host, takeable
+from xiot.server.control import Control
 from xiot.server.delivery import Delivery
 from xiot.server.host import LocalHost, Place
+from xiot.server.http import HttpServer
+from xiot.server.metrics import Metrics
+from xiot.server.notify import Notifier
 from xiot.server.presence import Presences
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
+from xiot.server.watch import Watch
 from xiot.store import Store
 from xiot.xep import disco, pubsub, register, standard
 from xiot.xep.version import Version
@@ -44,10 +54,17 @@ AUTH_WINDOW_S = 600.0
 class Server:
     """A server of the hosts of one configuration. `run` opens it, serves, and closes it."""
 
-    def __init__(self, config: Config) -> None:
-        """Read the certificates and open the ports. Raises ConfigError, OSError."""
+    def __init__(self, config: Config, *, read: Callable[[], Config] | None = None) -> None:
+        """Read the certificates and open the ports. Raises ConfigError, OSError.
+
+        read: reads the configuration anew, for `reload`.
+        """
         limits = config.limits
         self.config = config
+        self._read = read
+        self._reloading = trio.Lock()
+        self.on_reload: Callable[[Config], None] = lambda config: None
+        """Called with each configuration that `reload` has put in force."""
         self.log: Any = structlog.get_logger("xiot.server")
         self.certificates = Certificates(config)
         self.router = Router(
@@ -66,6 +83,7 @@ class Server:
         self.routing = Routing(self)
         self.delivery = Delivery(self)
         self.presences = Presences(self)
+        self.watch = Watch(self)
         self.hosts: dict[str, LocalHost] = {}
         self.places: dict[str, Place] = {}
         self.store: Store
@@ -73,12 +91,23 @@ class Server:
         self.nursery: trio.Nursery
         self.storing: trio.Nursery
         """For what must be stored even while the server stops."""
-        self.stanzas = 0
-        """Dealt with here; `Router.routed` counts those the core dealt with."""
+        self.version = version()
+        self.started_at = self.loaded_at = datetime.now(UTC)
+        """When the server began, and when it last took over a configuration."""
+        self.reload_error: str | None = None
+        """Why the last reload changed nothing, if so."""
+        self.waiting: list[str] = []
+        """What of the file waits for a restart."""
+        self.metrics = Metrics(self)
+        self.control = Control(self)
         self.addresses: list[tuple[Address, bool]] = []
         """Where it listens, with the real ports, and whether TLS begins at once."""
+        self.http_addresses: list[Address] = []
+        """Where it answers for monitoring, with the real ports."""
         self._listeners: list[tuple[socket.socket, bool]] = []
-        self._sessions: set[ClientSession] = set()
+        self._http: list[socket.socket] = []
+        self.sessions: set[ClientSession] = set()
+        """All, logged in or not."""
         self._empty = trio.Event()
         self.stopping = False
         """No session waits for its client any more."""
@@ -89,37 +118,40 @@ class Server:
         try:
             for addresses, tls in ((config.c2s.listen, False), (config.c2s.listen_tls, True)):
                 for address in addresses:
-                    self._listen(address, tls)
+                    sock, real = _listen(address)
+                    self._listeners.append((sock, tls))
+                    self.addresses.append((real, tls))
+            for address in config.http.listen:
+                sock, real = _listen(address)
+                self._http.append(sock)
+                self.http_addresses.append(real)
         except BaseException:
-            self.close()
+            self._close_all()
             raise
 
-    def _listen(self, address: Address, tls: bool) -> None:
-        try:
-            sock = listen(address.host, address.port)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
-        self._listeners.append((sock, tls))
-        port = sock.getsockname()[1]
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self.addresses.append((Address(f"{host}:{port}"), tls))
-
     def close(self) -> None:
-        """Close the listening sockets."""
+        """Close the sockets that clients come by."""
         for sock, _ in self._listeners:
             sock.close()
         self._listeners.clear()
+
+    def _close_all(self) -> None:
+        self.close()
+        for sock in self._http:
+            sock.close()
 
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled, or until SIGTERM or SIGINT if `signals`: then every stream ends with ``system-shutdown``."""
         try:
-            async with Store.open(self.config.database) as self.store, trio.open_nursery() as self.storing:
+            opened = Store.open(self.config.database, self.metrics.committed)
+            async with opened as self.store, trio.open_nursery() as self.storing:
+                self._http.append(await trio.to_thread.run_sync(control.listen, self.config.data_dir))
                 self.accounts = await Accounts.open(self.store, self.config)
                 self.accounts.subscriptions = self.presences
                 for host in self.config.hosts:
-                    self._add_host(host)
+                    self._set_up_host(host)
                     # what a crash left behind: nobody of now has those resources
                     await self.store.run(partial(end_resource_subscriptions, domain=host.name))
                 self.storing.start_soon(self.pump.run)
@@ -128,12 +160,20 @@ class Server:
                         self.nursery.start_soon(self.resumptions.run)
                         for sock, tls in self._listeners:
                             self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
+                        for sock in self._http[:-1]:
+                            self.nursery.start_soon(HttpServer(self.control.figures).serve, sock)
+                        self.nursery.start_soon(HttpServer(self.control.orders).serve, self._http[-1])
                         self._log_start()
+                        notifier = Notifier()
+                        self.nursery.start_soon(notifier.watchdog)
+                        self.nursery.start_soon(self.watch.run)
+                        notifier.ready()
                         task_status.started()
                         if signals:
-                            await self._wait_for_signal()
+                            await self._wait_for_signal(notifier)
                         else:
                             await trio.sleep_forever()
+                        notifier.stopping()
                         self.close()
                         await self._drain()
                         self.nursery.cancel_scope.cancel()
@@ -143,7 +183,7 @@ class Server:
                         await self._drain()
                         self.storing.cancel_scope.cancel()
         finally:
-            self.close()
+            self._close_all()
             self.log.info("stopped")
 
     def _log_start(self) -> None:
@@ -153,26 +193,86 @@ class Server:
             )
         for address, tls in self.addresses:
             self.log.info("listening", address=str(address), tls="direct" if tls else self.config.c2s.starttls)
+        for address in self.http_addresses:
+            self.log.info("metrics at", address=str(address))
+            if not ip_address(address.host).is_loopback:
+                self.log.warning("everybody who reaches this address may read the metrics", address=str(address))
 
-    async def _wait_for_signal(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+    async def _wait_for_signal(self, notifier: Notifier) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
             async for number in received:
+                if number == signal.SIGHUP:
+                    notifier.reloading()
+                    with suppress(XiotError):
+                        await self.reload()
+                    notifier.ready()
+                    continue
                 self.log.info("stopping", signal=signal.Signals(number).name)
                 return
 
     async def _drain(self) -> None:
         self.stopping = True
-        for session in list(self._sessions):
+        for session in list(self.sessions):
             session.end(StreamError("system-shutdown"))
         self.pump.flush()
-        if self._sessions:
+        if self.sessions:
             self._empty = trio.Event()
             with trio.move_on_after(DRAIN_S):
                 await self._empty.wait()
 
+    # ---- reload ----
+
+    async def reload(self) -> list[str]:
+        """Read the configuration and the certificates anew, for all streams that begin from now on; no session ends.
+
+        Returns what of the new configuration has to wait for a restart. Raises XiotError if it cannot be used: then nothing changes.
+        """
+        async with self._reloading:
+            try:
+                waiting = await self._reload()
+            except Exception as error:  # whatever it is, it is no reason to end the sessions
+                self.reload_error = str(error)
+                self.log.error("configuration not reloaded: the former one stays in force", error=str(error))
+                raise error if isinstance(error, XiotError) else XiotError(str(error)) from error
+        self.loaded_at, self.reload_error, self.waiting = datetime.now(UTC), None, waiting
+        for what in waiting:
+            self.log.warning("waits for a restart", what=what)
+        self.log.info("configuration reloaded", hosts=len(self.hosts))
+        return waiting
+
+    async def _reload(self) -> list[str]:
+        if self._read is None:
+            raise ConfigError("there is no file to read it from")
+        config, waiting = takeable(self.config, await trio.to_thread.run_sync(self._read))
+        certificates = await trio.to_thread.run_sync(Certificates, config)
+        # From here on nobody else runs, so nobody sees one half of it.
+        wanted = {host.name for host in config.hosts}
+        used = {session.host for session in self.sessions}
+        kept = [
+            host.config
+            for host in self.hosts.values()
+            if host.domain not in wanted and (host.online or host.domain in used)
+        ]
+        waiting += [f"end of host {host.name}, which has sessions" for host in kept]
+        config = msgspec.structs.replace(config, hosts=(*config.hosts, *kept))
+        for host in kept:
+            certificates.adopt(self.certificates, host.name)
+        self.config, self.certificates = config, certificates
+        self.pump.stall_close_s = config.limits.stall_s
+        self.resumptions.keep_s = config.limits.resume_s
+        self.accounts.configure(config)
+        for domain in self.hosts.keys() - {host.name for host in config.hosts}:
+            del self.hosts[domain]
+            for place in [place for place in self.places.values() if place.host == domain]:
+                del self.places[place.domain]
+        for host in config.hosts:
+            self._set_up_host(host)
+        self.on_reload(config)
+        return waiting
+
     # ---- hosts ----
 
-    def _add_host(self, config: Host) -> None:
+    def _set_up_host(self, config: Host) -> None:
         everything = {extension.name: extension for extension in standard()}
         nodes_ext = everything.pop("pubsub")
         service = f"pubsub.{config.name}"
@@ -208,8 +308,9 @@ class Server:
                 nodes.Service(jid=service, creators=frozenset([config.name])),
             ],
         )
-        self.hosts[host.domain] = self.places[host.domain] = host
-        self.places[service] = place
+        for each in (host, place):
+            self.places.setdefault(each.domain, each).become(each)
+        self.hosts.setdefault(host.domain, host)
 
     def _policy(self, config: Host) -> HostPolicy:
         c2s, limits = self.config.c2s, self.config.limits
@@ -253,26 +354,29 @@ class Server:
         self._serve(sock, peer, self.certificates.any_host)
 
     def _serve(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
-        address = peer.rpartition(":")[0]
+        address = source_of(peer)
         most = self.config.limits.connections_per_address
         if most and self._by_address.get(address, 0) >= most:
+            self.metrics.refused += 1
             self.log.info("refused: too many connections of this address", peer=peer)
             sock.close()
             return
+        self.metrics.accepted += 1
         self._by_address[address] = self._by_address.get(address, 0) + 1
         connection = self.pump.add(sock, peer, context)
         connection.owner = session = ClientSession(self, connection, direct_tls=context is not None)
-        self._sessions.add(session)
+        self.sessions.add(session)
 
     def forget(self, session: ClientSession) -> None:
         """The session has ended, or goes on as another."""
-        self._sessions.discard(session)
-        if not self._sessions:
+        self.sessions.discard(session)
+        if not self.sessions:
             self._empty.set()
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone."""
-        address = connection.peer.rpartition(":")[0]
+        self.metrics.ended(connection)
+        address = connection.source
         left = self._by_address[address] - 1
         if left:
             self._by_address[address] = left
@@ -291,9 +395,13 @@ class Server:
         if not self._stopped:
             self.nursery.start_soon(end)
 
-    def sessions_of(self, jid: JID) -> list[ClientSession]:
-        """All sessions of an account: bound ones, and those that log in."""
-        return [session for session in self._sessions if session.account == jid.bare]
+    def end_sessions(self, jid: JID, error: StreamError) -> int:
+        """End all sessions of an account with `error`, bound ones and those that log in; returns how many there were."""
+        sessions = [session for session in self.sessions if session.account == jid.bare]
+        for session in sessions:
+            session.end(error)
+        self.pump.flush()
+        return len(sessions)
 
     # ---- registration before login ----
 
@@ -303,7 +411,7 @@ class Server:
         if stanza.type not in ("get", "set"):
             raise StanzaError("bad-request")
         if stanza.type == "set":
-            self._count_registration(peer.rpartition(":")[0])
+            self._count_registration(source_of(peer))
         return await register.before_login(stanza, host, self.hosts[host].service(register.Registrar))
 
     def _count_registration(self, address: str) -> None:
@@ -317,6 +425,16 @@ class Server:
         if len(times) >= most:
             raise StanzaError("resource-constraint", text="too many registrations from this address")
         self._registered[address] = [*times, now]
+
+
+def _listen(address: Address) -> tuple[socket.socket, Address]:
+    """A socket that listens on `address`, and the address with its real port."""
+    try:
+        sock = listen(address.host, address.port)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return sock, Address(f"{host}:{sock.getsockname()[1]}")
 
 
 def end_resource_subscriptions(tx: Tx, domain: str) -> None:

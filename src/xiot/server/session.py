@@ -43,9 +43,10 @@ from xiot.proto.events import (
 from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
-from xiot.stanzas import NS_CLIENT
+from xiot.stanzas import NS_CLIENT, iq
 from xiot.store import StoreError, Transaction
 from xiot.xep import register
+from xiot.xep.ping import Ping
 
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
@@ -61,6 +62,7 @@ class ClientSession:
     def __init__(self, server: Server, connection: Connection, *, direct_tls: bool) -> None:
         self.server = server
         self.connection = connection
+        self._certificates = server.certificates  # of its handshake, though a reload may bring others
         self.availability = Availability()
         self.interests: set[str] = set()
         """Namespaces of which this session wants pushes."""
@@ -90,7 +92,13 @@ class ClientSession:
         self._scopes: set[trio.CancelScope] = set()
         self._since = monotonic()
         self._mechanism: str | None = None
+        self._tried = "other"  # the mechanism of a login under way
         connection.set_deadline(server.config.limits.pre_auth_s)
+
+    @property
+    def host(self) -> str:
+        """The domain that the stream is for; empty before its header has come."""
+        return self._stream.host
 
     # ---- from the pump ----
 
@@ -105,19 +113,29 @@ class ClientSession:
     def _begin_tls(self) -> None:
         tls = self.connection.tls
         assert tls is not None
-        certificates = self.server.certificates
-        bindings = certificates.bindings(certificates.host_of(tls))
+        bindings = self._certificates.bindings(self._certificates.host_of(tls))
         if self._direct_tls:
             self._stream = ServerStream(
-                self.server.policy, secure=True, bindings=bindings, certified=certificates.certified(tls)
+                self.server.policy, secure=True, bindings=bindings, certified=self._certificates.certified(tls)
             )
         else:
-            self._stream.certified = certificates.certified(tls)
+            self._stream.certified = self._certificates.certified(tls)
             self._do(self._stream.tls_started(bindings))
 
     def on_timeout(self) -> None:
         """The time to log in is over."""
         self._guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
+
+    def on_idle(self) -> None:
+        """The client has been silent for too long: it gets a last word, unless it may come back for the session."""
+        if self.resumable_by is not None:
+            self.connection.drop("silent for too long")
+        else:
+            self._guard(lambda: self.end(StreamError("connection-timeout", "silent for too long")))
+
+    def ping(self) -> None:
+        """Ask the client for a word (XEP-0199 section 4.1); whatever comes is one."""
+        self._guard(lambda: self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host)))
 
     def on_lost(self, reason: str) -> None:
         """The connection is gone, and so is the session, unless it may be resumed."""
@@ -292,15 +310,18 @@ class ClientSession:
                     self.connection.link.count_handled()
                     self.send(answer)
                 case StartTls(domain):
+                    self._certificates = self.server.certificates
                     try:
-                        self.connection.start_tls(self.server.certificates.context(domain))
+                        self.connection.start_tls(self._certificates.context(domain))
                     except ValueError as problem:
                         self.connection.close(str(problem))
                 case RestartStream():
                     self.connection.link.restart(logged_in=self._stream.jid is not None)
                 case NeedKeys(username, mechanism):
+                    self._tried = mechanism
                     self._answer(self._keys, username, mechanism)
                 case CheckPassword(username, password):
+                    self._tried = "PLAIN"
                     self._answer(self._check, username, password)
                 case CheckAccount(username):
                     self._answer(self._exists, username)
@@ -310,6 +331,7 @@ class ClientSession:
                     self._answer(self._establish, request)
                 case LoginFailed(username, condition, text):
                     self._punish(username, condition)
+                    self.server.metrics.logins[self._tried, condition] += 1
                     self.server.log.info(
                         "login failed",
                         peer=self.connection.peer,
@@ -323,6 +345,7 @@ class ClientSession:
                     self.connection.link.log_in()
                     if mechanism != "ANONYMOUS":
                         self.server.budgets.succeeded(str(jid), self.connection.peer)
+                    self.server.metrics.logins[mechanism, "success"] += 1
                 case NeedBind(resource):
                     self._bind(resource)
                 case Ready(jid):
@@ -333,6 +356,8 @@ class ClientSession:
                 case NonzaReceived(nonza):
                     self._on_nonza(nonza)
                 case Closed(error):
+                    if isinstance(error, StreamError):
+                        self.server.metrics.errors["stream", error.condition] += 1
                     self._leave()
                     self.connection.close("closed" if error is None else str(error))
         if not self.connection.closing:
@@ -547,7 +572,7 @@ class ClientSession:
         self.server.log.exception("handler failed", extension=handler.extension, jid=str(self.jid), id=stanza.id)
         self.server.routing.refuse(stanza, self, StanzaError("internal-server-error"))
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def _guard(self, step: Callable[[], object]) -> None:
         """Do what the pump asks for. A fault of ours ends this stream, not the server."""
         try:
             step()

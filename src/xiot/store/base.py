@@ -14,6 +14,7 @@ from xiot.model.effects import Tx
 
 T = TypeVar("T")
 U = TypeVar("U")
+OnCommit = Callable[[int, float], None]
 
 
 class StoreError(XiotError):
@@ -60,15 +61,22 @@ class Store(ABC):
         exception is raised here, but what `fn` did stays.
         """
 
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for the next commit."""
+        return 0
+
     @staticmethod
-    def open(path: Path) -> AbstractAsyncContextManager[Store]:
+    def open(path: Path, on_commit: OnCommit | None = None) -> AbstractAsyncContextManager[Store]:
         """Open the SQLite database at `path`, made or migrated if need be; when closed, what was queued is done.
+
+        on_commit: called in the store's thread after each commit, with the number of jobs and the seconds that it took.
 
         Raises StoreError, above all if a newer xiot wrote the database.
         """
         from xiot.store.sqlite import SqliteStore
 
-        return SqliteStore.open(path)
+        return SqliteStore.open(path, on_commit)
 
 
 def _same(result: T) -> T:

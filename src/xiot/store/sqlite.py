@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, TypeVar
 
 import outcome
@@ -29,7 +30,7 @@ import sqlalchemy as sa
 import trio
 
 from xiot.store import tables
-from xiot.store.base import Store, StoreError, Transaction
+from xiot.store.base import OnCommit, Store, StoreError, Transaction
 from xiot.store.sql import SqlTransaction
 
 T = TypeVar("T")
@@ -56,8 +57,9 @@ class _Job:
 class SqliteStore(Store):
     """A store on one SQLite file; made by `open`."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, on_commit: OnCommit | None = None) -> None:
         self._connection = connection
+        self._on_commit = on_commit
         self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._places = trio.Semaphore(MAX_QUEUED)
@@ -67,9 +69,9 @@ class SqliteStore(Store):
 
     @staticmethod
     @asynccontextmanager
-    async def open(path: Path) -> AsyncIterator[Store]:
+    async def open(path: Path, on_commit: OnCommit | None = None) -> AsyncIterator[Store]:
         """Open the database at `path`; see `xiot.store.base.Store.open`."""
-        store = SqliteStore(await trio.to_thread.run_sync(_connect, path))
+        store = SqliteStore(await trio.to_thread.run_sync(_connect, path), on_commit)
         store._thread.start()
         try:
             yield store
@@ -78,6 +80,10 @@ class SqliteStore(Store):
             store._jobs.put(None)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(store._thread.join)
+
+    @property
+    def queued(self) -> int:
+        return MAX_QUEUED - self._places.value
 
     async def transact(self, fn: Callable[[Transaction], T], then: Callable[[T], U]) -> U:
         """Call ``fn(tx)`` in the store's thread, then `then`; see `xiot.store.base.Store.transact`."""
@@ -105,7 +111,10 @@ class SqliteStore(Store):
                     batch.append(self._jobs.get_nowait())
             going = None not in batch
             jobs = [job for job in batch if job is not None]
+            began = monotonic()
             self._commit(jobs)
+            if jobs and self._on_commit is not None:
+                self._on_commit(len(jobs), monotonic() - began)
             with contextlib.suppress(trio.RunFinishedError):  # the loop was torn down: nobody waits any more
                 self._loop.run_sync_soon(_release, jobs)
         self._connection.close()
