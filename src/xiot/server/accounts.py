@@ -86,8 +86,8 @@ class Accounts:
                 raise NoSuchAccount(f"there is no account {bare}")
             farewell = presence.end_all(tx, jid)
             tx.accounts.remove(bare)
-            tx.roster.clear(bare)
-            tx.offline.clear(bare)
+            for store in (tx.roster, tx.offline, tx.documents, tx.logouts, tx.blocks):
+                store.clear(bare)
             while names := tx.nodes.node_names(bare, limit=PAGE):  # its own service (XEP-0163)
                 for name in names:
                     tx.nodes.delete_node(bare, name)

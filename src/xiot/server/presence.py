@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 VERBS: tuple[Verb, ...] = get_args(Verb)
 MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
+MAX_STATUS_CHARS = 1000  # kept of the last words of an account (XEP-0012)
 PAGE_MESSAGES = 100  # read from the store and handed over at a time
 PAGE_BYTES = 65_536
 DRAIN_CHECK_S = 0.01  # between looks whether the client has taken a page
@@ -189,6 +190,8 @@ class Presences(Subscriptions):
         was, mine.presence, mine.arriving = mine.presence, None, None
         directed, mine.directed = mine.directed, set()
         element = presence(type="unavailable") if element is None else element
+        if was is not None:
+            mine.status = element.findtext(f"{{{NS_CLIENT}}}status", "")[:MAX_STATUS_CHARS]
         element.set("from", str(session.jid))
         told: dict[ClientSession, None] = {}  # each once, in order
         if was is not None:

@@ -155,7 +155,10 @@ class ClientSession:
             self.online = False
             self.server.resumptions.forget(self)
             self.server.presences.unavailable(self)
-            self.server.hosts[self.jid.domain].remove(self.jid, self)
+            host = self.server.hosts[self.jid.domain]
+            host.remove(self.jid, self)
+            if not host.sessions(self.jid.bare):
+                self.server.logged_out(self.jid.bare, self.availability.status)
             if self.subscriber:
                 self.server.resource_gone(self.jid)
             if self.connection.link.managed:

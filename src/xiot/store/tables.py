@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration: what a database must be at for this code."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -163,5 +163,34 @@ affiliations = sa.Table(
     sa.Column("node_id", sa.ForeignKey("pubsub_nodes.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("jid", sa.Text, primary_key=True, index=True),
     sa.Column("role", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),  # in the index: the sum of an owner reads no document
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("owner", "kind", "name"),
+    sa.Index("documents_sizes", "owner", "size_bytes"),
+)
+
+logouts = sa.Table(
+    "logouts",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True),
     sqlite_with_rowid=False,
 )
