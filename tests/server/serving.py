@@ -71,14 +71,14 @@ class Running:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, starttls: str = "required", plain: bool = False, **limits: float
+    folder: Path, *, starttls: str = "required", plain: bool = False, config: str | None = None, **limits: float
 ) -> AsyncIterator[Running]:
-    """A server with its data in `folder`."""
-    config = folder / "xiot.toml"
+    """A server with its data in `folder`; `config` is the whole file, if it is to be another one."""
+    path = folder / "xiot.toml"
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
-    config.write_text(CONFIG.format(starttls=starttls, plain=str(plain).lower(), limits=written))
+    path.write_text(config or CONFIG.format(starttls=starttls, plain=str(plain).lower(), limits=written))
     async with trio.open_nursery() as nursery:
-        server = Server(load(config))
+        server = Server(load(path))
         await nursery.start(lambda task_status: server.run(task_status=task_status))
         yield Running(server)
         nursery.cancel_scope.cancel()
