@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 STANDARD = (
     "altconnections",
+    "blocking",
     "caps",
+    "carbons",
     "chatstates",
     "contact",
     "control",
     "correction",
+    "csi",
     "datetimes",
     "delay",
     "disco",
