@@ -123,7 +123,7 @@ class Noted(Switch):
     def __init__(self) -> None:
         self.told: list[tuple[str, bool]] = []
 
-    def carbons(self, jid: JID, on: bool) -> None:
+    def switch_carbons(self, jid: JID, on: bool) -> None:
         self.told.append((str(jid), on))
 
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _xmppcore import Element
-from xiot.xep.csi import MAX_HELD_BYTES, Held, can_wait, indication
+from _xmppcore import JID, Element
+from xiot.xep.csi import MAX_HELD_BYTES, Held, active, can_wait, inactive
+
+from .world import Client, World
 
 STATE = "<{} xmlns='http://jabber.org/protocol/chatstates'/>"
 COMPOSING = STATE.format("composing")
@@ -61,6 +63,14 @@ def test_what_waits_is_bounded(steps: list[tuple[int, int]]) -> None:
             assert not held.full
 
 
-def test_indications_are_those_of_section_4_2() -> None:
-    assert Element.fromstring(indication("active")) == Element("{urn:xmpp:csi:0}active")
-    assert Element.fromstring(indication("inactive")) == Element("{urn:xmpp:csi:0}inactive")
+async def test_indications_are_those_of_section_4_2() -> None:
+    sent: list[Element] = []
+
+    class Stream(Client):
+        async def send(self, stanza: Element) -> None:
+            sent.append(stanza)
+
+    stream = Stream(World(), JID("juliet@plant.example/a"))
+    await inactive(stream)
+    await active(stream)
+    assert sent == [Element("{urn:xmpp:csi:0}inactive"), Element("{urn:xmpp:csi:0}active")]

@@ -47,7 +47,7 @@ from xiot.proto.events import (
 from xiot.proto.initiating import ClientStream
 from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
-from xiot.xep import caps, disco, entitytime, last, ping, pubsub, roster, sensordata, standard, version
+from xiot.xep import caps, carbons, disco, entitytime, last, ping, pubsub, roster, sensordata, standard, version
 
 if TYPE_CHECKING:
     from xiot.iot.thing import Thing
@@ -407,6 +407,8 @@ class Client:
             event = stanza.payload == (pubsub.NS_EVENT, "event") and stanza.type != "error"
             if event and sender is not None and self._on_event(stanza, sender):
                 return
+            if carbons.is_carbon(stanza.element) and carbons.unwrap(stanza.element, self._jid.bare) is None:
+                return  # XEP-0280 section 11: somebody pretends to be our server
             if self._on_message(stanza, sender):
                 return
             body = stanza.element.findtext(f"{{{NS_CLIENT}}}body")

@@ -83,6 +83,11 @@ def blocks(blocked: Collection[str], jid: JID) -> bool:
     return bool(blocked) and (str(jid) in blocked or str(jid.bare) in blocked or jid.domain in blocked)
 
 
+def blocks_sender(tx: Tx, owner: str, sender: JID) -> bool:
+    """Return whether the account `owner`, which may be offline, blocks `sender`; never its own resources (section 4)."""
+    return str(sender.bare) != owner and blocks(frozenset(tx.blocks.jids(owner)), sender)
+
+
 def block(state: State, jids: Iterable[str]) -> list[Effect]:
     """Add `jids` to the list (section 3.3). Raises StanzaError."""
     if not state.registered:

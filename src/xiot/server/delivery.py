@@ -20,6 +20,7 @@ import trio
 from xiot.core import JID, Element, Stanza, XmlError
 from xiot.errors import StanzaError, XiotError
 from xiot.model import offline as rules
+from xiot.model.blocking import blocks_sender
 from xiot.model.delivery import MessageType, reachable, route_message
 from xiot.model.effects import Tx
 from xiot.stanzas import NS_CLIENT, error_element, iq, reread
@@ -45,11 +46,22 @@ class Delivery:
     def deliver(self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None) -> bool:
         """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet.
 
-        It has its ``from`` and, unless only `data` has it, its ``to``. Everything that the core does not route comes through here: who wants
-        to block, copy or hold back stanzas does it here. Returns whether any session took it: one that does not keep up, or is gone, does not.
+        It has its ``from`` and, unless it is in `data`, its ``to``. Everything that is not routed by the core comes through here: here it is
+        blocked, copied and held back (`xiot.server.hooks`). Returns whether any session took it: one that does not keep up, or is gone,
+        does not. What one side has blocked counts as taken.
         """
+        hooks, sender = self._server.hooks, stanza.get("from")
+        targets = list(sessions)
+        if sender is not None and targets:
+            if hooks.unready(sender, targets[0].jid.bare):
+                return False
+            targets = [session for session in targets if not hooks.hidden(sender, session)]
+            if not targets:
+                return True
         octets = stanza.tobytes(NS_CLIENT) if data is None else data
-        took = [session.write(octets) for session in sessions]  # all of them, not up to the first
+        took = [session.deliver(stanza, octets) for session in targets]  # all of them, not up to the first
+        if stanza.name == "message" and targets:
+            hooks.copy_received(stanza, targets)
         return any(took)
 
     # ---- from clients: RFC 6121 section 8.5 ----
@@ -89,8 +101,8 @@ class Delivery:
         owner, octets = str(account), offline.kept(message, host.domain, datetime.now(UTC))
 
         def keep(tx: Tx) -> int:
-            if not tx.accounts.exists(owner):
-                raise StanzaError("service-unavailable")  # section 8.5.1
+            if not tx.accounts.exists(owner) or blocks_sender(tx, owner, session.jid):
+                raise StanzaError("service-unavailable")  # section 8.5.1; XEP-0191 section 3.3
             return rules.keep(tx.offline, owner, octets, self._limits)
 
         def stored(id: int) -> None:
@@ -196,6 +208,16 @@ class Delivery:
             return [] if there is None else [there]
         online = host.online.get(jid, {})
         return [online[a.resource] for a in reachable(host.available(jid))]
+
+    def audience(self, jid: JID) -> list[ClientSession]:
+        """Who gets presence that is sent to `jid` (RFC 6121 sections 8.5.2.1.2 and 8.5.3.1)."""
+        host = self._server.hosts.get(jid.domain)
+        if host is None:
+            return []
+        if jid.resource is None:
+            return host.available_sessions(jid)
+        there = host.session(jid)
+        return [] if there is None else [there]
 
 
 def stamp(stanza: Stanza, session: ClientSession) -> Element:

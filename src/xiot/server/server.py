@@ -30,13 +30,14 @@ from xiot.server.accounts import Accounts
 from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, Host
 from xiot.server.delivery import Delivery
+from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.presence import Presences
 from xiot.server.resumption import Resumptions
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
 from xiot.store import Store
-from xiot.xep import caps, contact, disco, pubsub, register, standard
+from xiot.xep import caps, contact, csi, disco, pubsub, register, standard
 from xiot.xep.entitytime import Clock
 from xiot.xep.last import Activity
 from xiot.xep.limits import Limits
@@ -70,6 +71,7 @@ class Server:
             stall_close_s=limits.stall_s,
         )
         self.routing = Routing(self)
+        self.hooks = Hooks(self)
         self.delivery = Delivery(self)
         self.presences = Presences(self)
         self.hosts: dict[str, LocalHost] = {}
@@ -203,6 +205,7 @@ class Server:
                 directory,
                 self.accounts.registrar(self),
                 self.presences,
+                self.hooks,
                 Quota(self.config.limits.stored_bytes_per_account),
             ],
         )
@@ -233,6 +236,7 @@ class Server:
                 Element("{urn:xmpp:features:pre-approval}sub"),  # section 3.4
                 sm.feature(),
                 Limits(max_bytes=limits.max_stanza_bytes).to_element(),
+                csi.Feature().to_element(),
                 capabilities.to_element(),
             ]
 
@@ -247,7 +251,7 @@ class Server:
             starttls=c2s.starttls,
             extra_features=extra,
             iq_before_login=frozenset([register.NS]) if open_ else frozenset(),
-            nonzas=frozenset([sm.NS]),
+            nonzas=frozenset([csi.NS, sm.NS]),
         )
 
     def policy(self, domain: str) -> HostPolicy | None:

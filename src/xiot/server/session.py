@@ -42,7 +42,7 @@ from xiot.server import resumption
 from xiot.server.host import Availability
 from xiot.stanzas import NS_CLIENT
 from xiot.store import StoreError, Transaction
-from xiot.xep import register
+from xiot.xep import csi, register
 
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
@@ -61,6 +61,10 @@ class ClientSession:
         self.availability = Availability()
         self.interests: set[str] = set()
         """Namespaces of which this session wants pushes."""
+        self.carbons = False
+        """Whether it wants copies of the messages of its account (XEP-0280)."""
+        self.held: csi.Held | None = None
+        """What waits while its client is inactive (XEP-0352)."""
         self.subscriber = False
         """Whether it has asked a service for something, and may have subscribed its full JID."""
         self.account: JID | None = None
@@ -157,6 +161,7 @@ class ClientSession:
             self.server.presences.unavailable(self)
             host = self.server.hosts[self.jid.domain]
             host.remove(self.jid, self)
+            self.server.hooks.left(self)
             if not host.sessions(self.jid.bare):
                 self.server.logged_out(self.jid.bare, self.availability.status)
             if self.subscriber:
@@ -166,8 +171,23 @@ class ClientSession:
 
     # ---- to the client ----
 
+    def deliver(self, stanza: Element, octets: bytes) -> bool:
+        """Queue a stanza, given as a tree and as octets, or hold it back while the client is inactive; else see `write`."""
+        if self.held is None or not self.held.hold(stanza, octets):
+            return self.write(octets)
+        if self.held.full:
+            self.release()
+        return True
+
+    def release(self) -> None:
+        """Queue what was held back."""
+        if self.held is not None:
+            for octets in self.held.release():
+                self.write(octets)
+
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
+        self.release()  # nothing overtakes what waits
         link = self.connection.link
         if self.connection.closing and not link.detached:
             return False
@@ -255,6 +275,7 @@ class ClientSession:
         self._stream = other._stream
         self._stream.resumed(self.jid)
         self._stuck = (0, 0.0)
+        self.server.hooks.resumed(self)
         self.server.resumptions.release(self)
         self.server.forget(other)
         self.server.log.info(
@@ -359,11 +380,18 @@ class ClientSession:
         self.bound = self.online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
+        before = self.server.hooks.joined(self)
+        if before is not None:
+            self._wait(before)
         self._do(self._stream.bound(jid))
 
     # ---- stanzas ----
 
     def _on_nonza(self, nonza: Stanza) -> None:
+        if nonza.ns == csi.NS:
+            if self.bound:
+                self.server.hooks.indicated(self, nonza.element)
+            return
         try:
             resumption.on_nonza(nonza, self)
         except StreamError as error:

@@ -59,20 +59,20 @@ class Sent(Payload, tag=(NS, "sent")):
 class Switch:
     """What makes the copies; a server derives its own."""
 
-    def carbons(self, jid: JID, on: bool) -> None:
+    def switch_carbons(self, jid: JID, on: bool) -> None:
         """Begin, or stop, to copy messages to the session of the full JID `jid`."""
 
 
 @ext.iq_set(Enable, at=ACCOUNT)
 def on_enable(_: Enable, ctx: Context) -> None:
     """Copy messages to this client (section 4); once more is no error (section 10.1)."""
-    _own(ctx).carbons(ctx.sender, True)
+    _own(ctx).switch_carbons(ctx.sender, True)
 
 
 @ext.iq_set(Disable, at=ACCOUNT)
 def on_disable(_: Disable, ctx: Context) -> None:
     """Copy nothing to this client any more (section 5)."""
-    _own(ctx).carbons(ctx.sender, False)
+    _own(ctx).switch_carbons(ctx.sender, False)
 
 
 def _own(ctx: Context) -> Switch:

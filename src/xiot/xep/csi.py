@@ -7,10 +7,9 @@ it came; so nothing is seen out of its order. What waits is bounded: when it is 
 """
 
 from collections.abc import Iterable
-from typing import Literal
 
 from _xmppcore import Element
-from xiot.ext import Extension
+from xiot.ext import Extension, Session
 from xiot.schema import Payload
 from xiot.stanzas import NS_CLIENT
 from xiot.xep import chatstates, hints, stanzaid
@@ -74,6 +73,11 @@ class Held:
         return stanzas.values()
 
 
-def indication(state: Literal["active", "inactive"]) -> bytes:
-    """Return what a client sends to tell its state (section 4.2), once its stream is bound and its server offers `Feature`."""
-    return (Active() if state == "active" else Inactive()).to_element().tobytes()
+async def active(session: Session) -> None:
+    """Tell that somebody looks at us (section 4.2). Raises as `Session.send`."""
+    await session.send(Active().to_element())
+
+
+async def inactive(session: Session) -> None:
+    """Tell that nobody looks at us, if our server offers `Feature` (section 4.2). Raises as `Session.send`."""
+    await session.send(Inactive().to_element())
