@@ -370,6 +370,26 @@ async def test_client_drops_a_carbon_that_is_forged(tmp_path: Path) -> None:
             assert carbon is not None
 
 
+# ---- stanza ids: XEP-0359 ----
+
+
+async def test_id_that_is_forged_in_the_name_of_the_recipient_is_removed(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo = await play.enter("romeo/orchard")
+        ids = "".join(
+            f"<stanza-id xmlns='urn:xmpp:sid:0' id='{n}' by='{by}'/>"
+            for n, by in enumerate(["Juliet@localhost", "a@b"])
+        )
+        await romeo.stanzas(chat("juliet@localhost", "while away", ids))
+        juliet = await play.enter("juliet/balcony")
+        await romeo.stanzas(chat("juliet@localhost", "while there", ids))
+        messages = [stanza for stanza in await juliet.stanzas() if stanza.name == "message"]
+        assert [[el.get("by") for el in message.findall("{urn:xmpp:sid:0}stanza-id")] for message in messages] == [
+            ["a@b"]
+        ] * len(messages)
+        assert messages
+
+
 # ---- inactive clients ----
 
 

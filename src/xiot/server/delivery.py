@@ -24,7 +24,7 @@ from xiot.model.blocking import blocks_sender
 from xiot.model.delivery import MessageType, reachable, route_message
 from xiot.model.effects import Tx
 from xiot.stanzas import NS_CLIENT, error_element, iq, reread
-from xiot.xep import offline
+from xiot.xep import carbons, offline, stanzaid
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
@@ -43,8 +43,10 @@ class Delivery:
         limits = server.config.limits
         self._limits = rules.OfflineLimits(limits.offline_messages_per_account, limits.offline_bytes_per_account)
 
-    def deliver(self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None) -> bool:
-        """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet.
+    def deliver(
+        self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None, *, copies: bool = True
+    ) -> bool:
+        """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet; `copies`: make carbons.
 
         It has its ``from`` and, unless it is in `data`, its ``to``. Everything that is not routed by the core comes through here: here it is
         blocked, copied and held back (`xiot.server.hooks`). Returns whether any session took it: one that does not keep up, or is gone,
@@ -60,7 +62,7 @@ class Delivery:
                 return True
         octets = stanza.tobytes(NS_CLIENT) if data is None else data
         took = [session.deliver(stanza, octets) for session in targets]  # all of them, not up to the first
-        if stanza.name == "message" and targets:
+        if copies and stanza.name == "message" and targets:
             hooks.copy_received(stanza, targets)
         return any(took)
 
@@ -91,11 +93,14 @@ class Delivery:
         self._hand_over(stanza, session, [there])
 
     def _hand_over(self, stanza: Stanza, session: ClientSession, targets: list[ClientSession]) -> None:
-        if not self.deliver(stamp(stanza, session), targets):
+        element = stamp(stanza, session)
+        stanzaid.strip(element, targets[0].jid.bare)
+        if not self.deliver(element, targets):
             raise StanzaError("resource-constraint", text="the recipient does not keep up")
 
     def _store(self, stanza: Stanza, session: ClientSession, host: LocalHost, account: JID) -> None:
         message = stamp(stanza, session)
+        stanzaid.strip(message, account)
         if not offline.storable(message):
             raise StanzaError("service-unavailable")
         owner, octets = str(account), offline.kept(message, host.domain, datetime.now(UTC))
@@ -137,11 +142,14 @@ class Delivery:
                 continue
             if element.name == "message":
                 to = JID(element.get("to", ""))
+                if carbons.unwrap(element, to.bare) is not None:
+                    continue  # XEP-0280 section 10.3: it was one client's copy, and the message is not lost
                 host = self._server.hosts[to.domain]
                 type = message_type(element.get("type"))
                 route = route_message(type, host.available(to.bare), to_resource=to.resource is not None)
                 if route.resources:
-                    self.deliver(element, [host.online[to.bare][resource] for resource in route.resources])
+                    targets = [host.online[to.bare][resource] for resource in route.resources]
+                    self.deliver(element, targets, copies=False)  # they were made when it came
                 elif route.otherwise == "store" and offline.storable(element):
                     waiting.append(element)
                 elif route.otherwise != "drop":
