@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """XEP-0359: Unique and Stable Stanza IDs, both ends.
 
-The feature is not announced: who does so promises that no forged id passes (section 5), which holds only for accounts
-whose messages the core hands over.
+Accounts announce the feature: no id that is forged in their name passes (section 5). The core routes no stanza with a child
+of that name by itself, and the server removes it where it delivers a message.
 """
 
 from uuid import uuid4
 
 from _xmppcore import JID, Element, JidError
-from xiot.ext import Extension
+from xiot.ext import ACCOUNT, Extension
 from xiot.schema import Payload, attr
 
 NS = "urn:xmpp:sid:0"
-ext = Extension("stanzaid", spec="XEP-0359", version="0.7.0")
+ext = Extension("stanzaid", spec="XEP-0359", version="0.7.0", features=[NS], at=ACCOUNT)
 
 
 class StanzaId(Payload, tag=(NS, "stanza-id")):
