@@ -15,6 +15,7 @@ from xiot.xep.carbons import unwrap
 
 from .actors import PATIENCE_S, Actor, Stage, line, stage
 from .serving import next_of, serving
+from .test_resumption import came_back, eventually, message, peer, site
 
 BLOCKING, HINTS, STATES = "urn:xmpp:blocking", "urn:xmpp:hints", "http://jabber.org/protocol/chatstates"
 ENABLE = "<iq type='set' id='e'><enable xmlns='urn:xmpp:carbons:2'/></iq>"
@@ -196,15 +197,14 @@ async def test_lists_cost_only_whom_they_are_of(tmp_path: Path) -> None:
 
 
 async def test_pushes_go_to_who_asked_for_the_list(tmp_path: Path) -> None:
-    async with serving(tmp_path) as running:
-        await running.account("juliet")
-        async with running.connect("juliet") as balcony, running.connect("juliet") as chamber:
-            known = blocking.Blocks()
-            balcony._objects = (*balcony._objects, known)
-            await blocking.fetch(balcony, known)
-            await blocking.block(chamber, "Tybalt@Localhost")
-            await balcony.ping()
-            assert known.jids == {JID("tybalt@localhost")}
+    async with stage(tmp_path, "juliet") as play:
+        balcony, chamber = await play.enter("juliet/balcony", None), await play.enter("juliet/chamber", None)
+        (answer,) = await balcony.stanzas(f"<iq type='get' id='l'><blocklist xmlns='{BLOCKING}'/></iq>")
+        assert blocking.BlockList.from_element(answer[0]).items == ()
+        assert await chamber.says(block("Tybalt@Localhost")) == ["iq result"]
+        (push,) = await balcony.stanzas()
+        assert blocking.Block.from_element(push[0]).items == (blocking.Item(jid=JID("tybalt@localhost")),)
+        assert push.get("to") == balcony.jid
 
 
 # ---- carbons ----
@@ -487,3 +487,46 @@ async def test_what_is_no_indication_changes_nothing(tmp_path: Path) -> None:
         juliet = await play.enter("juliet/balcony")
         assert await juliet.says("<asleep xmlns='urn:xmpp:csi:0'/>") == []
         assert hooks(play, juliet) == 0
+
+
+# ---- sessions that resume: XEP-0198 ----
+
+
+async def test_resumed_client_is_active_and_keeps_its_carbons(tmp_path: Path) -> None:
+    """XEP-0352 section 5.2."""
+    async with site(tmp_path) as running:
+        romeo, juliet = await peer(running, "romeo", managed=True), await peer(running, "juliet")
+        other = await peer(running, "romeo")
+        await romeo.send(f"{ENABLE}{INACTIVE_NONZA}".encode())
+        await romeo.until(b"id='e'")
+        session = running.server.hosts["localhost"].session(JID(romeo.jid))
+        assert session is not None
+        await eventually(lambda: session.connection.link.hooks == CARBONS | INACTIVE)
+        presence = f"<presence to='{romeo.jid}'><status>waits</status></presence>"
+        await juliet.send(f"{presence}<iq type='get' id='dealt with'><ping xmlns='urn:xmpp:ping'/></iq>".encode())
+        await juliet.until(b"dealt with")
+        assert b"waits" not in romeo.received
+        await romeo.cut()
+        back = await came_back(running, "romeo", romeo.id, 1)
+        await back.until(b"waits")
+        assert session.connection.link.hooks == CARBONS
+        await juliet.send(message(other.jid, "copied"))
+        await back.until(b"<received xmlns='urn:xmpp:carbons:2'")
+
+
+async def test_carbon_that_was_not_acknowledged_goes_to_nobody_else(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        romeo, juliet = await peer(running, "romeo", managed=True), await peer(running, "juliet")
+        other = await peer(running, "romeo")
+        await other.send(b"<presence/>")
+        await other.until(b"<presence")
+        await romeo.send(ENABLE.encode())
+        await romeo.until(b"id='e'")
+        await juliet.send(message(other.jid, "once"))
+        await romeo.until(b"once")
+        await romeo.send(b"</stream:stream>")
+        await romeo.until(b"</stream:stream>")
+        await juliet.send(message(other.jid, "behind"))
+        await other.until(b"behind")
+        assert other.received.count(b"once") == 1
+        assert b"urn:xmpp:carbons:2" not in other.received
