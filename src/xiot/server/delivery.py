@@ -55,8 +55,6 @@ class Delivery:
         hooks, sender = self._server.hooks, stanza.get("from")
         targets = list(sessions)
         if sender is not None and targets:
-            if hooks.unready(sender, targets[0].jid.bare):
-                return False
             targets = [session for session in targets if not hooks.hidden(sender, session)]
             if not targets:
                 return True

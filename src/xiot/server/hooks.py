@@ -7,13 +7,12 @@ set only where somebody needs it: BLOCKLIST on the sessions of an account that b
 wants carbons and there is another one, INACTIVE on a session whose client is inactive. A bit is switched between two stanzas, and both the core
 and Python queue a stanza before they look at the next one of its sender: so switching changes no order.
 
-The list of an account is read when its first session is bound, and kept in memory while it is online. Until it is known, nothing of others
-is delivered to the account. For accounts that are offline, whoever looks into the store anyway asks `xiot.model.blocking.blocks_sender`.
+The list of an account is read before its first session is bound, and kept in memory while it is online. For accounts that are offline, whoever looks into the store anyway asks `xiot.model.blocking.blocks_sender`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,26 +38,20 @@ class Hooks(blocking.Enforcer, carbons.Switch):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lists: dict[JID, frozenset[str]] = {}  # of the accounts online that block somebody
-        self._unknown: set[JID] = set()  # accounts whose list is being read
 
     # ---- sessions come and go ----
 
-    def joined(self, session: ClientSession) -> Callable[[], Awaitable[None]] | None:
-        """A session was bound. Returns what is to be waited for before its next stanza is looked at."""
-        account = session.jid.bare
-        first = len(self._host(account).sessions(account)) == 1
-        if first:
-            self._unknown.add(account)
-        self._set_bits(account)
-        return partial(self._read_list, account) if first else None
+    async def enter(self, account: JID, then: Callable[[], None]) -> None:
+        """Call `then`, which binds a session of `account`, once it is known whom that blocks. Raises StoreError."""
+        if self._host(account).sessions(account):
+            self._enter(account, then, self._lists.get(account, frozenset()))
+        else:
+            await self._server.store.transact(
+                lambda tx: frozenset(tx.blocks.jids(str(account))), partial(self._enter, account, then)
+            )
 
-    async def _read_list(self, account: JID) -> None:
-        await self._server.store.transact(
-            lambda tx: frozenset(tx.blocks.jids(str(account))), partial(self._know, account)
-        )
-
-    def _know(self, account: JID, jids: frozenset[str]) -> None:
-        self._unknown.discard(account)
+    def _enter(self, account: JID, then: Callable[[], None], jids: frozenset[str]) -> None:
+        then()  # maybe in place of the only session there was
         if jids and self._host(account).sessions(account):
             self._lists[account] = jids
         self._set_bits(account)
@@ -68,7 +61,6 @@ class Hooks(blocking.Enforcer, carbons.Switch):
         account = session.jid.bare
         if not self._host(account).sessions(account):
             self._lists.pop(account, None)
-            self._unknown.discard(account)
         self._set_bits(account)
 
     def _host(self, account: JID) -> LocalHost:
@@ -76,7 +68,7 @@ class Hooks(blocking.Enforcer, carbons.Switch):
 
     def _set_bits(self, account: JID) -> None:
         sessions = self._host(account).sessions(account)
-        bits = BLOCKLIST if account in self._lists or account in self._unknown else 0
+        bits = BLOCKLIST if account in self._lists else 0
         if len(sessions) > 1 and any(session.carbons for session in sessions):
             bits |= CARBONS
         for session in sessions:
@@ -106,10 +98,6 @@ class Hooks(blocking.Enforcer, carbons.Switch):
         if jid.bare == to.bare:
             return False
         return rules.blocks(self._lists.get(to.bare, ()), jid) or rules.blocks(self._lists.get(jid.bare, ()), to)
-
-    def unready(self, sender: str, account: JID) -> bool:
-        """Return whether it is not yet known if `account` blocks `sender`."""
-        return account in self._unknown and JID(sender).bare != account
 
     def changed(self, owner: JID, change: rules.Blocked) -> None:
         """Go by the new list; who is newly blocked sees the account go, who is unblocked sees it come (sections 3.3 and 3.4)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -328,7 +329,9 @@ class ClientSession:
                 case Authenticated(_, mechanism):
                     self._mechanism = mechanism
                 case NeedBind(resource):
-                    self._bind(resource)
+                    account = self._stream.jid
+                    assert account is not None
+                    self._wait(partial(self.server.hooks.enter, account, partial(self._bind, resource)))
                 case Ready(jid):
                     self.connection.set_deadline(None)
                     self.server.log.info(
@@ -365,6 +368,8 @@ class ClientSession:
         return self._stream.password_checked(await self.server.accounts.check_plain(jid, password))
 
     def _bind(self, resource: str | None) -> None:
+        if self.connection.closing:
+            return
         assert self._stream.jid is not None
         host = self.server.hosts[self._stream.host]
         bare = self._stream.jid.bare
@@ -380,9 +385,6 @@ class ClientSession:
         self.bound = self.online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
-        before = self.server.hooks.joined(self)
-        if before is not None:
-            self._wait(before)
         self._do(self._stream.bound(jid))
 
     # ---- stanzas ----
