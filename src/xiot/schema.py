@@ -87,7 +87,7 @@ def _choice(values: dict[str, Any], what: str, write: Callable[[Any], str]) -> _
     return _Text(what, read, write)
 
 
-def _read_datetime(text: str) -> datetime:
+def _in_utc(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except OverflowError:  # year 1 or 9999, moved out of range by its offset
@@ -119,13 +119,16 @@ def _write_decimal(value: Decimal) -> str:
 _DATETIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
 _DOUBLE = r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|INF)|NaN"
 
+read_datetime = _pattern(_DATETIME, _in_utc)
+"""Reads the profile of XEP-0082 section 3.2, to the microsecond, as a datetime in UTC. Raises ValueError."""
+
 _TEXT: dict[Any, _Text] = {
     str: _Text("text", str, str),
     int: _Text("an integer", _pattern(r"[+-]?[0-9]+", int), str),
     bool: _choice({"true": True, "1": True, "false": False, "0": False}, "a boolean", lambda v: str(v).lower()),
     float: _Text("a number", _pattern(_DOUBLE, float), write_float),
     Decimal: _Text("a decimal number", _pattern(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", Decimal), _write_decimal),
-    datetime: _Text("a date and time with a time zone", _pattern(_DATETIME, _read_datetime), write_datetime),
+    datetime: _Text("a date and time with a time zone", read_datetime, write_datetime),
     bytes: _Text(
         "base64",
         lambda text: base64.b64decode("".join(text.split()), validate=True),

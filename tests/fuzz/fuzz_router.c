@@ -184,7 +184,7 @@ static void route(world *w, int from, xc_head head, size_t at) {
     model *m = &w->models[from];
     xc_link *l = &w->links[from];
     CHECK(m->jid >= 0 && !l->hooks && !(l->flags & XC_LINK_PENDING));
-    CHECK(!head.outer_prefix && !head.inner_ns && !head.prefixed);
+    CHECK(!head.outer_prefix && !head.inner_ns && !head.prefixed && !head.stanza_id);
     const uint8_t *raw = m->in.p + at;
     xc_attr attrs[MAX_ATTRIBUTES], *to = NULL, *own = NULL, *lang = NULL;
     xc_walk walk = {.p = raw, .end = raw + head.size, .attrs = attrs};

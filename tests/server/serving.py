@@ -88,18 +88,19 @@ async def serving(
     accounts: str = "",
     listen: str = "127.0.0.1:0",
     listen_tls: str = "127.0.0.1:0",
+    config: str | None = None,
     **limits: float,
 ) -> AsyncIterator[Running]:
-    """A server with its data in `folder`; `host` and `accounts` are more lines of their tables."""
-    config = folder / "xiot.toml"
+    """A server with its data in `folder`; `host` and `accounts` are more lines of their tables; `config` is another file whole."""
+    path = folder / "xiot.toml"
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
     words = {"starttls": starttls, "plain": str(plain).lower(), "listen": listen, "listen_tls": listen_tls}
     words |= {"host": host, "accounts": accounts}
-    config.write_text(CONFIG.format(**words, limits=written))
+    path.write_text(config or CONFIG.format(**words, limits=written))
     async with trio.open_nursery() as nursery:
-        server = Server(load(config), read=lambda: load(config))
+        server = Server(load(path), read=lambda: load(path))
         await nursery.start(lambda task_status: server.run(task_status=task_status))
-        yield Running(server, config)
+        yield Running(server, path)
         nursery.cancel_scope.cancel()
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from xiot.model.accounts import Credentials
+from xiot.model.blocking import Block
+from xiot.model.documents import Document
+from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
 from xiot.model.roster import Request, RosterItem
 from xiot.model.tokens import Token
@@ -55,6 +58,10 @@ requests = st.builds(Request, bares, bares, payloads)
 clients = st.sampled_from(["c", "d"])
 slots = st.sampled_from(["new", "current"])
 tokens = st.builds(Token, bares, clients, slots, mechanisms, payloads, times, times, st.integers(0, 2**31 - 1))
+kinds = st.sampled_from(["private", "vcard"])
+documents = st.builds(Document, bares, kinds, texts, payloads)
+logouts = st.builds(Logout, bares, times, texts)
+blocks = st.builds(Block, bares, jids)
 
 
 METHODS: set[tuple[str, str]] = set()
@@ -86,6 +93,10 @@ READS = [
     call("roster", "request_count", bares),
     call("offline", "usage", few),
     call("offline", "page", few, limits, st.integers(0, 40)),
+    call("documents", "get", bares, kinds, texts),
+    call("documents", "sizes", bares),
+    call("logouts", "get", bares),
+    call("blocks", "jids", bares),
     call("nodes", "node", services, names),
     call("nodes", "node_names", services, after=names, limit=limits),
     call("nodes", "node_count", services),
@@ -117,6 +128,14 @@ WRITES = [
     call("offline", "put", few, payloads),
     call("offline", "delete", few, st.lists(st.integers(1, 20), max_size=4)),
     call("offline", "clear", few),
+    call("documents", "put", documents),
+    call("documents", "delete", bares, kinds, texts),
+    call("documents", "clear", bares),
+    call("logouts", "put", logouts),
+    call("logouts", "clear", bares),
+    call("blocks", "put", blocks),
+    call("blocks", "delete", bares, jids),
+    call("blocks", "clear", bares),
     call("nodes", "delete_node", services, names),
     call("nodes", "delete_item", services, names, ids),
     call("nodes", "delete_items", services, names, keep=limits),

@@ -274,7 +274,16 @@ def test_newest_migration_is_that_of_the_tables() -> None:
 DIALECT = SQLiteDialect_pysqlite()
 STATEMENTS = {
     f"{store.__name__}.{name}": statement
-    for store in (sql.SqlAccounts, sql.SqlSecrets, sql.SqlRoster, sql.SqlNodes, sql.SqlOffline)
+    for store in (
+        sql.SqlAccounts,
+        sql.SqlSecrets,
+        sql.SqlRoster,
+        sql.SqlNodes,
+        sql.SqlOffline,
+        sql.SqlDocuments,
+        sql.SqlLogouts,
+        sql.SqlBlocks,
+    )
     for name, statement in [*vars(store).items(), *enumerate(getattr(store, "_SUBSCRIPTION_COUNTS", {}).values())]
     if isinstance(statement, sa.Select | sa.Update | sa.Delete)
 }

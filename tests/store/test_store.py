@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xiot.model.accounts import AccountStore, Credentials
+from xiot.model.blocking import Block, BlockStore
+from xiot.model.documents import Document, DocumentStore
+from xiot.model.logout import Logout, LogoutStore
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
 from xiot.model.offline import OfflineStore
 from xiot.model.roster import RosterItem, RosterStore
@@ -345,6 +348,48 @@ def test_whole_names_are_keys(tx: Transaction) -> None:
     assert list(tx.nodes.subscriber_jids(SERVICE, "a")) == [jid]
 
 
+# ---- documents, logouts, block lists ----
+
+ME = "me@plant.example"
+
+
+@in_store
+def test_document_is_replaced_by_its_kind_and_name(tx: Transaction) -> None:
+    first, other = Document(ME, "private", "a", b"1"), Document(ME, "vcard", "a", b"22")
+    for document in (first, other, replace(first, data=b"333")):
+        tx.documents.put(document)
+    assert tx.documents.get(ME, "private", "a") == replace(first, data=b"333")
+    assert tx.documents.get(ME, "vcard", "a") == other
+    assert tx.documents.get("you@plant.example", "private", "a") is None
+    assert tx.documents.sizes(ME) == replace(first, data=b"333").size_bytes + other.size_bytes
+    tx.documents.delete(ME, "private", "a")
+    assert tx.documents.sizes(ME) == other.size_bytes
+    tx.documents.clear(ME)
+    assert tx.documents.sizes(ME) == 0
+
+
+@in_store
+def test_last_logout_is_kept(tx: Transaction) -> None:
+    assert tx.logouts.get(ME) is None
+    for status in ("Heading Home", ""):
+        tx.logouts.put(Logout(ME, NOW, status))
+        assert tx.logouts.get(ME) == Logout(ME, NOW, status)
+    tx.logouts.clear(ME)
+    assert tx.logouts.get(ME) is None
+
+
+@in_store
+def test_block_list_has_each_entry_once(tx: Transaction) -> None:
+    for jid in ("b.example", "a@b.example", "b.example"):
+        tx.blocks.put(Block(ME, jid))
+    tx.blocks.put(Block("you@plant.example", "c.example"))
+    assert list(tx.blocks.jids(ME)) == ["a@b.example", "b.example"]
+    tx.blocks.delete(ME, "b.example")
+    assert list(tx.blocks.jids(ME)) == ["a@b.example"]
+    tx.blocks.clear(ME)
+    assert list(tx.blocks.jids(ME)) == []
+
+
 # ---- both alike ----
 
 
@@ -356,6 +401,9 @@ def test_every_method_of_the_protocols_is_compared() -> None:
         "nodes": NodeStore,
         "offline": OfflineStore,
         "tokens": TokenStore,
+        "documents": DocumentStore,
+        "logouts": LogoutStore,
+        "blocks": BlockStore,
     }
     promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
     assert promised == operations.METHODS

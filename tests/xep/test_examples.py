@@ -8,11 +8,53 @@ from lxml import etree
 
 from _xmppcore import Element, XmlError
 from xiot.schema import Payload
-from xiot.xep import delay, disco, forms, ping, pubsub, register, roster, rsm, version
+from xiot.xep import (
+    caps,
+    correction,
+    delay,
+    disco,
+    entitytime,
+    forms,
+    forward,
+    last,
+    limits,
+    markers,
+    ping,
+    private,
+    pubsub,
+    receipts,
+    register,
+    roster,
+    rsm,
+    stanzaid,
+    vcard,
+    version,
+)
 
 from ..shared import shared
 
-MODULES = (delay, disco, forms, ping, pubsub, register, roster, rsm, version)
+MODULES = (
+    caps,
+    correction,
+    delay,
+    disco,
+    entitytime,
+    forms,
+    forward,
+    last,
+    limits,
+    markers,
+    ping,
+    private,
+    pubsub,
+    receipts,
+    register,
+    roster,
+    rsm,
+    stanzaid,
+    vcard,
+    version,
+)
 PAYLOADS = {
     payload.TAG: payload
     for module in MODULES
@@ -20,18 +62,32 @@ PAYLOADS = {
     if isinstance(payload, type) and issubclass(payload, Payload) and payload.TAG
 }
 SCHEMAS = {
+    "http://jabber.org/protocol/caps": "caps",
     "http://jabber.org/protocol/disco#info": "disco-info",
     "http://jabber.org/protocol/disco#items": "disco-items",
     "http://jabber.org/protocol/pubsub": "pubsub",
     "http://jabber.org/protocol/pubsub#event": "pubsub-event",
     "http://jabber.org/protocol/rsm": "rsm",
+    "jabber:iq:last": "iq-last",
+    "jabber:iq:private": "iq-private",
     "jabber:iq:register": "iq-register",
     "jabber:iq:roster": "roster",
     "jabber:iq:version": "iq-version",
     "jabber:x:data": "x-data",
+    "urn:xmpp:chat-markers:0": "urn-xmpp-chat-markers-0",
     "urn:xmpp:delay": "delay",
+    "urn:xmpp:forward:0": "urn-xmpp-forward-0",
+    "urn:xmpp:message-correct:0": "urn-xmpp-message-correct-0",
     "urn:xmpp:ping": "ping",
+    "urn:xmpp:receipts": "receipts",
+    "urn:xmpp:sid:0": "urn-xmpp-sid-0",
+    "urn:xmpp:stream-limits:0": "urn-xmpp-stream-limits-0",
+    "urn:xmpp:time": "time",
 }
+SPECIFICATIONS = [
+    *("0004", "0012", "0030", "0049", "0054", "0059", "0060", "0077", "0092", "0115", "0184", "0199", "0202", "0203"),
+    *("0297", "0308", "0333", "0359", "0478"),
+]
 
 
 def examples(xep: str) -> list[Element]:
@@ -46,7 +102,7 @@ def examples(xep: str) -> list[Element]:
     return found
 
 
-@pytest.mark.parametrize("xep", ["0004", "0030", "0059", "0060", "0077", "0092", "0199", "0203"])
+@pytest.mark.parametrize("xep", SPECIFICATIONS)
 def test_every_example_is_read_and_written(xep: str) -> None:
     found = examples(xep)
     assert found
@@ -59,7 +115,7 @@ def test_every_example_is_read_and_written(xep: str) -> None:
 def test_what_is_written_of_a_valid_example_is_valid(ns: str) -> None:
     schema = etree.XMLSchema(etree.parse(shared(f"data/xsd/resolved/{SCHEMAS[ns]}.xsd")))
     valid = 0
-    for xep in ("0004", "0030", "0059", "0060", "0077", "0092", "0199", "0203", "0237"):
+    for xep in (*SPECIFICATIONS, "0237"):
         for el in examples(xep):
             if el.ns == ns and schema.validate(etree.fromstring(el.tobytes())):
                 again = PAYLOADS[el.tag].from_element(el).to_element()

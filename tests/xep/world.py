@@ -9,11 +9,13 @@ from typing import Any, Literal, TypeVar, cast
 from _xmppcore import JID, Element, parse_element
 from xiot.errors import StanzaError
 from xiot.ext import ACCOUNT, HOST, SESSION, Context, Extension, Key, Load, Style, dispatch_table
+from xiot.model.accounts import Credentials
 from xiot.schema import Payload
 from xiot.stanzas import error_element, iq, read_error
 from xiot.store.memory import MemoryStore
 
 T = TypeVar("T")
+KEYS = Credentials("SCRAM-SHA-256", b"salt", 4096, b"stored", b"server")
 
 
 class Ctx(Context):
@@ -104,7 +106,8 @@ class Client:
         return answer[0] if len(answer) else None
 
     async def send(self, stanza: Element) -> None:
-        raise NotImplementedError
+        stanza.set("from", str(self.jid))
+        self.world.deliver(stanza.get("to", ""), stanza)
 
     def now(self) -> float:
         self.world.now += timedelta(milliseconds=250)
@@ -121,6 +124,10 @@ class World:
         self.sessions: list[Client] = []
         self.interested: dict[tuple[JID, str], list[JID]] = {}
         self.now = datetime(2026, 11, 22, 8, tzinfo=UTC)
+
+    async def account(self, bare: str) -> None:
+        """Register an account."""
+        await self.store.run(lambda tx: tx.accounts.put(bare, KEYS))
 
     def session(self, jid: str) -> Client:
         client = Client(self, JID(jid))

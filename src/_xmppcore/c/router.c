@@ -234,6 +234,7 @@ static xc_link *destination(xc_router *r, xc_link *l, const xc_head *h, const ui
     if (!h->to.off || (h->decode & (XC_TO | XC_FROM | XC_ID | XC_TYPE)) || h->outer_prefix || h->prefixed || h->ns_in != XC_IN_CONTEXT)
         return NULL;
     if (!IS(h->name, "message") && !(IS(h->name, "iq") && good_iq(h, raw))) return NULL;
+    if (h->stanza_id) return NULL; /* XEP-0359 section 3: one in the name of the recipient is forged, and has to go */
     const xc_stamp *s = l->stamp;
     if (h->from.off) { /* RFC 6120 section 8.1.2.1: nobody else's address */
         const uint8_t *jid = s->bytes + s->len;

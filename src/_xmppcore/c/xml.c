@@ -642,8 +642,9 @@ static void read_payload(run *r, const uint8_t *base) {
     tag *t = &r->tag;
     xc_head *h = &r->x->stack->head;
     if (h->children < UINT16_MAX) h->children++;
-    if (h->children > 1) return;
     uint32_t skip = t->prefix_len ? t->prefix_len + 1 : 0;
+    if (t->name_len - skip == 9 && memcmp(t->name + skip, "stanza-id", 9) == 0) h->stanza_id = true;
+    if (h->children > 1) return;
     bool coded;
     h->payload = span_of(base, t->name + skip, t->name_len - skip);
     h->payload_ns = namespace_of(r, t->name, t->prefix_len, &h->payload_ns_in, &coded);

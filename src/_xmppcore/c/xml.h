@@ -91,6 +91,7 @@ typedef struct xc_head {
     bool prefixed;     /* the stanza element's own name has a prefix */
     bool outer_prefix; /* uses a prefix that only the root declares: its bytes mean less elsewhere */
     bool inner_ns;     /* the stanza element declares a default namespace itself */
+    bool stanza_id;    /* a child element is called stanza-id, in whatever namespace */
     uint16_t children; /* child elements, at most 65535 counted */
 } xc_head;
 

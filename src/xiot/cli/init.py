@@ -28,6 +28,8 @@ name = "{host}"
 # mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"]
 # certificate = "cert.pem"   # of this host only
 # private_key = "key.pem"
+# client_ca = "ca.pem"
+# contact.abuse = ["mailto:abuse@{host}"]   # also admin, feedback, sales, security, status, support
 
 # [tls]                      # for all hosts without their own; without any, a certificate is made that nobody trusts
 # certificate = "/etc/letsencrypt/live/{host}/fullchain.pem"
@@ -38,6 +40,7 @@ listen = {listen}
 listen_tls = {listen_tls}
 # starttls = "required"      # "optional", "off": for a closed network only
 # plain_without_tls = false
+# client_ca = "ca.pem"       # whose certificates log clients in (EXTERNAL)
 
 [http]                       # /metrics, /healthz and /readyz, without names of people
 listen = ["127.0.0.1:5281"]
@@ -47,6 +50,7 @@ listen = ["127.0.0.1:5281"]
 
 [accounts]
 # scram_iterations = 10000   # rounds of PBKDF2 for new passwords
+# token_days = 21            # how long a client may log in again by a token; 0: there are none
 
 [limits]
 account_bytes_per_s = 100000 # who sends more, on average, has to wait; 0 is off
@@ -56,7 +60,13 @@ address_stanzas_per_s = 5000
 # burst_s = 10               # so many seconds' worth may come at once
 # connections_per_address = 0
 # resources_per_account = 32
+# offline_messages_per_account = 1000
+# offline_bytes_per_account = 10000000
+# stored_bytes_per_account = 1048576   # vCard and private data
 # auth_failures_per_stream = 5
+# auth_failures_per_address = 60       # in ten minutes
+# auth_failures_per_account = 100
+# auth_failure_delay_s = 0.5
 # registrations_per_address_per_hour = 5
 # pre_auth_s = 30            # time to log in
 # resume_s = 600             # how long a session waits for its client to come back (XEP-0198); 0 is never

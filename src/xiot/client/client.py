@@ -42,7 +42,7 @@ from xiot.net.tls import verifies
 from xiot.proto.events import Closed, StanzaReceived
 from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
-from xiot.xep import disco, ping, pubsub, roster, sensordata, standard, version
+from xiot.xep import caps, carbons, disco, entitytime, last, ping, pubsub, roster, sensordata, standard, version
 
 if TYPE_CHECKING:
     from xiot.iot.thing import Thing
@@ -155,10 +155,22 @@ class Client:
         self._table = dispatch_table(extensions)
         self.roster = roster.Roster()
         """Our contacts, once `xiot.xep.roster.fetch` has brought them; pushes of our server keep them up to date."""
-        directory = disco.Directory(extensions, identities=[disco.Identity(category="client", type="bot", name="xiot")])
-        self.things = Things(self, directory, self.send_presence)
+        self.directory = disco.Directory(
+            extensions, identities=[disco.Identity(category="client", type="bot", name="xiot")]
+        )
+        """What we tell others that we can do."""
+        self.activity = last.Activity()
+        """When we last did something for our user; `touch` it for what is more than a message."""
+        self.things = Things(self, self.directory, self.send_presence)
         """Reading and controlling things."""
-        self._objects: tuple[object, ...] = (self.roster, directory, self.things, version.Version(name="xiot"))
+        self._objects: tuple[object, ...] = (
+            self.roster,
+            self.directory,
+            self.things,
+            self.activity,
+            entitytime.Clock(),
+            version.Version(name="xiot"),
+        )
         self._tasks: TaskGroup
 
     # ---- what one is ----
@@ -210,6 +222,7 @@ class Client:
     ) -> str:
         """Send a text; returns the id of the message. Raises as `send`."""
         id = uuid4().hex
+        self.activity.touch()
         await self.send(message(Element(f"{{{NS_CLIENT}}}body", None, body), type=type, id=id, to=to))
         return id
 
@@ -219,7 +232,9 @@ class Client:
     ) -> None:  # fmt: skip
         """Send presence, to everybody who may see it or to one JID (RFC 6121 section 4). Raises as `send`."""
         given = {"show": show, "status": status, "priority": None if priority is None else str(priority)}
-        children = (Element(f"{{{NS_CLIENT}}}{name}", None, text) for name, text in given.items() if text is not None)
+        children = [Element(f"{{{NS_CLIENT}}}{name}", None, text) for name, text in given.items() if text is not None]
+        if type is None:
+            children.append(caps.announce(self.directory).to_element())
         await self.send(presence(*children, type=type, to=to))
 
     async def request(
@@ -598,6 +613,8 @@ class Client:
             event = stanza.payload == (pubsub.NS_EVENT, "event") and stanza.type != "error"
             if event and sender is not None and self._on_event(stanza, sender):
                 return
+            if carbons.is_carbon(stanza.element) and carbons.unwrap(stanza.element, self._jid.bare) is None:
+                return  # XEP-0280 section 11: somebody pretends to be our server
             if self._on_message(stanza, sender):
                 return
             body = stanza.element.findtext(f"{{{NS_CLIENT}}}body")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xiot.model.accounts import AccountStore
+    from xiot.model.blocking import BlockStore
+    from xiot.model.documents import DocumentStore
+    from xiot.model.logout import LogoutStore
     from xiot.model.nodes import NodeStore
     from xiot.model.offline import OfflineStore
     from xiot.model.roster import RosterStore
@@ -43,6 +46,15 @@ class Tx(Protocol):
 
     @property
     def tokens(self) -> TokenStore: ...
+
+    @property
+    def documents(self) -> DocumentStore: ...
+
+    @property
+    def logouts(self) -> LogoutStore: ...
+
+    @property
+    def blocks(self) -> BlockStore: ...
 
 
 class Storable(Protocol):

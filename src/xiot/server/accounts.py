@@ -54,7 +54,6 @@ class Accounts:
 
     def __init__(self, store: Store, config: Config, fake_salt_secret: bytes, token_key: bytes) -> None:
         self._store = store
-        self.configure(config)
         # PBKDF2 takes a processor for milliseconds; the loop keeps one for itself.
         self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
         self.fake_salt_secret = fake_salt_secret
@@ -63,6 +62,7 @@ class Accounts:
         """Tells the contacts of an account that it is removed."""
         self.tokens = Tokens(store, token_key, timedelta(days=config.accounts.token_days))
         """What clients may log in again with."""
+        self.configure(config)
 
     @classmethod
     async def open(cls, store: Store, config: Config) -> Accounts:
@@ -72,6 +72,7 @@ class Accounts:
     def configure(self, config: Config) -> None:
         """Go by `config` from now on."""
         self._iterations = config.accounts.scram_iterations
+        self.tokens.lifetime = timedelta(days=config.accounts.token_days)
         self._services = [f"pubsub.{host.name}" for host in config.hosts]
 
     async def add(self, jid: JID, password: str) -> None:
@@ -94,9 +95,8 @@ class Accounts:
                 raise NoSuchAccount(f"there is no account {bare}")
             farewell = presence.end_all(tx, jid)
             tx.accounts.remove(bare)
-            tx.tokens.clear(bare)
-            tx.roster.clear(bare)
-            tx.offline.clear(bare)
+            for store in (tx.tokens, tx.roster, tx.offline, tx.documents, tx.logouts, tx.blocks):
+                store.clear(bare)
             while names := tx.nodes.node_names(bare, limit=PAGE):  # its own service (XEP-0163)
                 for name in names:
                     tx.nodes.delete_node(bare, name)

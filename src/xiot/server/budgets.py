@@ -26,9 +26,15 @@ class Budget:
 
     def __init__(self, most: int, window_s: float) -> None:
         """Let through `most` failures of one key in `window_s` seconds; 0 is off."""
-        self._most = most
-        self._rate = most / window_s
+        self._window_s = window_s
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # failures, and when they were counted
+
+        self.configure(most)
+
+    def configure(self, most: int) -> None:
+        """Let through so many from now on."""
+        self._most = most
+        self._rate = most / self._window_s
 
     def spent(self, key: str, now: float) -> bool:
         """Return whether `key` has no failure left."""
@@ -60,6 +66,11 @@ class Budgets:
         self._addresses = Budget(per_address, window_s)
         self._accounts = Budget(per_account, window_s)
         self._friends: OrderedDict[tuple[str, str], None] = OrderedDict()  # account and address of good logins
+
+    def configure(self, per_address: int, per_account: int) -> None:
+        """Let through so many failures from now on."""
+        self._addresses.configure(per_address)
+        self._accounts.configure(per_account)
 
     def address_spent(self, peer: str, now: float) -> bool:
         """Return whether nobody may try to log in from `peer` ("address:port") now."""

@@ -28,6 +28,7 @@ __all__ = [
     "Address",
     "Config",
     "ConfigError",
+    "Contact",
     "Host",
     "HostName",
     "Http",
@@ -35,6 +36,7 @@ __all__ = [
     "Log",
     "Mechanism",
     "Tls",
+    "Uri",
     "find",
     "load",
     "takeable",
@@ -103,6 +105,28 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A table of the file: a key that is not a field is an error."""
 
 
+class Uri(str):
+    """An URI, such as ``mailto:abuse@plant.example``."""
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError if `text` is not an absolute URI."""
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+", text) is None:
+            raise ValueError(f"{_toml(text)} is not an URI like mailto:abuse@plant.example")
+        return super().__new__(cls, text)
+
+
+class Contact(_Table, frozen=True):
+    """``[host.contact]``: URIs at which people are reached, told to everybody (XEP-0157)."""
+
+    abuse: tuple[Uri, ...] = ()
+    admin: tuple[Uri, ...] = ()
+    feedback: tuple[Uri, ...] = ()
+    sales: tuple[Uri, ...] = ()
+    security: tuple[Uri, ...] = ()
+    status: tuple[Uri, ...] = ()
+    support: tuple[Uri, ...] = ()
+
+
 class Host(_Table, frozen=True):
     """``[[host]]``: one domain that this server answers for."""
 
@@ -121,6 +145,8 @@ class Host(_Table, frozen=True):
 
     client_ca: Path | None = None
     """PEM file of the CAs whose certificates log clients in (EXTERNAL, XEP-0178); that of ``[c2s]`` if none is named."""
+
+    contact: Contact = Contact()
 
 
 class C2S(_Table, frozen=True):
@@ -229,6 +255,9 @@ class Limits(_Table, frozen=True):
 
     offline_bytes_per_account: CountOrOff = 10_000_000
     """Of all of them: anybody may fill them, so 100 accounts fill a gigabyte at most."""
+
+    stored_bytes_per_account: Annotated[int, msgspec.Meta(ge=10_000, le=2**30)] = 1_048_576
+    """Of private data (XEP-0049) and vCard (XEP-0054): a picture and the settings of some clients fit, not a disk."""
 
     auth_failures_per_stream: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
     """Then the stream is closed: slows guessing. RFC 6120 section 6.4.5 recommends 2 to 5."""

@@ -20,10 +20,11 @@ import trio
 from xiot.core import JID, Element, Stanza, XmlError
 from xiot.errors import StanzaError, XiotError
 from xiot.model import offline as rules
+from xiot.model.blocking import blocks_sender
 from xiot.model.delivery import MessageType, reachable, route_message
 from xiot.model.effects import Tx
 from xiot.stanzas import NS_CLIENT, error_element, iq, reread
-from xiot.xep import offline
+from xiot.xep import carbons, offline, stanzaid
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
@@ -39,17 +40,31 @@ class Delivery:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        limits = server.config.limits
-        self._limits = rules.OfflineLimits(limits.offline_messages_per_account, limits.offline_bytes_per_account)
 
-    def deliver(self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None) -> bool:
-        """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet.
+    @property
+    def _limits(self) -> rules.OfflineLimits:
+        limits = self._server.config.limits
+        return rules.OfflineLimits(limits.offline_messages_per_account, limits.offline_bytes_per_account)
 
-        It has its ``from`` and, unless only `data` has it, its ``to``. Everything that the core does not route comes through here: who wants
-        to block, copy or hold back stanzas does it here. Returns whether any session took it: one that does not keep up, or is gone, does not.
+    def deliver(
+        self, stanza: Element, sessions: Iterable[ClientSession], data: bytes | None = None, *, copies: bool = True
+    ) -> bool:
+        """Hand `stanza` to each of `sessions`, all of one account; `data`: its bytes, if there are any yet; `copies`: make carbons.
+
+        It has its ``from`` and, unless it is in `data`, its ``to``. Everything that is not routed by the core comes through here: here it is
+        blocked, copied and held back (`xiot.server.hooks`). Returns whether any session took it: one that does not keep up, or is gone,
+        does not. What one side has blocked counts as taken.
         """
+        hooks, sender = self._server.hooks, stanza.get("from")
+        targets = list(sessions)
+        if sender is not None and targets:
+            targets = [session for session in targets if not hooks.hidden(sender, session)]
+            if not targets:
+                return True
         octets = stanza.tobytes(NS_CLIENT) if data is None else data
-        took = [session.write(octets) for session in sessions]  # all of them, not up to the first
+        took = [session.deliver(stanza, octets) for session in targets]  # all of them, not up to the first
+        if copies and stanza.name == "message" and targets:
+            hooks.copy_received(stanza, targets)
         return any(took)
 
     # ---- from clients: RFC 6121 section 8.5 ----
@@ -79,18 +94,21 @@ class Delivery:
         self._hand_over(stanza, session, [there])
 
     def _hand_over(self, stanza: Stanza, session: ClientSession, targets: list[ClientSession]) -> None:
-        if not self.deliver(stamp(stanza, session), targets):
+        element = stamp(stanza, session)
+        stanzaid.strip(element, targets[0].jid.bare)
+        if not self.deliver(element, targets):
             raise StanzaError("resource-constraint", text="the recipient does not keep up")
 
     def _store(self, stanza: Stanza, session: ClientSession, host: LocalHost, account: JID) -> None:
         message = stamp(stanza, session)
+        stanzaid.strip(message, account)
         if not offline.storable(message):
             raise StanzaError("service-unavailable")
         owner, octets = str(account), offline.kept(message, host.domain, datetime.now(UTC))
 
         def keep(tx: Tx) -> int:
-            if not tx.accounts.exists(owner):
-                raise StanzaError("service-unavailable")  # section 8.5.1
+            if not tx.accounts.exists(owner) or blocks_sender(tx, owner, session.jid):
+                raise StanzaError("service-unavailable")  # section 8.5.1; XEP-0191 section 3.3
             return rules.keep(tx.offline, owner, octets, self._limits)
 
         def stored(id: int) -> None:
@@ -125,11 +143,14 @@ class Delivery:
                 continue
             if element.name == "message":
                 to = JID(element.get("to", ""))
+                if carbons.unwrap(element, to.bare) is not None:
+                    continue  # XEP-0280 section 10.3: it was one client's copy, and the message is not lost
                 host = self._server.hosts[to.domain]
                 type = message_type(element.get("type"))
                 route = route_message(type, host.available(to.bare), to_resource=to.resource is not None)
                 if route.resources:
-                    self.deliver(element, [host.online[to.bare][resource] for resource in route.resources])
+                    targets = [host.online[to.bare][resource] for resource in route.resources]
+                    self.deliver(element, targets, copies=False)  # they were made when it came
                 elif route.otherwise == "store" and offline.storable(element):
                     waiting.append(element)
                 elif route.otherwise != "drop":
@@ -196,6 +217,16 @@ class Delivery:
             return [] if there is None else [there]
         online = host.online.get(jid, {})
         return [online[a.resource] for a in reachable(host.available(jid))]
+
+    def audience(self, jid: JID) -> list[ClientSession]:
+        """Who gets presence that is sent to `jid` (RFC 6121 sections 8.5.2.1.2 and 8.5.3.1)."""
+        host = self._server.hosts.get(jid.domain)
+        if host is None:
+            return []
+        if jid.resource is None:
+            return host.available_sessions(jid)
+        there = host.session(jid)
+        return [] if there is None else [there]
 
 
 def stamp(stanza: Stanza, session: ClientSession) -> Element:

@@ -102,12 +102,14 @@ class LocalHost(Place):
 class Availability:
     """What a session says of its presence (RFC 6121 section 4)."""
 
-    __slots__ = ("arriving", "directed", "presence", "priority")
+    __slots__ = ("arriving", "directed", "presence", "priority", "status")
 
     def __init__(self) -> None:
         self.presence: Element | None = None
         """The last available presence, stamped; None while unavailable."""
         self.priority = 0
+        self.status = ""
+        """The last words: of the last presence of type unavailable (XEP-0012 section 3)."""
         self.directed: set[JID] = set()
         """Who got directed presence and is to be told when the session ends (section 4.6)."""
         self.arriving: Stanza | None = None

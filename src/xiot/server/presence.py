@@ -26,6 +26,7 @@ import trio
 from xiot.core import JID, Element, Stanza
 from xiot.errors import StanzaError
 from xiot.model import presence as rules
+from xiot.model.blocking import blocks_sender
 from xiot.model.effects import Effect, Tx, apply
 from xiot.model.offline import Kept
 from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 VERBS: tuple[Verb, ...] = get_args(Verb)
 MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
+MAX_STATUS_CHARS = 1000  # kept of the last words of an account (XEP-0012)
 PAGE_MESSAGES = 100  # read from the store and handed over at a time
 PAGE_BYTES = 65_536
 DRAIN_CHECK_S = 0.01  # between looks whether the client has taken a page
@@ -189,28 +191,20 @@ class Presences(Subscriptions):
         was, mine.presence, mine.arriving = mine.presence, None, None
         directed, mine.directed = mine.directed, set()
         element = presence(type="unavailable") if element is None else element
+        if was is not None:
+            mine.status = element.findtext(f"{{{NS_CLIENT}}}status", "")[:MAX_STATUS_CHARS]
         element.set("from", str(session.jid))
         told: dict[ClientSession, None] = {}  # each once, in order
         if was is not None:
             for jid in (*map(JID, host.watchers[bare]), bare):
-                told |= dict.fromkeys(self._sessions(jid))
+                told |= dict.fromkeys(self._server.delivery.audience(jid))
         for jid in directed:
-            told |= dict.fromkeys(self._sessions(jid))
+            told |= dict.fromkeys(self._server.delivery.audience(jid))
         for other in told:
             if other is not session:
                 other.send_to(element)
         if not host.available_sessions(bare):
             host.watchers.pop(bare, None)
-
-    def _sessions(self, jid: JID) -> list[ClientSession]:
-        """Who gets presence that is sent to `jid` (sections 8.5.2.1.2 and 8.5.3.1)."""
-        host = self._server.hosts.get(jid.domain)
-        if host is None:
-            return []
-        if jid.resource is None:
-            return host.available_sessions(jid)
-        there = host.session(jid)
-        return [] if there is None else [there]
 
     # ---- with `to` ----
 
@@ -223,7 +217,7 @@ class Presences(Subscriptions):
                 self._probe(stanza, session, host, to)
             case "error":
                 if to.resource is not None:
-                    self._show(stamp(stanza, session), self._sessions(to))
+                    self._show(stamp(stanza, session), self._server.delivery.audience(to))
             case _:
                 for verb in VERBS:
                     if verb == stanza.type:
@@ -241,7 +235,7 @@ class Presences(Subscriptions):
             directed.add(to)
         else:
             directed.discard(to)
-        self._show(stamp(stanza, session), self._sessions(to))
+        self._show(stamp(stanza, session), self._server.delivery.audience(to))
 
     # ---- subscriptions: section 3 ----
 
@@ -257,7 +251,10 @@ class Presences(Subscriptions):
         def rule(tx: Tx) -> list[Effect]:
             if not tx.accounts.exists(str(account)):
                 raise StanzaError("not-allowed", text="this account has no roster")  # it is anonymous
-            return apply(rules.send(*rules.load(tx, account, contact), verb, octets), tx)
+            mine, theirs = rules.load(tx, account, contact)
+            if verb == "subscribe" and blocks_sender(tx, str(contact), session.jid):
+                theirs = None  # XEP-0191 section 3.3: as if nobody were there to hear it
+            return apply(rules.send(mine, theirs, verb, octets), tx)
 
         session.transact(stanza, rule, self.perform)
 
@@ -301,7 +298,7 @@ class Presences(Subscriptions):
 
     def _answer(self, jid: JID, session: ClientSession) -> None:
         """Tell `session` what is known of the presence of `jid`, which it may see."""
-        for other in self._sessions(jid):
+        for other in self._server.delivery.audience(jid):
             if other is not session and other.availability.presence is not None:
                 session.send_to(other.availability.presence)
 
@@ -313,6 +310,8 @@ class Presences(Subscriptions):
             return
 
         def look(tx: Tx) -> list[Effect] | bool:
+            if blocks_sender(tx, str(to.bare), session.jid):
+                return []
             mine, theirs = rules.load(tx, account, to.bare)
             state = rules.State() if theirs is None else rules.state_of(theirs)
             if state.from_ or state.pending_in:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from xiot.core import JID, JidError, Stanza
 from xiot.errors import StanzaError
 from xiot.ext import ACCOUNT, HOST, Handler, Key, Scope
+from xiot.model.blocking import blocks_sender
 from xiot.model.effects import Tx
 from xiot.server.context import ServerContext
 from xiot.stanzas import error_to
@@ -58,6 +59,8 @@ class Routing:
                 to = JID(stanza.to)
             except JidError:
                 raise StanzaError("jid-malformed") from None
+            if not self._server.hooks.check(stanza, session, to):
+                return
         place = self._server.places.get(to.domain)
         if place is None:
             raise StanzaError("remote-server-not-found")
@@ -72,6 +75,8 @@ class Routing:
             self._server.delivery.message(stanza, session, host, to)
         else:
             self._server.presences.directed(stanza, session, host, to)
+        if stanza.name == "message":
+            self._server.hooks.copy_sent(stanza, session, to)
 
     # ---- to the server itself ----
 
@@ -112,8 +117,8 @@ class Routing:
                 return
 
             def exists(tx: Tx) -> None:
-                if not tx.accounts.exists(str(to)):
-                    raise StanzaError("service-unavailable")  # RFC 6121 section 8.5.1
+                if not tx.accounts.exists(str(to)) or blocks_sender(tx, str(to), session.jid):
+                    raise StanzaError("service-unavailable")  # RFC 6121 section 8.5.1; XEP-0191 section 3.3
 
             session.transact(stanza, exists, lambda _: self._handle_iq(stanza, session, host, to, ACCOUNT))
 

@@ -19,9 +19,11 @@ import trio
 
 from xiot.core import JID, Element, Router, Stanza
 from xiot.errors import StanzaError, StreamError, XiotError
-from xiot.ext import third_party
+from xiot.ext import HOST, third_party
 from xiot.model import nodes
+from xiot.model.documents import Quota
 from xiot.model.effects import Tx, apply
+from xiot.model.logout import Logout, end_of_last_session
 from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sm
@@ -33,6 +35,7 @@ from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.control import Control
 from xiot.server.delivery import Delivery
+from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.http import HttpServer
 from xiot.server.metrics import Metrics
@@ -43,12 +46,17 @@ from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
 from xiot.server.watch import Watch
 from xiot.store import Store
-from xiot.xep import disco, pubsub, register, standard
+from xiot.xep import caps, contact, csi, disco, pubsub, register, standard
+from xiot.xep.entitytime import Clock
+from xiot.xep.last import Activity
+from xiot.xep.limits import Limits
 from xiot.xep.version import Version
 
 DRAIN_S = 5.0  # at the end, for the last bytes of all sessions
 HOUR_S = 3600.0
 AUTH_WINDOW_S = 600.0
+SHARED = frozenset(["datetimes", "delay", "disco", "entitytime", "forms", "last", "ping", "roster", "rsm", "version"])
+"""The extensions that a service of a host has, too."""
 
 
 class Server:
@@ -81,6 +89,7 @@ class Server:
         )
         self.budgets = Budgets(limits.auth_failures_per_address, limits.auth_failures_per_account, AUTH_WINDOW_S)
         self.routing = Routing(self)
+        self.hooks = Hooks(self)
         self.delivery = Delivery(self)
         self.presences = Presences(self)
         self.watch = Watch(self)
@@ -113,6 +122,7 @@ class Server:
         """No session waits for its client any more."""
         self.resumptions = Resumptions(limits.resume_s)
         self._stopped = False
+        self._started = Activity()
         self._by_address: dict[str, int] = {}
         self._registered: dict[str, list[float]] = {}
         try:
@@ -261,6 +271,7 @@ class Server:
         self.pump.stall_close_s = config.limits.stall_s
         self.resumptions.keep_s = config.limits.resume_s
         self.accounts.configure(config)
+        self.budgets.configure(config.limits.auth_failures_per_address, config.limits.auth_failures_per_account)
         for domain in self.hosts.keys() - {host.name for host in config.hosts}:
             del self.hosts[domain]
             for place in [place for place in self.places.values() if place.host == domain]:
@@ -276,34 +287,37 @@ class Server:
         everything = {extension.name: extension for extension in standard()}
         nodes_ext = everything.pop("pubsub")
         service = f"pubsub.{config.name}"
-        software = Version(name="xiot", version=version())
+        shared_objects = [Version(name="xiot", version=version()), self._started, Clock()]
         if config.registration == "off":
             del everything["register"]
         mine = [*everything.values(), *third_party()]
+        contacts = contact.form(msgspec.structs.asdict(config.contact))
+        directory = disco.Directory(
+            mine,
+            identities=[disco.Identity(category="server", type="im", name="xiot")],
+            items=[disco.Item(jid=JID(service), name="Publish-Subscribe")],
+            forms=[] if contacts is None else [contacts],
+        )
         host = LocalHost(
             config,
-            self._policy(config),
+            self._policy(config, caps.announce(directory, HOST)),
             mine,
             [
-                software,
-                disco.Directory(
-                    mine,
-                    identities=[disco.Identity(category="server", type="im", name="xiot")],
-                    items=[disco.Item(jid=JID(service), name="Publish-Subscribe")],
-                ),
+                *shared_objects,
+                directory,
                 self.accounts.registrar(self),
                 self.presences,
+                self.hooks,
+                Quota(self.config.limits.stored_bytes_per_account),
             ],
         )
-        shared = [
-            extension for extension in mine if extension.name in ("delay", "disco", "forms", "ping", "rsm", "version")
-        ]
+        shared = [extension for extension in mine if extension.name in SHARED]
         place = Place(
             service,
             config.name,
             [*shared, nodes_ext],
             [
-                software,
+                *shared_objects,
                 pubsub.directory([*shared, nodes_ext]),
                 nodes.Service(jid=service, creators=frozenset([config.name])),
             ],
@@ -312,18 +326,22 @@ class Server:
             self.places.setdefault(each.domain, each).become(each)
         self.hosts.setdefault(host.domain, host)
 
-    def _policy(self, config: Host) -> HostPolicy:
+    def _policy(self, config: Host, capabilities: caps.C) -> HostPolicy:
         c2s, limits = self.config.c2s, self.config.limits
         open_ = config.registration == "open"
 
         def extra(logged_in: bool) -> Iterable[Element]:
-            if logged_in:
-                return [
-                    Element("{urn:xmpp:features:rosterver}ver"),  # RFC 6121 section 2.6
-                    Element("{urn:xmpp:features:pre-approval}sub"),  # section 3.4
-                    sm.feature(),
-                ]
-            return [register.StreamFeature().to_element()] if open_ else []
+            if not logged_in:
+                early = Limits(max_bytes=limits.pre_auth_stanza_bytes).to_element()
+                return [early, register.StreamFeature().to_element()] if open_ else [early]
+            return [
+                Element("{urn:xmpp:features:rosterver}ver"),  # RFC 6121 section 2.6
+                Element("{urn:xmpp:features:pre-approval}sub"),  # section 3.4
+                sm.feature(),
+                Limits(max_bytes=limits.max_stanza_bytes, idle_seconds=int(limits.idle_s) or None).to_element(),
+                csi.Feature().to_element(),
+                capabilities.to_element(),
+            ]
 
         return HostPolicy(
             sasl=sasl.SaslPolicy(
@@ -337,7 +355,7 @@ class Server:
             starttls=c2s.starttls,
             extra_features=extra,
             iq_before_login=frozenset([register.NS]) if open_ else frozenset(),
-            nonzas=frozenset([sm.NS]),
+            nonzas=frozenset([csi.NS, sm.NS]),
         )
 
     def policy(self, domain: str) -> HostPolicy | None:
@@ -402,6 +420,19 @@ class Server:
             session.end(error)
         self.pump.flush()
         return len(sessions)
+
+    def logged_out(self, jid: JID, status: str) -> None:
+        """Note that the last session of an account has ended (XEP-0012)."""
+        logout = Logout(str(jid), datetime.now(UTC), status)
+
+        async def note() -> None:
+            try:
+                await self.store.run(lambda tx: apply(end_of_last_session(logout, tx), tx))
+            except XiotError:
+                self.log.exception("logout could not be noted", jid=str(jid))
+
+        if not self._stopped:
+            self.nursery.start_soon(note)
 
     # ---- registration before login ----
 

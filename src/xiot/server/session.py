@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -45,7 +46,7 @@ from xiot.server import resumption
 from xiot.server.host import Availability
 from xiot.stanzas import NS_CLIENT, iq
 from xiot.store import StoreError, Transaction
-from xiot.xep import register
+from xiot.xep import csi, register
 from xiot.xep.ping import Ping
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class ClientSession:
         self.availability = Availability()
         self.interests: set[str] = set()
         """Namespaces of which this session wants pushes."""
+        self.carbons = False
+        """Whether it wants copies of the messages of its account (XEP-0280)."""
+        self.held: csi.Held | None = None
+        """What waits while its client is inactive (XEP-0352)."""
         self.subscriber = False
         """Whether it has asked a service for something, and may have subscribed its full JID."""
         self.account: JID | None = None
@@ -183,7 +188,11 @@ class ClientSession:
             self.online = False
             self.server.resumptions.forget(self)
             self.server.presences.unavailable(self)
-            self.server.hosts[self.jid.domain].remove(self.jid, self)
+            host = self.server.hosts[self.jid.domain]
+            host.remove(self.jid, self)
+            self.server.hooks.left(self)
+            if not host.sessions(self.jid.bare):
+                self.server.logged_out(self.jid.bare, self.availability.status)
             if self.subscriber:
                 self.server.resource_gone(self.jid)
             if self.connection.link.managed:
@@ -191,8 +200,23 @@ class ClientSession:
 
     # ---- to the client ----
 
+    def deliver(self, stanza: Element, octets: bytes) -> bool:
+        """Queue a stanza, given as a tree and as octets, or hold it back while the client is inactive; else see `write`."""
+        if self.held is None or not self.held.hold(stanza, octets):
+            return self.write(octets)
+        if self.held.full:
+            self.release()
+        return True
+
+    def release(self) -> None:
+        """Queue what was held back."""
+        if self.held is not None:
+            for octets in self.held.release():
+                self.write(octets)
+
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
+        self.release()  # nothing overtakes what waits
         link = self.connection.link
         if self.connection.closing and not link.detached:
             return False
@@ -280,6 +304,7 @@ class ClientSession:
         self._stream = other._stream
         self._stream.resumed(self.jid)
         self._stuck = (0, 0.0)
+        self.server.hooks.resumed(self)
         self.server.resumptions.release(self)
         self.server.forget(other)
         self.server.log.info(
@@ -347,7 +372,9 @@ class ClientSession:
                         self.server.budgets.succeeded(str(jid), self.connection.peer)
                     self.server.metrics.logins[mechanism, "success"] += 1
                 case NeedBind(resource):
-                    self._bind(resource)
+                    account = self._stream.jid
+                    assert account is not None
+                    self._wait(partial(self.server.hooks.enter, account, partial(self._bind, resource)))
                 case Ready(jid):
                     self.connection.set_deadline(None)
                     self.server.log.info(
@@ -441,10 +468,21 @@ class ClientSession:
             return self._stream.established(bare, [*results, *extra])
         jid = bind2.full_jid(bare, request.bind.tag, self.client, policy.sasl.fake_salt_secret)
         host = self.server.hosts[self._stream.host]
-        for session in host.sessions(bare):  # XEP-0386 section 3.2: the client has come back
-            if self.client is not None and session.client == self.client:
-                session.end(StreamError("conflict", "replaced by a new connection"))
-        if not self._take(jid):
+        taken = False
+
+        def take() -> None:
+            nonlocal taken
+            if self.connection.closing:
+                return
+            for session in host.sessions(bare):  # XEP-0386 section 3.2: the client has come back
+                if self.client is not None and session.client == self.client:
+                    session.end(StreamError("conflict", "replaced by a new connection"))
+            taken = self._take(jid)
+
+        await self.server.hooks.enter(bare, take)
+        if self.connection.closing:
+            return []
+        if not taken:
             return self._stream.close(StreamError("resource-constraint", "too many resources"))
         bound = [a for a in sasl2.answers(policy.bind_inline, self, request.bind.inline) if isinstance(a, Element)]
         return self._stream.established(jid, [bind2.bound(bound), *results, *extra])
@@ -456,6 +494,8 @@ class ClientSession:
         return await self.server.accounts.tokens.issue(account, self.client, mechanism)
 
     def _bind(self, resource: str | None) -> None:
+        if self.connection.closing:
+            return
         assert self._stream.jid is not None
         jid = self._stream.jid.with_resource(resource or uuid4().hex)
         if self._take(jid):
@@ -481,6 +521,10 @@ class ClientSession:
     # ---- stanzas ----
 
     def _on_nonza(self, nonza: Stanza) -> None:
+        if nonza.ns == csi.NS:
+            if self.bound:
+                self.server.hooks.indicated(self, nonza.element)
+            return
         try:
             resumption.on_nonza(nonza, self)
         except StreamError as error:

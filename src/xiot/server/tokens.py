@@ -26,7 +26,7 @@ class Tokens:
         """`key` and a stored salt make a token; it has to outlive restarts."""
         self._store = store
         self._key = key
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     async def check(self, jid: JID, asked: CheckToken) -> tuple[bytes | None, str, bool]:
         """Judge a login of the account `jid`.
@@ -61,7 +61,7 @@ class Tokens:
         """Make a token for a client of the account `jid`; None if there is no such account any more."""
         now = datetime.now(UTC).replace(microsecond=0)
         token = tokens.Token(
-            str(jid), client, "new", mechanism, secrets.token_bytes(SALT_BYTES), now, now + self._lifetime
+            str(jid), client, "new", mechanism, secrets.token_bytes(SALT_BYTES), now, now + self.lifetime
         )
 
         def issue(tx: Tx) -> bool:

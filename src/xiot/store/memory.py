@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 import trio
 
 from xiot.model.accounts import Credentials
+from xiot.model.blocking import Block
+from xiot.model.documents import Document, Kind
+from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
 from xiot.model.offline import Kept
 from xiot.model.roster import Request, RosterItem, SubscriptionState
@@ -96,6 +99,9 @@ class MemoryTransaction:
         self.roster = MemoryRoster(log)
         self.nodes = MemoryNodes(log)
         self.offline = MemoryOffline(log)
+        self.documents = MemoryDocuments(log)
+        self.logouts = MemoryLogouts(log)
+        self.blocks = MemoryBlocks(log)
         self.secrets = MemorySecrets(log)
         self.tokens = MemoryTokens(log)
 
@@ -265,6 +271,70 @@ class MemoryOffline:
 
     def clear(self, owner: str) -> None:
         self._log.delete(self._queues, owner)
+
+
+class MemoryDocuments:
+    """`xiot.model.documents.DocumentStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._documents: dict[str, dict[tuple[Kind, str], Document]] = {}
+
+    def get(self, owner: str, kind: Kind, name: str) -> Document | None:
+        return self._documents.get(owner, {}).get((kind, name))
+
+    def sizes(self, owner: str) -> int:
+        return sum(document.size_bytes for document in self._documents.get(owner, {}).values())
+
+    def put(self, document: Document) -> None:
+        if document.owner not in self._documents:
+            self._log.put(self._documents, document.owner, {})
+        self._log.put(self._documents[document.owner], (document.kind, document.name), document)
+
+    def delete(self, owner: str, kind: Kind, name: str) -> None:
+        self._log.delete(self._documents.get(owner, {}), (kind, name))
+
+    def clear(self, owner: str) -> None:
+        self._log.delete(self._documents, owner)
+
+
+class MemoryLogouts:
+    """`xiot.model.logout.LogoutStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._logouts: dict[str, Logout] = {}
+
+    def get(self, owner: str) -> Logout | None:
+        return self._logouts.get(owner)
+
+    def put(self, logout: Logout) -> None:
+        self._log.put(self._logouts, logout.owner, logout)
+
+    def clear(self, owner: str) -> None:
+        self._log.delete(self._logouts, owner)
+
+
+class MemoryBlocks:
+    """`xiot.model.blocking.BlockStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._blocks: dict[str, dict[str, Block]] = {}
+
+    def jids(self, owner: str) -> Sequence[str]:
+        return sorted(self._blocks.get(owner, {}))
+
+    def put(self, block: Block) -> None:
+        if block.owner not in self._blocks:
+            self._log.put(self._blocks, block.owner, {})
+        self._log.put(self._blocks[block.owner], block.jid, block)
+
+    def delete(self, owner: str, jid: str) -> None:
+        self._log.delete(self._blocks.get(owner, {}), jid)
+
+    def clear(self, owner: str) -> None:
+        self._log.delete(self._blocks, owner)
 
 
 class _Node:

@@ -15,6 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from xiot.model.accounts import Credentials
+from xiot.model.blocking import Block
+from xiot.model.documents import Document, Kind
+from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
 from xiot.model.offline import Kept
 from xiot.model.roster import Request, RosterItem, SubscriptionState
@@ -414,6 +417,77 @@ class SqlNodes(_Rows):
         return id
 
 
+class SqlDocuments(_Rows):
+    """`xiot.model.documents.DocumentStore` on SQL."""
+
+    _d = t.documents.c
+    _OWNER = _d.owner == _text("owner_")
+    _KEY = sa.and_(_OWNER, _d.kind == _text("kind_"), _d.name == _text("name_"))
+    _GET = sa.select(_d.data).where(_KEY)
+    _SIZES = sa.select(sa.func.coalesce(sa.func.sum(_d.size_bytes), 0)).where(_OWNER)
+    _PUT = _put(t.documents, "owner", "kind", "name")
+    _DELETE = sa.delete(t.documents).where(_KEY)
+    _CLEAR = sa.delete(t.documents).where(_OWNER)
+
+    def get(self, owner: str, kind: Kind, name: str) -> Document | None:
+        row = self._execute(self._GET, {"owner_": owner, "kind_": kind, "name_": name}).one_or_none()
+        return None if row is None else Document(owner, kind, name, row.data)
+
+    def sizes(self, owner: str) -> int:
+        total: int = self._execute(self._SIZES, {"owner_": owner}).scalar_one()
+        return total
+
+    def put(self, document: Document) -> None:
+        self._execute(self._PUT, {**asdict(document), "size_bytes": document.size_bytes})
+
+    def delete(self, owner: str, kind: Kind, name: str) -> None:
+        self._execute(self._DELETE, {"owner_": owner, "kind_": kind, "name_": name})
+
+    def clear(self, owner: str) -> None:
+        self._execute(self._CLEAR, {"owner_": owner})
+
+
+class SqlLogouts(_Rows):
+    """`xiot.model.logout.LogoutStore` on SQL."""
+
+    _l = t.logouts.c
+    _GET = sa.select(t.logouts).where(_l.owner == _text("owner_"))
+    _PUT = _put(t.logouts, "owner")
+    _CLEAR = sa.delete(t.logouts).where(_l.owner == _text("owner_"))
+
+    def get(self, owner: str) -> Logout | None:
+        row = self._execute(self._GET, {"owner_": owner}).one_or_none()
+        return None if row is None else Logout(*row)
+
+    def put(self, logout: Logout) -> None:
+        self._execute(self._PUT, asdict(logout))
+
+    def clear(self, owner: str) -> None:
+        self._execute(self._CLEAR, {"owner_": owner})
+
+
+class SqlBlocks(_Rows):
+    """`xiot.model.blocking.BlockStore` on SQL."""
+
+    _b = t.blocks.c
+    _JIDS = sa.select(_b.jid).where(_b.owner == _text("owner_")).order_by(_b.jid)
+    _PUT = insert(t.blocks).on_conflict_do_nothing()
+    _DELETE = sa.delete(t.blocks).where(_b.owner == _text("owner_"), _b.jid == _text("jid_"))
+    _CLEAR = sa.delete(t.blocks).where(_b.owner == _text("owner_"))
+
+    def jids(self, owner: str) -> Sequence[str]:
+        return self._execute(self._JIDS, {"owner_": owner}).scalars().all()
+
+    def put(self, block: Block) -> None:
+        self._execute(self._PUT, asdict(block))
+
+    def delete(self, owner: str, jid: str) -> None:
+        self._execute(self._DELETE, {"owner_": owner, "jid_": jid})
+
+    def clear(self, owner: str) -> None:
+        self._execute(self._CLEAR, {"owner_": owner})
+
+
 class SqlTransaction:
     """One open transaction: all the stores, on the same `connection`."""
 
@@ -422,6 +496,9 @@ class SqlTransaction:
         self.roster = SqlRoster(connection)
         self.nodes = SqlNodes(connection)
         self.offline = SqlOffline(connection)
+        self.documents = SqlDocuments(connection)
+        self.logouts = SqlLogouts(connection)
+        self.blocks = SqlBlocks(connection)
         self.secrets = SqlSecrets(connection)
         self.tokens = SqlTokens(connection)
 

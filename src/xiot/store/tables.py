@@ -179,3 +179,32 @@ affiliations = sa.Table(
     sa.Column("role", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),  # in the index: the sum of an owner reads no document
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("owner", "kind", "name"),
+    sa.Index("documents_sizes", "owner", "size_bytes"),
+)
+
+logouts = sa.Table(
+    "logouts",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("jid", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)

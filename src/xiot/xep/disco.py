@@ -2,6 +2,7 @@
 """XEP-0030: Service Discovery, both ends, with the forms of XEP-0128."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from _xmppcore import JID
@@ -75,17 +76,21 @@ class Directory:
         *,
         identities: Sequence[Identity] = (),
         items: Sequence[Item] = (),
+        forms: Sequence[Form] = (),
         info_of_node: InfoOfNode | None = None,
         items_of_node: ItemsOfNode | None = None,
     ) -> None:
         """Take identities and features from `extensions`, and from the caller what no extension knows.
 
         `identities` are those of the host or client itself, such as ``server`` / ``im``; `items` are the services of a
-        host. A service whose nodes can be browsed, such as pubsub, gives `info_of_node` and `items_of_node`; the latter
+        host, `forms` what else it tells of itself (XEP-0128). A service whose nodes can be browsed, such as pubsub, gives `info_of_node` and `items_of_node`; the latter
         is also asked what is at its root.
         """
         self._extensions = tuple(extensions)
         self._own = tuple(identities)
+        self._forms = tuple(forms)
+        self.node: str | None = None
+        """A node that is the host or client itself, by the name of its capabilities (XEP-0115 section 6.2)."""
         self.items = tuple(items)
         self.features: set[str] = set()
         """What is true only for now, such as that there is a thing to read; shown by a client."""
@@ -98,8 +103,18 @@ class Directory:
         identities = [Identity(category="account", type="registered")] if scope is ACCOUNT else [*self._own]
         identities += [Identity(category=e.identity[0], type=e.identity[1]) for e in shown if e.identity is not None]
         own = self.features if scope is SESSION else set()
-        features = sorted(own.union(feature for extension in shown for feature in extension.features))
-        return Info(identities=tuple(identities), features=tuple(Feature(var=var) for var in features))
+        features = sorted({feature for extension in shown for feature in extension.features}.union(own))
+        return Info(
+            identities=tuple(identities),
+            features=tuple(Feature(var=var) for var in features),
+            forms=() if scope is ACCOUNT else self._forms,
+        )
+
+    def own_info(self, query: Info, scope: Scope) -> Info | None:
+        """Return what is told of the host, account or client itself if `query` asks for that, None if it asks for a node."""
+        if not query.node:
+            return self.info(scope)
+        return replace(self.info(scope), node=query.node) if query.node == self.node and scope is not ACCOUNT else None
 
 
 def _may_see(ctx: Context) -> Generator[Load[Any], Any, None]:
@@ -117,9 +132,10 @@ def on_info(query: Info, ctx: Context) -> Generator[Load[Any], Any, Info]:
     """Tell what the host, the account or a node is and can do (section 3.1); else ``item-not-found``."""
     yield from _may_see(ctx)
     directory = ctx.service(Directory)
-    if not query.node:
-        return directory.info(HOST if ctx.account is None else ACCOUNT)
-    if directory.info_of_node is None:
+    own = directory.own_info(query, HOST if ctx.account is None else ACCOUNT)
+    if own is not None:
+        return own
+    if directory.info_of_node is None or query.node is None:
         raise StanzaError("item-not-found")
     return (yield from directory.info_of_node(query.node, ctx))
 
@@ -141,9 +157,10 @@ def on_items(query: Items, ctx: Context) -> Generator[Load[Any], Any, Items]:
 @ext.iq_get(Info, at=SESSION)
 def on_own_info(query: Info, ctx: Inbound) -> Info:
     """Tell what this client or thing is."""
-    if query.node:
+    own = ctx.service(Directory).own_info(query, SESSION)
+    if own is None:
         raise StanzaError("item-not-found")
-    return ctx.service(Directory).info(SESSION)
+    return own
 
 
 @ext.iq_get(Items, at=SESSION)
