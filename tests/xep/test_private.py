@@ -105,3 +105,11 @@ async def test_guest_keeps_nothing() -> None:
     world = await a_world()
     with pytest.raises(StanzaError, match="not-allowed"):
         await private.put(world.session("guest@plant.example/x"), PREFS)
+
+
+async def test_what_a_stream_lets_through_is_kept() -> None:
+    hamlet = (await a_world(100_000)).session(f"{BARE}/denmark")
+    wide = Element("{n}wide", {f"a{n}": str(n) for n in range(200)})
+    deep = Element.fromstring("<a xmlns='n'>" + "<b xmlns=''><c xmlns='n'>" * 29 + "</c></b>" * 29 + "</a>")
+    await private.put(hamlet, wide, deep)
+    assert [await private.get(hamlet, el.tag) for el in (wide, deep)] == [wide, deep]

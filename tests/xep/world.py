@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, cast
 
-from _xmppcore import JID, Element, parse_element
+from _xmppcore import JID, Element
 from xiot.errors import StanzaError
 from xiot.ext import ACCOUNT, HOST, SESSION, Context, Extension, Key, Load, Style, dispatch_table
 from xiot.model.accounts import Credentials
 from xiot.schema import Payload
-from xiot.stanzas import error_element, iq, read_error
+from xiot.stanzas import error_element, iq, read_error, reread
 from xiot.store.memory import MemoryStore
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class Client:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Element | None:
         stanza = iq(type, payload.to_element(), id="1", to=to)
-        answer = await self.world.request(self.jid, parse_element(stanza.tobytes()))
+        answer = await self.world.request(self.jid, reread(stanza.tobytes()))
         if answer.get("type") == "error":
             raise read_error(answer)
         return answer[0] if len(answer) else None
@@ -138,7 +138,7 @@ class World:
         jid = JID(to)
         for session in self.sessions:
             if jid in (session.jid, session.jid.bare):
-                session.inbox.append(parse_element(stanza.tobytes()))
+                session.inbox.append(reread(stanza.tobytes()))
 
     async def request(self, sender: JID, stanza: Element) -> Element:
         """Answer the iq `stanza` as a server would: with the handler's result, or its error."""
@@ -160,7 +160,7 @@ class World:
         else:
             answer = ctx.replies[0] if ctx.replies else answer
             reply = iq("result", None if answer is None else answer.to_element(), id="1", from_=stanza.get("to"))
-        return parse_element(reply.tobytes())
+        return reread(reply.tobytes())
 
     async def run(self, steps: Generator[Load[Any], Any, T]) -> T:
         """Run a generator handler on the store; what a load raises is raised in the handler."""

@@ -11,10 +11,9 @@ from xiot.model import documents
 from xiot.model.documents import Document, Quota
 from xiot.model.effects import Effect, Tx
 from xiot.schema import Payload, any_children
-from xiot.stanzas import NS_CLIENT
+from xiot.stanzas import NS_CLIENT, reread
 
 NS = "jabber:iq:private"
-MAX_DEPTH = 1000  # of what was stored: it has passed the limit of a stream, which is at most this
 ext = Extension("private", spec="XEP-0049", version="1.2", features=[NS], at=HOST)
 
 
@@ -33,7 +32,7 @@ def on_get(query: Query, ctx: Context) -> Generator[Load[Any], Any, Query]:
     (asked,) = query.elements
     _check(asked)
     found = yield from ctx.load(lambda tx: tx.documents.get(owner, "private", asked.tag))
-    return Query(elements=(asked if found is None else Element.fromstring(found.data, max_depth=MAX_DEPTH),))
+    return Query(elements=(asked if found is None else reread(found.data),))
 
 
 @ext.iq_set(Query, at=ACCOUNT)

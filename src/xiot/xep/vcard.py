@@ -11,9 +11,9 @@ from xiot.model import documents
 from xiot.model.documents import Document, Quota
 from xiot.model.effects import Effect, Tx
 from xiot.schema import Payload, any_children, attr
+from xiot.stanzas import reread
 
 NS = "vcard-temp"
-MAX_DEPTH = 1000  # of what was stored: it has passed the limit of a stream, which is at most this
 ext = Extension("vcard", spec="XEP-0054", version="1.3.0", features=[NS], at=HOST)
 
 
@@ -52,7 +52,7 @@ def on_get(_: VCard, ctx: Context) -> Generator[Load[Any], Any, VCard]:
     found = yield from ctx.load(lambda tx: tx.documents.get(owner, "vcard", ""))
     if found is None:
         raise StanzaError("item-not-found" if ctx.account == ctx.sender.bare else "service-unavailable")
-    return VCard.from_element(Element.fromstring(found.data, max_depth=MAX_DEPTH))
+    return VCard.from_element(reread(found.data))
 
 
 @ext.iq_set(VCard, at=ACCOUNT)
