@@ -1,48 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real clients of others: finding them, and running slixmpp beside a test.
-
-A peer that is not installed skips its tests, with the reason; with XIOT_REQUIRE_PEERS=1 it fails them.
-"""
+"""Real clients of others beside a test: slixmpp, which needs asyncio, in a process of its own."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
 import trio
 
 from tests.server.serving import HOST, PASSWORD, Running
 
 SCRIPT = Path(__file__).with_name("slixmpp_client.py")
 END_S = 5.0  # for a peer to log out and exit, before it is killed
-
-
-def program(name: str) -> str:
-    """The path of an installed program."""
-    return shutil.which(name) or missing(f"{name} is not installed (Debian package {name})")
-
-
-def package(name: str) -> None:
-    """Require an installed Python package."""
-    if importlib.util.find_spec(name) is None:
-        missing(f"{name} is not installed (Python package {name})")
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it if peers are required."""
-    if os.environ.get("XIOT_REQUIRE_PEERS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class Slixmpp:

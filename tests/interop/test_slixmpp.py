@@ -11,12 +11,13 @@ import pytest
 import trio
 
 from tests.server.serving import PASSWORD, next_of, serving
+from tests.shared import package
 from xiot.client import Client
 from xiot.client.client import Presence
 from xiot.core import JID
 from xiot.xep import roster
 
-from .peers import Slixmpp, package, slixmpp
+from .peers import Slixmpp, slixmpp
 
 pytestmark = pytest.mark.peers
 

@@ -21,24 +21,9 @@ import xiot
 from xiot.net.dial import parse_address
 from xiot.net.tls import client_context
 
-EXAMPLE = """
-data_dir = "data"
-[[host]]
-name = "bench.test"
-admins = ["admin@bench.test"]
-registration = "open"            # off (default) | open
-[[host]]
-name = "anon.test"
-mechanisms = ["ANONYMOUS"]
-# certificate and private_key may be given per host too
-[c2s]
-listen = ["127.0.0.1:{port}", "[::1]:{port}"]
-listen_tls = ["127.0.0.1:{tls_port}"]  # direct TLS, XEP-0368
-starttls = "optional"            # required (default) | optional | off
-plain_without_tls = true         # false (default): SASL PLAIN only under TLS
-[limits]
-max_stanza_bytes = 262144
-"""
+from .test_config import EXAMPLE
+
+UNCERTIFIED = re.sub(r"(?m)^\[tls\]\n(\w.*\n)+", "", EXAMPLE)  # then a development certificate is made
 COMMAND = [sys.executable, "-m", "xiot.cli.main"]
 
 
@@ -64,9 +49,9 @@ class Process:
 
 
 @asynccontextmanager
-async def serve(folder: Path, text: str = EXAMPLE) -> AsyncIterator[Process]:
+async def serve(folder: Path, text: str = UNCERTIFIED) -> AsyncIterator[Process]:
     config = folder / "xiot.toml"
-    config.write_text(text.format(port=0, tls_port=0))
+    config.write_text(re.sub(r':522\d"', ':0"', text))
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
@@ -126,8 +111,8 @@ name = "two.test"
 certificate = "two.test.pem"
 private_key = "two.test.key"
 [c2s]
-listen = ["127.0.0.1:{port}"]
-listen_tls = ["127.0.0.1:{tls_port}"]
+listen = ["127.0.0.1:5222"]
+listen_tls = ["127.0.0.1:5223"]
 """
 
 

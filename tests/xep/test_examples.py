@@ -7,10 +7,9 @@ import pytest
 from lxml import etree
 
 from _xmppcore import Element, XmlError
+from tests.shared import shared
 from xiot.schema import Payload
 from xiot.xep import delay, disco, forms, ping, pubsub, register, roster, rsm, version
-
-from ..shared import shared
 
 MODULES = (delay, disco, forms, ping, pubsub, register, roster, rsm, version)
 PAYLOADS = {

@@ -28,7 +28,7 @@ from xiot.client.outbox import Outbox
 from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StanzaError, XiotError
-from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table
+from xiot.ext import SESSION, Extension, Handler, Key, Style, dispatch_table, find_service
 from xiot.model.reading import Reading
 from xiot.net.dial import bindings, dial, parse_address, secure
 from xiot.net.tls import make_client_context
@@ -298,10 +298,7 @@ class Client:
 
     def service(self, kind: type[T]) -> T:
         """For handlers: the object of class `kind` that this client has. Raises LookupError."""
-        for thing in self._objects:
-            if isinstance(thing, kind):
-                return thing
-        raise LookupError(kind.__name__)
+        return find_service(self._objects, kind)
 
     def _has_room(self) -> None:
         self._room.set()
