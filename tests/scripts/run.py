@@ -26,7 +26,7 @@ import trio
 from tests.shared import ROOT
 
 from .stages import ANSWER_S, STAGES, Client, Gone, Stage, absent, open_stage
-from .transcript import Mismatch, Scenario, Step, compare, compare_any_order, elements, fill_in, is_named, read
+from .transcript import Mismatch, Scenario, Step, compare, compare_any_order, elements, fill_in, find, is_named, read
 
 REPORT = ROOT / "build/scripts.txt"
 AT_ONCE = 8
@@ -142,11 +142,12 @@ class Cast:
         suffix = f"-{next(_serial)}"
         self.names = {account: account + suffix for account in accounts}
         words = "|".join(accounts)
-        self._forth = re.compile(rf"\b({words})@")
+        self._forth = re.compile(rf"\b({words})@", re.IGNORECASE)
+        self._suffix = suffix
         self._back = re.compile(rf"\b({words}){suffix}@")
 
     def map_forth(self, xml: str) -> str:
-        return self._forth.sub(lambda found: self.names[found[1]] + "@", xml)
+        return self._forth.sub(rf"\1{self._suffix}@", xml)
 
     def map_back(self, element: Element) -> None:
         """Have the names of the transcript in place of the accounts made for it."""
@@ -190,7 +191,7 @@ class Cast:
                 await self._connect(step)
             case "sends":
                 await self.actors[step.who].send(self.map_forth(fill_in(step.xml, self.captured)))
-            case "receives" | "receives in any order":
+            case "receives" | "receives in any order" | "receives among others":
                 await self._receive(step)
             case "receives nothing":
                 await self.settle()
@@ -248,6 +249,12 @@ class Cast:
         ignoring = self.scenario.ignoring | step.ignoring
         got: list[Element] = []
         try:
+            if step.verb == "receives among others":
+                while expected:
+                    got.append(await actor.next())
+                    if (found := find(expected, got[-1], ignoring, self.captured)) is not None:
+                        expected.remove(found)
+                return
             for wanted in expected:
                 got.append(await actor.next())
                 if step.verb == "receives":
@@ -258,7 +265,7 @@ class Cast:
             raise Mismatch(f"{error}\n{show(got)}") from None
         except (Gone, trio.TooSlowError) as error:
             what = "the connection is gone" if isinstance(error, Gone) else "nothing more comes"
-            raise Mismatch(f"{what} after {len(got)} of {len(expected)}\n{show(got)}") from None
+            raise Mismatch(f"{what}; expected\n{show(expected)}\nbut there is\n{show(got)}") from None
         if any(element.tag == "{urn:xmpp:sm:3}resumed" for element in got):
             actor.bound = True
 

@@ -27,6 +27,7 @@ Accounts are made for each scenario anew, by their names here. Steps:
 * ``X is online``: connects and sends available presence; what anybody receives because of that is passed over.
 * ``X sends: <xml/>``, or the XML in the lines below, indented: one or more elements, as they stand.
 * ``X receives: <xml/>``: the next elements that come; ``X receives in any order:`` where several senders race.
+  ``X receives among others:`` these, in any order, and what else comes until then is passed over.
   ``X receives (ignoring @id, status): ...`` passes over these attributes and children in them.
 * ``X receives nothing``: once all that was sent before has been dealt with. At the end it holds for everybody.
 * ``X passes over what came``: forgets it, once all that was sent before has been dealt with.
@@ -57,7 +58,7 @@ _WRAPPER = f"<w xmlns='{NS_CLIENT}' xmlns:stream='{NS_STREAM}' xmlns:error='{NS_
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}"
 
 _VERBS = (
-    "connects|logs in|is online|sends|receives nothing|receives in any order|receives|passes over what came"
+    "connects|logs in|is online|sends|receives nothing|receives in any order|receives among others|receives|passes over what came"
     "|disconnects|drops|is disconnected"
 )
 _STEP = re.compile(
@@ -173,7 +174,7 @@ def _take(draft: _Draft, number: int, line: str, below: str) -> None:
     if found := _STEP.fullmatch(line):
         inline = found["xml"] or ""
         xml = f"{inline}{below}"
-        takes = found["verb"] in ("sends", "receives", "receives in any order")
+        takes = found["verb"] in ("sends", "receives", "receives in any order", "receives among others")
         if takes is not bool(xml):
             raise ValueError(f"{found['verb']} takes {'some XML' if takes else 'no XML'}")
         if found["verb"].startswith("receives") and xml:
@@ -266,6 +267,19 @@ def compare_any_order(
     rest = list(got)
     for element in expected:
         _take_one(element, rest, frozenset(ignoring), captured, "in any order")
+
+
+def find(expected: list[Element], got: Element, ignoring: Iterable[str], captured: dict[str, str]) -> Element | None:
+    """The one of `expected` that `got` is; None if it is none."""
+    for element in expected:
+        seen = dict(captured)
+        try:
+            compare(element, got, ignoring, seen)
+        except Mismatch:
+            continue
+        captured.update(seen)
+        return element
+    return None
 
 
 def is_named(element: Element, names: Iterable[str]) -> bool:
