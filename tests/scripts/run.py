@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -330,6 +331,22 @@ def table(found: Mapping[str, list[Outcome]]) -> str:
         results = [outcome.result for outcome in outcomes]
         totals.append(f"{name}: " + ", ".join(f"{results.count(kind)} {kind}" for kind in dict.fromkeys(results)))
     return "\n".join([*lines, "", *totals, "", *notes]) + "\n"
+
+
+def summary(found: Mapping[str, list[Outcome]]) -> str:
+    """How many scenarios of each file pass where: "12", or "10 + 2 differs"."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for name, outcomes in found.items():
+        for outcome in outcomes:
+            counts.setdefault(outcome.scenario.file, {}).setdefault(name, Counter())[outcome.result] += 1
+    lines = [f"{'':28}" + "".join(f"{name:18}" for name in found)]
+    for file, row in counts.items():
+        cells = []
+        for name in found:
+            others = [f"{number} {kind}" for kind, number in row[name].items() if kind != "pass"]
+            cells.append(" + ".join([str(row[name]["pass"]), *others]))
+        lines.append(f"{file:28}" + "".join(f"{cell:18}" for cell in cells))
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def write_report(found: Mapping[str, list[Outcome]]) -> str:

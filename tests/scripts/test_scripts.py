@@ -13,6 +13,7 @@ import trio
 
 from tests.shared import missing
 
+from .conftest import PLAYED
 from .run import Outcome, perform_all, scenarios, write_report
 from .stages import STAGES, absent
 from .transcript import Scenario
@@ -22,11 +23,11 @@ PARAMS = [name if name in ("memory", "tcp") else pytest.param(name, marks=pytest
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[dict[str, list[Outcome]]]:
+def played(request: pytest.FixtureRequest) -> Iterator[dict[str, list[Outcome]]]:
     """What each stage came to, as far as it was played."""
-    found: dict[str, list[Outcome]] = {}
+    found = request.config.stash[PLAYED] = {}
     yield found
-    print(write_report(found))
+    write_report(found)
 
 
 @pytest.fixture(scope="module", params=PARAMS)
