@@ -136,6 +136,10 @@ class Stage:
     """Whether it has what a transcript needs: a specification (XEP-0199) or an extension (ping)."""
     pause_s: float = 0.0
     """How long stanzas may be on their way inside the server after it has answered the one that set them off."""
+    address: str = ""
+    """Host and port, for other clients; empty in memory."""
+    ca_file: Path | None = None
+    """Whose certificates are to be trusted there."""
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Client]:
@@ -210,7 +214,7 @@ class _PairStream(trio.abc.Stream):
 async def tcp(folder: Path) -> AsyncIterator[Stage]:
     """Our server, over TCP and STARTTLS."""
     async with serving(folder, **_LIMITS) as running:
-        yield Stage("xiot", running.raw, running.tls, we_have)
+        yield Stage("xiot", running.raw, running.tls, we_have, address=running.address, ca_file=running.ca_file)
 
 
 _LIMITS: dict[str, float] = {"registrations_per_address_per_hour": 0, "connections_per_address": 0}
@@ -248,6 +252,8 @@ async def _peer(name: str, folder: Path) -> AsyncIterator[Stage]:
             partial(trio.open_tcp_stream, "127.0.0.1", place.port),
             context,
             pause_s=0.05 if name == "ejabberd" else 0,
+            address=f"127.0.0.1:{place.port}",
+            ca_file=place.certificate,
         )
     finally:
         with trio.CancelScope(shield=True):
