@@ -11,6 +11,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -105,8 +106,40 @@ async def send_until_killed(at: Stage, name: str, round: int, count: Count) -> N
                     count.acknowledged = await acknowledged(sender)
 
 
-async def kill_while_sending(running: Process, at: Stage, round: int) -> dict[str, Count]:
-    """Have all senders send, and kill the server a moment after the first acknowledgement."""
+class Kill:
+    """The end of the process, and of nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def cut(self, running: Process) -> None:
+        """Do it, now."""
+        running.process.send_signal(signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """Have `folder` as the next process finds it."""
+
+
+class PowerCut(Kill):
+    """The end of the machine: what the kernel had not yet written to the disk, an image of a file system, is lost with it."""
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        super().__init__(folder)
+        self.image = image
+
+    def cut(self, running: Process) -> None:
+        running.process.send_signal(signal.SIGSTOP)  # so that the copy is of one moment
+        shutil.copyfile(self.image, self.image.with_suffix(".cut"))
+        running.process.send_signal(signal.SIGKILL)
+
+    def start_again(self) -> None:
+        subprocess.run(["umount", str(self.folder)], check=True)
+        self.image.with_suffix(".cut").replace(self.image)
+        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.folder)], check=True)
+
+
+async def cut_while_sending(running: Process, at: Stage, round: int, how: Kill) -> dict[str, Count]:
+    """Have all senders send, and cut the server off a moment after the first acknowledgement."""
     counts = {name: Count() for name in SENDERS}
     async with trio.open_nursery() as nursery:
         for name, count in counts.items():
@@ -115,23 +148,25 @@ async def kill_while_sending(running: Process, at: Stage, round: int) -> dict[st
             while not any(count.acknowledged for count in counts.values()):
                 await trio.sleep(0.001)
         await trio.sleep(random.uniform(0, 0.15))
-        running.process.send_signal(signal.SIGKILL)
+        known = {name: count.acknowledged for name, count in counts.items()}
+        how.cut(running)
+    for name, count in counts.items():
+        count.acknowledged = known[name]
     return counts
 
 
-async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """kill -9 at a random moment while messages are being stored; the next process has all that were acknowledged."""
-    total, received = Count(), 0
-    async with serve(tmp_path, SETTINGS) as running:
-        at = stage(running, tmp_path)
+async def survive(how: Kill) -> str:
+    """Cut the server off ROUNDS times; each time all that was acknowledged must be there once. Returns the figures."""
+    total, received, folder = Count(), 0, how.folder
+    async with serve(folder, SETTINGS) as running:
+        at = stage(running, folder)
         for name in (*SENDERS, "juliet"):
             await at.register(name)
-        counts = await kill_while_sending(running, at, 0)
+        counts = await cut_while_sending(running, at, 0, how)
     for round in range(1, ROUNDS + 1):
-        async with serve(tmp_path, SETTINGS) as running:
-            at = stage(running, tmp_path)
+        how.start_again()
+        async with serve(folder, SETTINGS) as running:
+            at = stage(running, folder)
             bodies = await kept(at)
             received += len(bodies)
             for name, count in counts.items():
@@ -142,13 +177,45 @@ async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is
                 total.acknowledged += count.acknowledged
             assert await kept(at) == [], "what was delivered comes again"
             if round < ROUNDS:
-                counts = await kill_while_sending(running, at, round)
+                counts = await cut_while_sending(running, at, round, how)
     assert total.acknowledged >= ROUNDS * ASK_EACH
-    assert total.sent > total.acknowledged, "no kill has cut anything short"
+    assert total.sent > total.acknowledged, "nothing was ever cut short"
+    return f"{total.sent} sent, {total.acknowledged} acknowledged, {received} kept; none lost, none twice"
+
+
+async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """kill -9 at a random moment while messages are being stored."""
+    figures = await survive(Kill(tmp_path))
     with capsys.disabled():
-        print(
-            f"\n{ROUNDS} kills: {total.sent} sent, {total.acknowledged} acknowledged, {received} kept; none lost or twice"
-        )
+        print(f"\n{ROUNDS} kills of the server: {figures}")
+
+
+async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_power_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk as it is at a random moment while messages are being stored, without what is in the kernel's memory only."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    await trio.run_process([program("mkfs.ext4"), "-q", str(image)])
+    await mount("-o", "loop", str(image), str(folder))
+    try:
+        figures = await survive(PowerCut(folder, image))
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.run_process(["umount", "-l", str(folder)])
+    with capsys.disabled():
+        print(f"\n{ROUNDS} power cuts: {figures}")
+
+
+async def mount(*arguments: str) -> None:
+    """Mount something, or skip the test: only root may."""
+    done = await trio.run_process(["mount", *arguments], check=False, capture_stderr=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()}")
 
 
 async def test_the_message_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
@@ -214,17 +281,14 @@ def full_disk(_: Process, folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+async def small_disk(tmp_path: Path) -> AsyncIterator[Path]:
     """A file system of two megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    await mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with trio.CancelScope(shield=True):
+        await trio.run_process(["umount", "-l", str(folder)])
 
 
 Trouble = Callable[[Process, Path], AbstractContextManager[Callable[[], None]]]

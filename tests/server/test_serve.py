@@ -52,23 +52,25 @@ class Process:
 async def serve(folder: Path, text: str = UNCERTIFIED) -> AsyncIterator[Process]:
     config = folder / "xiot.toml"
     config.write_text(re.sub(r':522\d"', ':0"', text))
-    async with trio.open_nursery() as nursery:
-        process = await trio.lowlevel.open_process(
-            [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        running = Process(process)
-        nursery.start_soon(running.read_log)
-        try:
-            await running.logged(r"listening .*tls=direct")
-            running.addresses = re.findall(r"listening .*address=(\S+)", running.log)
-            yield running
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            with trio.move_on_after(20, shield=True):
-                await process.wait()
-            for pipe in (process.stderr, process.stdout):
-                await pipe.aclose()
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    running = Process(process)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.read_log)
+            try:
+                await running.logged(r"listening .*tls=direct")
+                running.addresses = re.findall(r"listening .*address=(\S+)", running.log)
+                yield running
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                with trio.move_on_after(20, shield=True):
+                    await process.wait()
+    finally:
+        for pipe in (process.stderr, process.stdout):
+            await pipe.aclose()
 
 
 async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tmp_path: Path) -> None:
