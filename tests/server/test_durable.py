@@ -316,7 +316,7 @@ async def refused_and_recovered(folder: Path, trouble: Trouble) -> None:
                 assert (await romeo.next()).get("type") == "result"
                 await romeo.send(message("online", "nurse@localhost"))
                 assert (await nurse.next()).findtext("{jabber:client}body") == "online"
-                async with client(at, "romeo"):
+                async with client(at, "juliet"):
                     pass  # somebody may still log in
                 mend()
             await romeo.send(message("after"))
