@@ -132,7 +132,7 @@ class Peer(ClientXMPP):
                 say(verb)
             case "blocked":
                 answer = await self.plugin["xep_0191"].get_blocked()
-                say("blocked", jids=sorted(map(str, answer["blocklist"]["items"])))
+                say("blocked", jids=sorted(str(item["jid"]) for item in answer["blocklist"]["items"]))
             case "carbons":
                 await self.plugin["xep_0280"].enable()
                 say("carbons")
