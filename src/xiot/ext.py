@@ -313,6 +313,14 @@ def dispatch_table(extensions: Iterable[Extension]) -> dict[Key, tuple[Handler, 
     return table
 
 
+def find_service(objects: Iterable[object], kind: type[T]) -> T:
+    """Return the first of `objects` that is of class `kind`. Raises LookupError."""
+    for thing in objects:
+        if isinstance(thing, kind):
+            return thing
+    raise LookupError(f"no {kind.__name__} here")
+
+
 def third_party() -> list[Extension]:
     """Return what installed packages offer in the entry-point group ``xiot.extensions``, ordered by name.
 

@@ -7,7 +7,6 @@ import copy
 import pickle
 import random
 import re
-import shutil
 import string
 import subprocess
 import time
@@ -23,6 +22,7 @@ from hypothesis import strategies as st
 
 from _xmppcore import JID, JidError
 from _xmppcore.jid import _from_utf8, _prepare
+from tests.shared import fuzz_target
 
 OK, SLOW, BAD_LOCAL, BAD_DOMAIN, BAD_RESOURCE, TOO_LONG = range(6)
 ROOT = Path(__file__).parents[2]
@@ -434,13 +434,8 @@ def test_jid_from_octets_is_that_from_text(text: str) -> None:
     assert outcome(_from_utf8, text.encode()) == outcome(JID, text)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_c_code_stays_in_bounds_under_address_sanitizer(tmp_path: Path) -> None:
-    source, program = ROOT / "src/_xmppcore/c", tmp_path / "run_jid"
-    flags = ["-std=c11", "-O1", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    files = [ROOT / "tests/fuzz/fuzz_jid.c", source / "jid.c"]
-    if subprocess.run(["cc", *flags, f"-I{source}", *files, "-o", program], capture_output=True).returncode:
-        pytest.skip("no sanitizers here")
+    program = fuzz_target("jid", ["jid"], tmp_path)
     rng = random.Random(7622)
     inputs = [tmp_path / str(number) for number in range(400)]
     for number, path in enumerate(inputs):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _xmppcore import JID, Element, Link, Router, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
+from tests.shared import fuzz_target
 
 CLIENT, STREAMS = "jabber:client", "http://etherx.jabber.org/streams"
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -991,21 +991,7 @@ def test_hundred_thousand_stanzas_leave_no_memory_behind() -> None:
 
 def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -> None:
     """What tests/fuzz/fuzz_router.c checks, with inputs from a seed: two bytes a command."""
-    root = Path(__file__).parents[2]
-    fuzz, sources = root / "tests/fuzz/fuzz_router.c", root / "src/_xmppcore/c"
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if not compiler or not fuzz.exists():
-        pytest.skip("needs gcc or clang, and the sources")
-    flags = [
-        "-O1",
-        "-g",
-        "-std=gnu11",
-        "-DSTANDALONE",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=undefined",
-    ]
-    files = [fuzz, *(sources / f"{name}.c" for name in ("router", "outbuf", "sm", "xml", "scan", "jid"))]
-    subprocess.run([compiler, *flags, f"-I{sources}", *files, "-o", tmp_path / "fuzz_router"], check=True)
+    program = fuzz_target("router", ["router", "outbuf", "sm", "xml", "scan", "jid"], tmp_path)
     random = Random(1)
     inputs = []
     for i in range(200):
@@ -1015,6 +1001,6 @@ def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -
             commands += [random.randrange(80), random.choice([0, random.randrange(256)])]
         inputs.append(tmp_path / f"input{i}")
         inputs[-1].write_bytes(bytes(commands))
-    report = subprocess.run([tmp_path / "fuzz_router", *inputs], capture_output=True, text=True, check=False)
+    report = subprocess.run([program, *inputs], capture_output=True, text=True, check=False)
     assert report.returncode == 0, report.stderr
     assert report.stdout == f"{len(inputs)} inputs passed\n"

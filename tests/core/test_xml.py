@@ -7,7 +7,6 @@ import gc
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ from _xmppcore.names import is_ncname
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamClose, StreamOpen, StreamParser, parse_element
 from tests.oracles import expat, lxml
+from tests.shared import CORE, ROOT, compiler, fuzz_target, package
 from tests.streams import CLOSE, OPEN, URIS, Generator
 
 XML_NS = "http://www.w3.org/XML/1998/namespace"
@@ -755,7 +755,9 @@ def test_tree_survives_a_finalizer_that_builds_another() -> None:
 
 
 def test_parser_leaves_no_memory_behind() -> None:
-    psutil = pytest.importorskip("psutil")
+    package("psutil")
+    import psutil
+
     stream = long_stream()
 
     def work() -> None:
@@ -821,16 +823,12 @@ COSTLY: dict[str, Callable[[int], bytes]] = {
 @pytest.fixture(scope="session")
 def count_steps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes, int], int]:
     """Branches taken by the C parser for a stream fed in pieces, counted by the compiler's own instrumentation."""
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    root = Path(__file__).parents[2]
-    sources, counter = root / "src/_xmppcore/c", root / "tests/fuzz/steps_xml.c"
-    if not compiler or not counter.exists() or os.environ.get("CC", compiler).endswith("cl.exe"):
-        pytest.skip("needs gcc or clang, and the sources")
     folder = tmp_path_factory.mktemp("steps")
     compile_ = partial(subprocess.run, cwd=folder, check=True)
-    flags = ["-O1", "-std=gnu11", f"-I{sources}"]
-    compile_([compiler, *flags, "-fsanitize-coverage=trace-pc", "-c", sources / "xml.c", sources / "scan.c"])
-    compile_([compiler, *flags, counter, "xml.o", "scan.o", "-o", "steps"])
+    flags = ["-O1", "-std=gnu11", f"-I{CORE}"]
+    cc = compiler()
+    compile_([cc, *flags, "-fsanitize-coverage=trace-pc", "-c", CORE / "xml.c", CORE / "scan.c"])
+    compile_([cc, *flags, ROOT / "tests/fuzz/steps_xml.c", "xml.o", "scan.o", "-o", "steps"])
 
     def count(data: bytes, piece: int) -> int:
         (folder / "input").write_bytes(data)
@@ -1055,23 +1053,9 @@ def test_namespace_with_a_null_is_refused() -> None:
 
 def test_fuzz_corpus_passes_under_the_sanitizers(tmp_path: Path) -> None:
     """tests/fuzz/fuzz_xml.c over its seeds: whole against split, in C, with every read checked."""
-    root = Path(__file__).parents[2]
-    sources, fuzz = root / "src/_xmppcore/c", root / "tests/fuzz"
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if not compiler or not fuzz.exists():
-        pytest.skip("needs gcc or clang, and the sources")
-    flags = [
-        "-O1",
-        "-g",
-        "-std=gnu11",
-        "-DSTANDALONE",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=undefined",
-    ]
-    files = [fuzz / "fuzz_xml.c", sources / "xml.c", sources / "scan.c"]
-    subprocess.run([compiler, *flags, f"-I{sources}", *files, "-o", tmp_path / "fuzz_xml"], check=True)
-    seeds = sorted((fuzz / "corpus/xml").iterdir())
+    program = fuzz_target("xml", ["xml", "scan"], tmp_path)
+    seeds = sorted((ROOT / "tests/fuzz/corpus/xml").iterdir())
     assert len(seeds) > 40
-    report = subprocess.run([tmp_path / "fuzz_xml", *seeds], capture_output=True, text=True, check=False)
+    report = subprocess.run([program, *seeds], capture_output=True, text=True, check=False)
     assert report.returncode == 0, report.stderr
     assert report.stdout == f"{len(seeds)} inputs passed\n"

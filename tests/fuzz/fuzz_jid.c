@@ -7,13 +7,8 @@
  *
  * The second reads the files it is given, one input each.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "jid.h"
-
-#define CHECK(truth) ((truth) ? (void)0 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #truth), abort()))
+#include "standalone.h"
 
 static void check_plain(const uint8_t *out, const xc_jid_parts *parts) {
     const uint8_t *domain = out + (parts->local_len ? parts->local_len + 1 : 0);
@@ -44,20 +39,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(again);
     return 0;
 }
-
-#ifdef STANDALONE
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *file = fopen(argv[i], "rb");
-        CHECK(file && fseek(file, 0, SEEK_END) == 0);
-        size_t size = (size_t)ftell(file);
-        uint8_t *data = malloc(size);
-        rewind(file);
-        CHECK(fread(data, 1, size, file) == size);
-        fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-        free(data);
-    }
-    return 0;
-}
-#endif

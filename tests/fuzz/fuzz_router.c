@@ -10,22 +10,11 @@
  * the router says is compared with what the model's parser finds next; a routed stanza is stamped by the model by walking its start
  * tag. After each command queues, unread bytes, the table and the dirty list are compared.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "jid.h"
 #include "router.h"
+#include "standalone.h"
 
 enum { HEADER = 2, LINKS = 4, MAX_ATTRIBUTES = 16, HIGH = 3000, MAX_KEPT = 1 << 12 };
-
-#define CHECK(what)                                                                                                                        \
-    do {                                                                                                                                   \
-        if (!(what)) {                                                                                                                     \
-            fprintf(stderr, "fuzz_router: line %d: %s\n", __LINE__, #what);                                                                \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
 
 static const struct {
     const char *full, *stamp;
@@ -552,22 +541,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     free(w);
     return 0;
 }
-
-#ifdef STANDALONE
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) return perror(argv[i]), 1;
-        static uint8_t data[1 << 20];
-        size_t n = fread(data, 1, sizeof data, f);
-        fclose(f);
-        uint8_t *exact = malloc(n ? n : 1);
-        CHECK(exact);
-        memcpy(exact, data, n);
-        LLVMFuzzerTestOneInput(exact, n);
-        free(exact);
-    }
-    printf("%d inputs passed\n", argc - 1);
-    return 0;
-}
-#endif

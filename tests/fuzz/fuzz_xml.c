@@ -6,23 +6,12 @@
  * in pieces with the best ones: events and error must be the same. Each buffer is as large as the contract says and not a
  * byte larger, so that AddressSanitizer sees any read behind it. The bytes of each stanza are walked as the tree builder does it.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "standalone.h"
 #include "xml.h"
 
 static const char TAIL[] = "<<";
 
 enum { HEADER = 4, MAX_BY_BYTE = 2048, LOG_ENTRY = 16 + sizeof(xc_head) };
-
-#define CHECK(what)                                                                                                            \
-    do {                                                                                                                       \
-        if (!(what)) {                                                                                                         \
-            fprintf(stderr, "fuzz_xml: line %d: %s\n", __LINE__, #what);                                                       \
-            abort();                                                                                                           \
-        }                                                                                                                      \
-    } while (0)
 
 typedef struct result {
     uint8_t *log; /* per event: kind, stream offset, header */
@@ -202,22 +191,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     free(split.log);
     return 0;
 }
-
-#ifdef STANDALONE
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) return perror(argv[i]), 1;
-        static uint8_t data[1 << 20];
-        size_t n = fread(data, 1, sizeof data, f);
-        fclose(f);
-        uint8_t *exact = malloc(n ? n : 1);
-        CHECK(exact);
-        memcpy(exact, data, n);
-        LLVMFuzzerTestOneInput(exact, n);
-        free(exact);
-    }
-    printf("%d inputs passed\n", argc - 1);
-    return 0;
-}
-#endif

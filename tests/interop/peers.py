@@ -1,52 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real clients of others: finding them, and running slixmpp beside a test.
-
-A peer that is not installed skips its tests, with the reason; with XIOT_REQUIRE_PEERS=1 it fails them.
-"""
+"""Real clients of others beside a test: slixmpp and aioxmpp, which need asyncio, in processes of their own."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import trio
 
+from tests.scripts.stages import we_have
 from tests.server.serving import HOST, PASSWORD, Running
+from tests.shared import ROOT, missing
 
-SCRIPT = Path(__file__).with_name("slixmpp_client.py")
+HERE = Path(__file__).parent
 END_S = 5.0  # for a peer to log out and exit, before it is killed
 
 
-def program(name: str) -> str:
-    """The path of an installed program."""
-    return shutil.which(name) or missing(f"{name} is not installed (Debian package {name})")
+def needs(specification: str) -> None:
+    """Skip the test as long as our server has no such specification."""
+    if not we_have(specification):
+        pytest.skip(f"xiot has no {specification}")
 
 
-def package(name: str) -> None:
-    """Require an installed Python package."""
-    if importlib.util.find_spec(name) is None:
-        missing(f"{name} is not installed (Python package {name})")
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it if peers are required."""
-    if os.environ.get("XIOT_REQUIRE_PEERS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-class Slixmpp:
-    """A slixmpp client in a process of its own; see slixmpp_client.py for the verbs and events."""
+class Peer:
+    """A client in a process of its own, driven by JSON lines; see slixmpp_client.py and aioxmpp_client.py for the verbs."""
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
@@ -68,33 +53,27 @@ class Slixmpp:
                         return found
                 await self._receive()
 
+    async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Have the client do something that is answered by an event of the same name; returns that."""
+        await self.do(verb, **arguments)
+        return await self.next(verb)
+
     async def _receive(self) -> None:
         assert self._process.stdout is not None
         data = await self._process.stdout.receive_some()
-        assert data, "the slixmpp client has ended"
+        assert data, "the client has ended"
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._events.extend(json.loads(line) for line in lines)
 
 
 @asynccontextmanager
-async def slixmpp(
-    running: Running,
-    jid: str,
-    password: str = PASSWORD,
-    *,
-    ca_file: Path | None,
-    tls_version: str = "MAXIMUM_SUPPORTED",
-) -> AsyncIterator[Slixmpp]:
-    """slixmpp as `jid` (localpart and resource) at the server, over STARTTLS; it logs out at the end of the block.
-
-    `ca_file`: whose certificates it trusts, None for those of the system. `tls_version`: the newest it knows.
-    """
-    local, _, resource = jid.partition("/")
-    arguments = [f"{local}@{HOST}/{resource}", password, running.address, str(ca_file or ""), tls_version]
+async def running_peer(command: list[str], environment: Mapping[str, str] | None = None) -> AsyncIterator[Peer]:
+    """A client; it logs out at the end of the block."""
     pipe = subprocess.PIPE
-    process = await trio.lowlevel.open_process([sys.executable, str(SCRIPT), *arguments], stdin=pipe, stdout=pipe)
+    env = None if environment is None else os.environ | environment
+    process = await trio.lowlevel.open_process(command, stdin=pipe, stdout=pipe, env=env)
     try:
-        yield Slixmpp(process)
+        yield Peer(process)
     finally:
         assert process.stdin is not None
         with trio.move_on_after(END_S, shield=True):
@@ -106,3 +85,49 @@ async def slixmpp(
                 await process.wait()
         assert process.stdout is not None
         await process.stdout.aclose()
+
+
+@asynccontextmanager
+async def slixmpp(
+    running: Running,
+    jid: str,
+    password: str = PASSWORD,
+    *,
+    ca_file: Path | None,
+    tls_version: str = "MAXIMUM_SUPPORTED",
+    address: str | None = None,
+) -> AsyncIterator[Peer]:
+    """slixmpp as `jid` (localpart and resource) at the server, over STARTTLS.
+
+    `ca_file`: whose certificates it trusts, None for those of the system. `tls_version`: the newest it knows.
+    """
+    local, _, resource = jid.partition("/")
+    arguments = [
+        f"{local}@{HOST}/{resource}",
+        password,
+        address or running.address,
+        str(ca_file or ""),
+        tls_version,
+    ]
+    async with running_peer([sys.executable, str(HERE / "slixmpp_client.py"), *arguments]) as peer:
+        yield peer
+
+
+def aioxmpp_python() -> str:
+    """The Python of the environment that aioxmpp has to itself, since it needs an lxml older than ours."""
+    python = Path(os.environ.get("XIOT_AIOXMPP") or ROOT / "build/aioxmpp") / "bin/python"
+    if not python.exists():
+        missing(f"aioxmpp is not installed: no {python} (.ci/run makes it)")
+    return str(python)
+
+
+@asynccontextmanager
+async def aioxmpp(
+    running: Running, jid: str, password: str = PASSWORD, *, ca_file: Path | None, address: str | None = None
+) -> AsyncIterator[Peer]:
+    """aioxmpp as `jid` (localpart and resource) at the server, over STARTTLS; it trusts whom `ca_file` trusts, and nobody else."""
+    local, _, resource = jid.partition("/")
+    arguments = [f"{local}@{HOST}/{resource}", password, address or running.address]
+    trusted = {"SSL_CERT_FILE": str(ca_file or os.devnull), "SSL_CERT_DIR": os.devnull}
+    async with running_peer([aioxmpp_python(), str(HERE / "aioxmpp_client.py"), *arguments], trusted) as peer:
+        yield peer

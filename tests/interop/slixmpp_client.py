@@ -28,6 +28,7 @@ class Peer(ClientXMPP):
         context = ssl.create_default_context(cafile=ca_file)
         context.maximum_version = ssl.TLSVersion[tls_version]
         super().__init__(jid, password, ssl_context=context)
+        self.where = ("", 0)
         self.enable_direct_tls = self.enable_plaintext = False
         self.add_event_handler("session_start", self.on_session)
         self.add_event_handler("message", self.on_message)
@@ -37,6 +38,13 @@ class Peer(ClientXMPP):
         for show in ("away", "chat", "dnd", "xa"):
             self.add_event_handler(f"presence_{show}", self.on_presence)
         self.add_event_handler("roster_update", self.on_roster)
+        for plugin in ("xep_0054", "xep_0191", "xep_0198", "xep_0280"):
+            self.register_plugin(plugin)
+        self.add_event_handler("carbon_sent", self.on_carbon)
+        self.add_event_handler("carbon_received", self.on_carbon)
+        self.add_event_handler("session_resumed", lambda _: say("resumed"))
+        self.add_event_handler("disconnected", self.on_disconnected)
+        self.resuming = False
         self.add_event_handler("failed_all_auth", lambda _: say("refused"))
         self.add_event_handler("ssl_invalid_chain", self.on_untrusted)
 
@@ -78,6 +86,16 @@ class Peer(ClientXMPP):
         ]
         say("roster", type=stanza["type"], items=items, known=sorted(self.client_roster.keys()))
 
+    def on_carbon(self, stanza: Any) -> None:
+        direction = "sent" if stanza.match("message/carbon_sent") else "received"
+        inner = stanza[f"carbon_{direction}"]
+        say("carbon", direction=direction, sender=str(inner["from"]), to=str(inner["to"]), body=inner["body"])
+
+    def on_disconnected(self, _: Any) -> None:
+        if self.resuming:
+            self.resuming = False
+            say("suspended")
+
     def on_untrusted(self, error: Exception) -> None:
         say("untrusted", reason=str(error))
         self.abort()
@@ -101,6 +119,29 @@ class Peer(ClientXMPP):
                     say("error", condition=error.condition)
                 else:
                     say("done")
+            case "set_vcard":
+                card = self.plugin["xep_0054"].make_vcard()
+                card["FN"] = arguments["name"]
+                await self.plugin["xep_0054"].publish_vcard(card)
+                say("set_vcard")
+            case "get_vcard":
+                answer = await self.plugin["xep_0054"].get_vcard(arguments["jid"], cached=False)
+                say("get_vcard", name=answer["vcard_temp"]["FN"])
+            case "block" | "unblock":
+                await getattr(self.plugin["xep_0191"], verb)([arguments["jid"]])
+                say(verb)
+            case "blocked":
+                answer = await self.plugin["xep_0191"].get_blocked()
+                say("blocked", jids=sorted(str(item["jid"]) for item in answer["blocklist"]["items"]))
+            case "carbons":
+                await self.plugin["xep_0280"].enable()
+                say("carbons")
+            case "cut":
+                self.resuming = True
+                assert self.transport is not None
+                self.transport.abort()
+            case "reconnect":
+                self.connect(self.where[0], self.where[1])
             case _:
                 raise ValueError(verb)
 
@@ -110,6 +151,7 @@ async def main(jid: str, password: str, address: str, ca_file: str, tls_version:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     peer = Peer(jid, password, ca_file or None, tls_version)
     host, _, port = address.rpartition(":")
+    peer.where = host, int(port)
     peer.connect(host, int(port))
     while line := await lines.readline():
         await peer.do(**json.loads(line))

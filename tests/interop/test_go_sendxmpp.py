@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from tests.server.serving import PASSWORD, Running, next_of, serving
-
-from .peers import program
+from tests.shared import program
 
 pytestmark = pytest.mark.peers
 

@@ -11,12 +11,13 @@ import pytest
 import trio
 
 from tests.server.serving import PASSWORD, next_of, serving
+from tests.shared import package
 from xiot.client import Client
 from xiot.client.client import Presence
 from xiot.core import JID
 from xiot.xep import roster
 
-from .peers import Slixmpp, package, slixmpp
+from .peers import Peer, needs, slixmpp
 
 pytestmark = pytest.mark.peers
 
@@ -30,7 +31,7 @@ def _installed() -> None:
 
 
 @asynccontextmanager
-async def both(folder: Path, us: str) -> AsyncIterator[tuple[Client, Slixmpp]]:
+async def both(folder: Path, us: str) -> AsyncIterator[tuple[Client, Peer]]:
     """Our client as `us`, and slixmpp as romeo."""
     async with serving(folder) as running:
         await running.account("romeo", "juliet")
@@ -174,3 +175,54 @@ async def test_a_roster_change_of_ours_is_pushed_to_slixmpp(tmp_path: Path) -> N
         push = await peer.next("roster")
         assert [(i["jid"], i["subscription"]) for i in push["items"]] == [("juliet@localhost", "remove")]
         assert push["known"] == []
+
+
+async def test_a_vcard_of_slixmpp_is_read_again(tmp_path: Path) -> None:
+    needs("XEP-0054")
+    async with both(tmp_path, "juliet") as (_, peer):
+        await peer.ask("set_vcard", name="Romeo & Montague")
+        assert (await peer.ask("get_vcard", jid="romeo@localhost"))["name"] == "Romeo & Montague"
+
+
+async def test_whom_slixmpp_blocks_is_not_heard(tmp_path: Path) -> None:
+    needs("XEP-0191")
+    async with both(tmp_path, "juliet@localhost/balcony") as (juliet, peer):
+        await peer.ask("block", jid="juliet@localhost")
+        assert (await peer.ask("blocked"))["jids"] == ["juliet@localhost"]
+        await juliet.send_message(ROMEO, "first")
+        assert (await next_of(juliet.messages())).type == "error"
+        await peer.ask("unblock", jid="juliet@localhost")
+        await juliet.send_message(ROMEO, "second")
+        assert (await peer.next("message"))["body"] == "second"
+
+
+async def test_carbons_of_what_we_send_and_receive_come_to_slixmpp(tmp_path: Path) -> None:
+    needs("XEP-0280")
+    async with serving(tmp_path) as running:
+        await running.account("romeo", "juliet")
+        async with (
+            running.connect("romeo@localhost/xiot") as us,
+            running.connect("juliet@localhost/balcony") as juliet,
+            slixmpp(running, "romeo/slixmpp", ca_file=running.ca_file) as peer,
+        ):
+            await peer.next("session")
+            await peer.ask("carbons")
+            await us.send_message("juliet@localhost/balcony", "from us")
+            await next_of(juliet.messages())
+            await juliet.send_message("romeo@localhost/xiot", "to us")
+            sent, received = await peer.next("carbon"), await peer.next("carbon")
+            assert (sent["direction"], sent["to"], sent["body"]) == ("sent", "juliet@localhost/balcony", "from us")
+            assert (received["direction"], received["sender"]) == ("received", "juliet@localhost/balcony")
+            assert received["body"] == "to us"
+
+
+async def test_slixmpp_resumes_after_a_cut_and_loses_nothing(tmp_path: Path) -> None:
+    needs("XEP-0198")
+    async with both(tmp_path, "juliet@localhost/balcony") as (juliet, peer):
+        await peer.do("cut")
+        await peer.next("suspended")
+        for number in range(20):
+            await juliet.send_message(ROMEO, str(number))
+        await peer.do("reconnect")
+        await peer.next("resumed")
+        assert [(await peer.next("message"))["body"] for _ in range(20)] == [str(n) for n in range(20)]

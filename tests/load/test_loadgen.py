@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from typing import Any
 
 import pytest
 
-LOAD = Path(__file__).resolve().parents[2] / "benches" / "load"
+from tests.shared import missing, program
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+LOAD = Path(__file__).resolve().parents[2] / "benches" / "load"
 
 
 def _load_harness() -> ModuleType:
@@ -47,6 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tools(cache: Path) -> Any:
+    program("cc")
     return harness.build(cache)
 
 
@@ -61,8 +61,8 @@ def relay(tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 @pytest.fixture(scope="module", params=["prosody", "xiot"])
 def server(request: pytest.FixtureRequest, tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     kind = harness.KINDS[request.param]
-    if (missing := kind.missing()) is not None:
-        pytest.skip(missing)
+    if (reason := kind.missing()) is not None:
+        missing(reason)
     place = harness.make_place(kind, tmp_path_factory.mktemp(kind.name), tools)
     with harness.running(kind, place) as server:
         harness.register(tools, server, 8)
@@ -210,7 +210,7 @@ def test_runner_writes_medians_of_all_rounds(cache: Path, tools: Any, tmp_path: 
 def test_real_server_answers_every_stanza(tools: Any, server: Any, case: str) -> None:
     parsed = harness.Case.parse(case)
     if not parsed.suits(server.kind, tools):
-        pytest.skip("the generator was built without TLS")
+        missing("the generator was built without TLS: no OpenSSL headers")
     result = harness.measure(tools, server, parsed, seconds=0.4, warmup_s=0.1)
     assert result["done"] > 10
     assert clean(result), result["first_error"]

@@ -21,24 +21,9 @@ import xiot
 from xiot.net.dial import parse_address
 from xiot.net.tls import client_context
 
-EXAMPLE = """
-data_dir = "data"
-[[host]]
-name = "bench.test"
-admins = ["admin@bench.test"]
-registration = "open"            # off (default) | open
-[[host]]
-name = "anon.test"
-mechanisms = ["ANONYMOUS"]
-# certificate and private_key may be given per host too
-[c2s]
-listen = ["127.0.0.1:{port}", "[::1]:{port}"]
-listen_tls = ["127.0.0.1:{tls_port}"]  # direct TLS, XEP-0368
-starttls = "optional"            # required (default) | optional | off
-plain_without_tls = true         # false (default): SASL PLAIN only under TLS
-[limits]
-max_stanza_bytes = 262144
-"""
+from .test_config import EXAMPLE
+
+UNCERTIFIED = re.sub(r"(?m)^\[tls\]\n(\w.*\n)+", "", EXAMPLE)  # then a development certificate is made
 COMMAND = [sys.executable, "-m", "xiot.cli.main"]
 
 
@@ -64,26 +49,28 @@ class Process:
 
 
 @asynccontextmanager
-async def serve(folder: Path, text: str = EXAMPLE) -> AsyncIterator[Process]:
+async def serve(folder: Path, text: str = UNCERTIFIED) -> AsyncIterator[Process]:
     config = folder / "xiot.toml"
-    config.write_text(text.format(port=0, tls_port=0))
-    async with trio.open_nursery() as nursery:
-        process = await trio.lowlevel.open_process(
-            [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        running = Process(process)
-        nursery.start_soon(running.read_log)
-        try:
-            await running.logged(r"listening .*tls=direct")
-            running.addresses = re.findall(r"listening .*address=(\S+)", running.log)
-            yield running
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            with trio.move_on_after(20, shield=True):
-                await process.wait()
-            for pipe in (process.stderr, process.stdout):
-                await pipe.aclose()
+    config.write_text(re.sub(r':522\d"', ':0"', text))
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    running = Process(process)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.read_log)
+            try:
+                await running.logged(r"listening .*tls=direct")
+                running.addresses = re.findall(r"listening .*address=(\S+)", running.log)
+                yield running
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                with trio.move_on_after(20, shield=True):
+                    await process.wait()
+    finally:
+        for pipe in (process.stderr, process.stdout):
+            await pipe.aclose()
 
 
 async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tmp_path: Path) -> None:
@@ -126,8 +113,8 @@ name = "two.test"
 certificate = "two.test.pem"
 private_key = "two.test.key"
 [c2s]
-listen = ["127.0.0.1:{port}"]
-listen_tls = ["127.0.0.1:{tls_port}"]
+listen = ["127.0.0.1:5222"]
+listen_tls = ["127.0.0.1:5223"]
 """
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -157,6 +158,33 @@ async def test_full_disk_is_an_error_and_changes_nothing(database: Path) -> None
             await store.run(lambda tx: tx.secrets.put("big", bytes(1_000_000)))
         store._driver.execute(f"PRAGMA max_page_count = {pages + 1000}")
         await store.run(partial(put, name="b"))
+    assert committed(database) == ["a", "b"]
+
+
+async def test_full_disk_fails_only_those_that_need_room(database: Path) -> None:
+    blocked = threading.Event()
+    results: dict[str, object] = {}
+
+    async def run(name: str, fn: Callable[[Transaction], object]) -> None:
+        try:
+            results[name] = await store.run(fn)
+        except StoreError:
+            results[name] = "refused"
+
+    async with Store.open(database) as store:
+        assert isinstance(store, sqlite.SqliteStore)
+        await store.run(partial(put, name="a"))
+        pages = store._driver.execute("PRAGMA page_count").fetchone()[0]
+        store._driver.execute(f"PRAGMA max_page_count = {pages}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.run, lambda tx: blocked.wait())
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(run, "small", partial(put, name="b"))
+            nursery.start_soon(run, "big", lambda tx: tx.secrets.put("big", bytes(1_000_000)))
+            nursery.start_soon(run, "read", lambda tx: tx.accounts.exists("a@plant.example"))
+            await trio.testing.wait_all_tasks_blocked()
+            blocked.set()
+    assert results == {"small": None, "big": "refused", "read": True}
     assert committed(database) == ["a", "b"]
 
 

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-api = pytest.importorskip("mypy.api", reason="mypy is not installed")
+from tests.shared import package
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
 def test_type_checker_knows_payloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package("mypy")
+    from mypy import api
+
     monkeypatch.setenv("MYPYPATH", str(ROOT / "src"))
     options = ["--strict", "--follow-imports=silent", f"--cache-dir={tmp_path}", "--config-file="]
     output, problems, status = api.run([*options, str(HERE / "payloads.py")])

@@ -7,6 +7,7 @@ import pytest
 from lxml import etree
 
 from _xmppcore import Element, XmlError
+from tests.shared import shared
 from xiot.schema import Payload
 from xiot.xep import (
     caps,
@@ -30,8 +31,6 @@ from xiot.xep import (
     vcard,
     version,
 )
-
-from ..shared import shared
 
 MODULES = (
     caps,

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from _xmppcore import JID, Element
 from xiot.errors import StanzaError
-from xiot.ext import ACCOUNT, HOST, SESSION, Context, Extension, Key, Load, Style, dispatch_table
+from xiot.ext import ACCOUNT, HOST, SESSION, Context, Extension, Key, Load, Style, dispatch_table, find_service
 from xiot.model.accounts import Credentials
 from xiot.schema import Payload
 from xiot.stanzas import error_element, iq, read_error, reread
@@ -48,10 +48,7 @@ class Ctx(Context):
         return self.to.bare if self.to.local is not None else None
 
     def service(self, kind: type[T]) -> T:
-        for service in self.world.services:
-            if isinstance(service, kind):
-                return service
-        raise LookupError(kind)
+        return find_service(self.world.services, kind)
 
     def reply(self, payload: Payload | None) -> None:
         self.replies.append(payload)

@@ -34,7 +34,7 @@ from xiot.client.reconnect import STEADY_S, delays, is_final
 from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza
 from xiot.errors import LinkError, StanzaError, XiotError
-from xiot.ext import SESSION, Extension, Handler, Key, Session, Style, dispatch_table
+from xiot.ext import SESSION, Extension, Handler, Key, Session, Style, dispatch_table, find_service
 from xiot.model.reading import Reading
 from xiot.net.dial import parse_address
 from xiot.net.dns import Dns, Resolver
@@ -379,10 +379,7 @@ class Client:
 
     def service(self, kind: type[T]) -> T:
         """For handlers: the object of class `kind` that this client has. Raises LookupError."""
-        for thing in self._objects:
-            if isinstance(thing, kind):
-                return thing
-        raise LookupError(kind.__name__)
+        return find_service(self._objects, kind)
 
     def _has_room(self) -> None:
         self._room.set()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from xiot.ext import Extension, Handler, Key, dispatch_table
+from xiot.ext import Extension, Handler, Key, dispatch_table, find_service
 from xiot.model.delivery import Available
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ class Place:
 
     def service(self, kind: type[T]) -> T:
         """The object of class `kind` that the place was built with. Raises LookupError."""
-        for thing in self._objects:
-            if isinstance(thing, kind):
-                return thing
-        raise LookupError(f"{self.domain} has no {kind.__name__}")
+        return find_service(self._objects, kind)
 
 
 class LocalHost(Place):

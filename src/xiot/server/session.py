@@ -590,6 +590,9 @@ class ClientSession:
             await work
         except StanzaError as error:
             self.server.routing.refuse(stanza, self, error)
+        except StoreError as error:  # a full disk, above all: a line each time, not a traceback
+            self.server.log.error("the store failed", jid=str(self.jid), id=stanza.id, why=str(error))
+            self.server.routing.refuse(stanza, self, StanzaError("resource-constraint"))
         except Exception:
             self._failed(handler, stanza)
 

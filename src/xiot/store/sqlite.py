@@ -7,6 +7,9 @@ the loop wake the tasks. So one fsync serves as many jobs as came during the one
 are answered), a job that raises takes back only what it did itself, and nobody hears of a change that a power cut could
 undo: the journal is a WAL with ``synchronous=FULL``, which syncs at each commit.
 
+If a batch cannot be stored, since the disk is full, its jobs are run again, each in a transaction of its own: those that
+only read, and those that still find room, must not fail with the others.
+
 Other processes (``xiot user add``) may write to the same file: a transaction begins with BEGIN IMMEDIATE, which waits
 its turn up to `BUSY_S`, so that none fails halfway because another has written in between.
 """
@@ -123,8 +126,10 @@ class SqliteStore(Store):
     def _commit(self, jobs: Sequence[_Job]) -> None:
         """Run all `jobs` in one transaction, and give each its result."""
         execute = self._driver.execute
+        begun = False
         try:
             with self._connection.begin():
+                begun = True
                 tx = SqlTransaction(self._connection)
                 for job in jobs:
                     execute("SAVEPOINT job")
@@ -137,6 +142,10 @@ class SqliteStore(Store):
                             job.result = outcome.Error(_store_error(job.result.error))
                     execute("RELEASE job")
         except BaseException as error:  # or another process keeps the lock: nothing of any job is stored
+            if begun and len(jobs) > 1:
+                for job in jobs:
+                    self._commit([job])
+                return
             for job in jobs:
                 job.result = outcome.Error(_store_error(error))
 
