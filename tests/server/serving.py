@@ -78,9 +78,7 @@ class Running:
         return await trio.open_tcp_stream(host, int(port))
 
 
-@asynccontextmanager
-async def serving(
-    folder: Path,
+def settings(
     *,
     starttls: str = "required",
     plain: bool = False,
@@ -88,15 +86,19 @@ async def serving(
     accounts: str = "",
     listen: str = "127.0.0.1:0",
     listen_tls: str = "127.0.0.1:0",
-    config: str | None = None,
     **limits: float,
-) -> AsyncIterator[Running]:
-    """A server with its data in `folder`; `host` and `accounts` are more lines of their tables; `config` is another file whole."""
-    path = folder / "xiot.toml"
+) -> str:
+    """A configuration; `host` and `accounts` are more lines of their tables."""
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
     words = {"starttls": starttls, "plain": str(plain).lower(), "listen": listen, "listen_tls": listen_tls}
-    words |= {"host": host, "accounts": accounts}
-    path.write_text(config or CONFIG.format(**words, limits=written))
+    return CONFIG.format(**words, host=host, accounts=accounts, limits=written)
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, config: str | None = None, **options: Any) -> AsyncIterator[Running]:
+    """A server with its data in `folder`, configured by `settings` with the options given, or by the text `config`."""
+    path = folder / "xiot.toml"
+    path.write_text(config or settings(**options))
     async with trio.open_nursery() as nursery:
         server = Server(load(path), read=lambda: load(path))
         await nursery.start(lambda task_status: server.run(task_status=task_status))

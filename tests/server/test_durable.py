@@ -28,7 +28,7 @@ from tests.shared import missing, program
 from xiot.net.dial import parse_address
 from xiot.net.tls import client_context
 
-from .serving import CONFIG
+from .serving import settings
 from .test_serve import COMMAND, Process, serve
 
 ROUNDS = 200 if os.environ.get("XIOT_SOAK") == "1" else 10
@@ -36,7 +36,7 @@ SENDERS = ("romeo", "tybalt", "nurse")
 ASK_EACH = 5  # messages between requests for an acknowledgement
 ROUND_MESSAGES = 300  # of each sender: fewer than are kept for one account
 SM = "{urn:xmpp:sm:3}"
-SETTINGS = CONFIG.format(starttls="required", plain="false", limits="registrations_per_address_per_hour = 0")
+SETTINGS = settings(registrations_per_address_per_hour=0)
 
 pytestmark = pytest.mark.skipif(not we_have("XEP-0160"), reason="xiot has no XEP-0160")
 

@@ -18,7 +18,7 @@ from xiot.store import Transaction
 from xiot.xep import caps, contact, disco, entitytime, last, private, vcard
 from xiot.xep.limits import Limits, limits
 
-from .serving import CONFIG, Running, next_of, serving
+from .serving import Running, next_of, serving, settings
 
 PREFS = Element("{exodus:prefs}exodus", None, "Hamlet")
 
@@ -132,7 +132,7 @@ async def test_account_removed_while_online_leaves_no_logout(tmp_path: Path) -> 
 
 
 async def test_host_tells_its_uptime_its_time_and_its_people(tmp_path: Path) -> None:
-    config = CONFIG.format(starttls="required", plain="false", limits="")
+    config = settings()
     config = config.replace('registration = "open"', 'contact = {abuse = ["mailto:abuse@localhost"]}')
     async with serving(tmp_path, config=config) as running:
         await running.account("romeo")
