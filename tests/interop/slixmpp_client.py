@@ -42,6 +42,7 @@ class Peer(ClientXMPP):
             self.register_plugin(plugin)
         self.add_event_handler("carbon_sent", self.on_carbon)
         self.add_event_handler("carbon_received", self.on_carbon)
+        self.add_event_handler("sm_enabled", lambda _: say("managed"))
         self.add_event_handler("session_resumed", lambda _: say("resumed"))
         self.add_event_handler("disconnected", self.on_disconnected)
         self.resuming = False

@@ -219,6 +219,7 @@ async def test_carbons_of_what_we_send_and_receive_come_to_slixmpp(tmp_path: Pat
 async def test_slixmpp_resumes_after_a_cut_and_loses_nothing(tmp_path: Path) -> None:
     needs("XEP-0198")
     async with both(tmp_path, "juliet@localhost/balcony") as (juliet, peer):
+        await peer.next("managed")
         await peer.do("cut")
         await peer.next("suspended")
         for number in range(20):

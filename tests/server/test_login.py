@@ -75,11 +75,11 @@ async def test_token_that_is_no_good_falls_back_to_the_password(tmp_path: Path, 
             await accounts.remove(ROMEO)
             await running.account("romeo")
         elif end == "expired":
-            accounts.tokens._lifetime *= -1
+            accounts.tokens.lifetime *= -1
             issued = await accounts.tokens.issue(ROMEO, known.client, "HT-SHA-256-ENDP")
             assert issued is not None
             memory.put(ROMEO, Known(known.tls, known.plus, known.mechanism, known.client, issued))
-            accounts.tokens._lifetime *= -1
+            accounts.tokens.lifetime *= -1
         else:
             await mechanism_of(running, memory=memory)
             memory.put(ROMEO, known)  # the count begins again

@@ -160,7 +160,7 @@ async def test_a_host_that_stays_for_its_sessions_needs_its_files_no_more(tmp_pa
     issue(ca, tmp_path)
     async with serving(tmp_path) as running:
         pair = 'certificate = "cert.pem"\nprivate_key = "key.pem"'
-        edit(running, ('mechanisms = ["ANONYMOUS"]', f'mechanisms = ["ANONYMOUS"]\n{pair}'))
+        edit(running, ('name = "anon.localhost"', f'name = "anon.localhost"\n{pair}'))
         await running.server.reload()
         trusted = tmp_path / "trusted.pem"
         async with xiot.connect("anon.localhost", address=running.address, ca_file=trusted) as anon:

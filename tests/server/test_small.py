@@ -84,7 +84,7 @@ async def test_guest_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 async def gone(running: Running, bare: str) -> bool:
-    return not any(session.account == JID(bare) for session in running.server._sessions)
+    return not any(session.account == JID(bare) for session in running.server.sessions)
 
 
 async def test_last_words_are_kept_when_the_last_session_ends(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_last_words_are_kept_when_the_last_session_ends(tmp_path: Path) ->
 
 
 async def only(running: Running, jid: JID) -> bool:
-    return [session.jid for session in running.server.sessions_of(jid)] == [jid]
+    return [session.jid for session in running.server.sessions if session.account == jid.bare] == [jid]
 
 
 async def has_logout(running: Running) -> bool:

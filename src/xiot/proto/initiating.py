@@ -192,7 +192,7 @@ class ClientStream(Stream):
             self._account.local,
             binding=binding,
             offered=scram.offer_hash(mechanism, offered, offer.binding_types) if scrams else None,
-            must_prove=offers_plus and bool(self._bindings) and not mechanism.endswith("-PLUS"),
+            must_prove=offers_plus and bool(self._bindings and offer.binding_types) and not mechanism.endswith("-PLUS"),
             authzid=self._authzid,
         )
 

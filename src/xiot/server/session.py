@@ -561,8 +561,8 @@ class ClientSession:
                 await fn()
             except StanzaError as error:
                 self.server.routing.refuse(stanza, self, error)
-            except StoreError:
-                self.server.log.exception("the store failed", jid=str(self.jid), id=stanza.id)
+            except StoreError as error:
+                self.server.log.error("the store failed", jid=str(self.jid), id=stanza.id, why=str(error))
                 self.server.routing.refuse(stanza, self, StanzaError("resource-constraint"))
 
         self._wait(run)
