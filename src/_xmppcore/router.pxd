@@ -38,7 +38,7 @@ cdef extern from "sm.h" nogil:
 
 cdef extern from "router.h" nogil:
     enum: XC_HEADROOM, XC_RECEIVE, XC_PAD
-    enum: XC_LINK_BOUND, XC_LINK_DIRTY, XC_LINK_STALLED, XC_LINK_PENDING, XC_LINK_CLIENT
+    enum: XC_LINK_BOUND, XC_LINK_DIRTY, XC_LINK_STALLED, XC_LINK_PENDING, XC_LINK_CLIENT, XC_LINK_AWAITED
     ctypedef struct xc_stamp:
         uint32_t len
         uint32_t jid_len
@@ -79,6 +79,7 @@ cdef extern from "router.h" nogil:
     bint xc_link_restart(xc_router *r, xc_link *l, bint logged_in)
     bint xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
     bint xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
+    size_t xc_link_load(const xc_link *l)
     bint xc_link_full(const xc_router *r, const xc_link *l)
     bint xc_link_enable_sm(xc_link *l)
     void xc_link_detach(xc_router *r, xc_link *l)

@@ -106,8 +106,9 @@ cdef class Link:
     cpdef feed(self, size_t received=0):
         """Parse `received` bytes of `Router.buffer` behind what is left of earlier ones, and route what needs nobody.
 
-        Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, which has
-        more bytes queued than `high_bytes` after a stanza of ours: do not read from us until it has drained. None
+        Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, whose `load`
+        is more than `high_bytes` after a stanza of ours: do not read from us until it is low. If it is this link itself, its own
+        load has become low, and `awaited` is over. None
         when all bytes are used. Call it again, without bytes, until None (or `park`): the next stanza is not looked at before.
         RuntimeError if bytes are given while a link has not come to None (or an `XmlError`, or `park`).
         """
@@ -213,6 +214,20 @@ cdef class Link:
     @stalled.setter
     def stalled(self, bint on):
         self.link.flags = (self.link.flags & ~XC_LINK_STALLED) | (XC_LINK_STALLED if on else 0)
+
+    @property
+    def load(self):
+        """Bytes that the peer has not taken or, with stream management, not acknowledged."""
+        return xc_link_load(&self.link)
+
+    @property
+    def awaited(self):
+        """True while somebody waits until the load is low: then `feed` returns this link itself when an ``<a/>`` has made it so."""
+        return bool(self.link.flags & XC_LINK_AWAITED)
+
+    @awaited.setter
+    def awaited(self, bint on):
+        self.link.flags = (self.link.flags & ~XC_LINK_AWAITED) | (XC_LINK_AWAITED if on else 0)
 
     @property
     def full(self):

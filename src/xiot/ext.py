@@ -169,7 +169,7 @@ class Session(Protocol):
         Raises StanzaError as the peer answered, TimeoutError, or LinkError if the stream ended.
         """
 
-    async def send(self, stanza: Element) -> None:
+    async def send(self, stanza: Element) -> object:
         """Send `stanza`; returns when it is on its way, not when it has arrived."""
 
     def now(self) -> float:

@@ -143,7 +143,7 @@ async def test_a_reading_that_was_on_its_way_is_published_all_the_same(tmp_path:
 
 @on_both
 async def test_a_get_is_asked_again_and_a_set_is_not(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
+    async with served(tmp_path, resume_s=0) as running:
         await running.account("romeo", "juliet")
         async with running.connect("romeo") as romeo, running.connect("juliet@localhost/y") as juliet:
             asked: list[str | None] = []
@@ -181,7 +181,7 @@ async def test_a_get_is_asked_again_and_a_set_is_not(tmp_path: Path) -> None:
 async def test_a_subscription_that_is_refused_later_raises_in_the_loop(tmp_path: Path) -> None:
     from xiot.xep import pubsub
 
-    async with served(tmp_path) as running:
+    async with served(tmp_path, resume_s=0) as running:
         await running.account("boiler", "app")
         async with running.connect("boiler") as boiler, running.connect("app") as app:
             await boiler.publish("n", numbered(0))
@@ -197,7 +197,7 @@ async def test_a_subscription_that_is_refused_later_raises_in_the_loop(tmp_path:
 
 @on_both
 async def test_what_is_kept_is_done_again(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
+    async with served(tmp_path, resume_s=0) as running:
         await running.account("romeo")
         async with running.connect("romeo") as romeo:
             done: list[JID] = []

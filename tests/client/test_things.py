@@ -400,9 +400,9 @@ async def test_large_read_outs_are_cut_so_that_every_server_takes_them(tmp_path:
         sent: list[int] = []
         send = served._outbox.send
 
-        async def counted(data: bytes, *, ahead: bool = False) -> None:
+        async def counted(data: bytes, **how: bool) -> object:
             sent.append(len(data))
-            await send(data, ahead=ahead)
+            return await send(data, **how)
 
         served._outbox.send = counted  # type: ignore[method-assign]
         reading = await app.things.read(served.jid)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _xmppcore import JID, Link, Router, Stanza, StreamParser
-from tests.core.test_router import A, B, header, online, receive, take
+from tests.core.test_router import A, B, header, online, receive, receive_split, take
 
 R = b"<r xmlns='urn:xmpp:sm:3'/>"
 HIGH = 4000
@@ -213,18 +213,38 @@ def test_acknowledging_more_than_was_sent_is_an_error() -> None:
     assert b.unacknowledged() == [at_b()]
 
 
-@pytest.mark.parametrize("detached", [False, True])
-def test_who_does_not_acknowledge_gets_a_bounded_amount(detached: bool) -> None:
+@pytest.mark.parametrize(("detached", "most"), [(False, 4 * HIGH), (True, HIGH)])
+def test_who_does_not_acknowledge_gets_a_bounded_amount(detached: bool, most: int) -> None:
     _, a, b = pair(high_bytes=HIGH)
     if detached:
         b.detach()
+    for _ in range(1000):
+        receive(a, message("y" * 100))
+        take(b)
+    assert b.full
+    assert most < sum(map(len, b.unacknowledged())) <= most + 200
+
+
+def test_sender_is_told_to_wait_for_who_does_not_acknowledge_and_the_link_says_when_it_has() -> None:
+    _, a, b = pair(high_bytes=HIGH)
     n = 0
-    while not receive(a, message("y" * 100)):
+    while not (events := receive(a, message("y" * 100))):
         take(b)
         n += 1
-        assert n < 1000
-    assert b.full
-    assert sum(map(len, b.unacknowledged())) <= HIGH + 200
+    assert events == [b]
+    assert b.load > HIGH
+    assert b.queued_bytes < HIGH
+    b.awaited = True
+    assert receive(b, ack(2)) == []
+    assert receive(b, ack(n)) == [b]
+    assert not b.awaited
+    assert receive(b, ack(n + 1)) == []
+
+
+def test_many_bytes_are_asked_for_before_the_tenth_stanza() -> None:
+    _, a, b = pair()
+    receive_split(a, message("z" * 40_000) * 2, [40_000])
+    assert take(b).endswith(R)
 
 
 def test_long_stanza_is_kept_whole() -> None:

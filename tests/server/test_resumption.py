@@ -22,7 +22,7 @@ ENABLE = f"<enable xmlns='{NS}' resume='true'/>".encode()
 STREAMS: list[trio.abc.Stream] = []
 """All that a test has opened."""
 
-NUMBER = re.compile(rb"<body>(\d+)</body>")
+NUMBER = re.compile(rb"<body>(\d+) *</body>")
 
 
 def ack(h: int) -> bytes:
@@ -351,6 +351,39 @@ async def test_session_that_waits_keeps_a_bounded_amount(tmp_path: Path) -> None
             await romeo.send(message(juliet.jid, str(k) + "x" * 1000))
         await romeo.until(b"type='error'")
         await eventually(lambda: len(running.server.resumptions) == 0)
+
+
+async def test_sender_waits_for_who_reads_and_does_not_acknowledge(tmp_path: Path) -> None:
+    async with site(tmp_path, out_high_bytes=65536) as running:
+        romeo = await peer(running, "romeo")
+        juliet = await peer(running, "juliet", managed=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(romeo.send, b"".join(message(juliet.jid, str(k) + " " * 1000) for k in range(300)))
+            while len(juliet.numbers()) < 40:
+                await juliet.receive()
+            await trio.sleep(0.5)
+            before = running.server.router.routed
+            assert before < 200
+            while len(juliet.numbers()) < 300:
+                await juliet.send(ack(len(juliet.numbers())))
+                await juliet.receive()
+        assert juliet.numbers() == list(range(300))
+        assert b"error" not in romeo.received
+
+
+async def test_who_never_acknowledges_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    async with site(tmp_path, out_high_bytes=65536, stall_s=3) as running:
+        romeo = await peer(running, "romeo")
+        juliet = await peer(running, "juliet", managed=True)
+        other = await peer(running, "romeo", resource="other")
+        romeo.patience_s = other.patience_s = 15
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(juliet.ending)  # reads on, and acknowledges nothing
+            await romeo.send(b"".join(message(juliet.jid, str(k) + " " * 1000) for k in range(300)))
+            await romeo.send(message(other.jid, 1))
+            await other.until(b"<body>1</body>")
+            await eventually(lambda: len(running.server.resumptions) == 1)
+            nursery.cancel_scope.cancel()
 
 
 async def test_server_that_stops_does_not_wait_for_sessions_without_connection(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n) {
 static bool ask(xc_router *r, xc_link *l) {
     static const char text[] = "<r xmlns='urn:xmpp:sm:3'/>";
     l->sm->asked = l->sm->sent;
+    l->sm->unasked_bytes = 0;
     return xc_link_write(r, l, (const uint8_t *)text, sizeof text - 1);
 }
 
@@ -156,7 +157,7 @@ static bool ask(xc_router *r, xc_link *l) {
 static bool count_sent(xc_router *r, xc_link *l) {
     xc_sm *sm = l->sm;
     if (sm->detached) return true;
-    if (sm->sent - sm->asked >= XC_SM_EVERY) return ask(r, l);
+    if (sm->sent - sm->asked >= XC_SM_EVERY || sm->unasked_bytes >= XC_SM_EVERY_BYTES) return ask(r, l);
     if (!sm->listed) {
         sm->next = r->unasked;
         r->unasked = l;
@@ -186,7 +187,7 @@ bool xc_link_enable_sm(xc_link *l) { return l->sm || (l->sm = xc_sm_new()); }
 void xc_link_detach(xc_router *r, xc_link *l) {
     unlist(r, l);
     l->sm->detached = true;
-    l->flags &= (uint8_t)~XC_LINK_STALLED;
+    l->flags &= (uint8_t)~(XC_LINK_STALLED | XC_LINK_AWAITED);
     xc_out_drop(&r->pool, &l->out, l->out.bytes);
 }
 
@@ -200,6 +201,7 @@ bool xc_link_resume(xc_router *r, xc_link *l, xc_link *from) {
     for (xc_block *b = sm->kept.head; b; b = b->next)
         if (!xc_link_write(r, l, b->data + b->start, b->end - b->start)) return false;
     sm->asked = sm->sent;
+    sm->unasked_bytes = 0;
     return !xc_sm_count(sm) || ask(r, l);
 }
 
@@ -435,11 +437,15 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
             *raw = r->window + at;
             int managed = l->sm ? manage(r, l, head, *raw) : 0;
             if (managed < 0) return XC_LINK_NO_MEMORY;
+            if (managed && (l->flags & XC_LINK_AWAITED) && xc_link_load(l) <= r->high / 4) {
+                l->flags &= (uint8_t)~XC_LINK_AWAITED;
+                return *slow = l, XC_LINK_SLOW;
+            }
             if (managed) break;
             xc_link *to = destination(r, l, head, *raw, &lang);
             if (!to) return XC_LINK_STANZA;
             if (!deliver(r, l, to, head, *raw, lang)) return XC_LINK_NO_MEMORY;
-            if (to->out.bytes > r->high) return *slow = to, XC_LINK_SLOW;
+            if (xc_link_load(to) > r->high && !(to->sm && to->sm->detached)) return *slow = to, XC_LINK_SLOW;
             break;
         }
         case XC_OPEN: {

@@ -38,6 +38,7 @@ enum {
     XC_LINK_STALLED = 4,    /* does not drain: nothing is routed to it here */
     XC_LINK_PENDING = 8,    /* the caller is busy with a stanza of it: all later ones go to the caller */
     XC_LINK_CLIENT = 16,    /* its stream's default namespace is jabber:client */
+    XC_LINK_AWAITED = 64,   /* somebody waits until its load is low: XC_LINK_SLOW names the link itself when it is */
     XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
@@ -88,7 +89,7 @@ typedef enum xc_link_event {
     XC_LINK_STANZA, /* *head and *raw are the stanza, for the caller */
     XC_LINK_CLOSE,
     XC_LINK_ERROR, /* link->xml.error; all bytes are dropped, and feeding more says the same */
-    XC_LINK_SLOW,  /* *slow has more than `high` bytes queued: stop reading from this link for a while */
+    XC_LINK_SLOW,  /* *slow has a load of more than `high` bytes: stop reading from this link for a while; or see XC_LINK_AWAITED */
     XC_LINK_NO_MEMORY,
 } xc_link_event;
 
@@ -114,9 +115,11 @@ bool xc_link_restart(xc_router *r, xc_link *l, bool logged_in);
 bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n);
 /* Queue one stanza; with stream management it is counted and kept. */
 bool xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n);
+/* Bytes that the peer has not taken or, with stream management, not acknowledged. */
+static inline size_t xc_link_load(const xc_link *l) { return l->sm && l->sm->kept.bytes > l->out.bytes ? l->sm->kept.bytes : l->out.bytes; }
 /* True if nothing more should be queued. */
 static inline bool xc_link_full(const xc_router *r, const xc_link *l) {
-    return (l->flags & XC_LINK_STALLED) || l->out.bytes > r->full || (l->sm && l->sm->kept.bytes > r->high);
+    return (l->flags & XC_LINK_STALLED) || xc_link_load(l) > (l->sm && l->sm->detached ? r->high : r->full);
 }
 /* Begin stream management. */
 bool xc_link_enable_sm(xc_link *l);

@@ -31,6 +31,7 @@ bool xc_sm_keep(xc_pool *pool, xc_sm *sm, const uint8_t *p, size_t n) {
     if (!room_for_length(sm) || !xc_out_put(pool, &sm->kept, p, n)) return false;
     sm->lengths[(sm->lengths_first + xc_sm_count(sm)) & (sm->lengths_cap - 1)] = (uint32_t)n;
     sm->sent++;
+    sm->unasked_bytes += n;
     return true;
 }
 

@@ -6,7 +6,7 @@
  * at when all before it is done, so the count is a contiguous prefix by itself. What goes out is kept a second time, in `kept`, until the
  * peer acknowledges it; `lengths` holds one number for each of these stanzas. Counts are modulo 2^32 (section 4).
  *
- * We ask (<r/>) behind each XC_SM_EVERY-th stanza that was not asked for; xc_router_ask() asks for stragglers now and then. So there is a
+ * We ask (<r/>) behind each XC_SM_EVERY-th stanza or XC_SM_EVERY_BYTES that were not asked for; xc_router_ask() asks for stragglers now and then. So there is a
  * bounded number of stanzas that nobody asked for, and no timer for each link.
  */
 #ifndef XC_SM_H
@@ -14,7 +14,7 @@
 
 #include "outbuf.h"
 
-enum { XC_SM_EVERY = 10 };
+enum { XC_SM_EVERY = 10, XC_SM_EVERY_BYTES = 65536 };
 
 typedef struct xc_sm {
     xc_out kept;                         /* the stanzas acked + 1 .. sent, one behind the other */
@@ -22,6 +22,7 @@ typedef struct xc_sm {
     uint32_t lengths_cap, lengths_first; /* the former a power of two, or 0 */
     uint32_t handled;                    /* stanzas received and dealt with */
     uint32_t sent, acked, asked;         /* stanzas sent; of these acknowledged; `sent` at the last <r/> */
+    size_t unasked_bytes;                /* sent since then */
     bool detached;                       /* nothing goes to the wire: it is kept only */
     bool listed;                         /* in the router's list of those to be asked */
     struct xc_link *next;                /* there */

@@ -29,17 +29,18 @@ from anyio.abc import TaskGroup
 from xiot.client.inbox import Inbox, fresh
 from xiot.client.login import LOST, MAX_STANZA_BYTES, Login, Wire, establish
 from xiot.client.memory import FileMemory, Memory
-from xiot.client.outbox import Interrupted, Outbox
+from xiot.client.outbox import Entry, Interrupted, Outbox
 from xiot.client.reconnect import STEADY_S, delays, is_final
 from xiot.client.things import Things
 from xiot.core import JID, Element, JidError, Stanza
-from xiot.errors import LinkError, StanzaError, XiotError
+from xiot.errors import LinkError, StanzaError, StreamError, XiotError
 from xiot.ext import SESSION, Extension, Handler, Key, Session, Style, dispatch_table, find_service
 from xiot.model.reading import Reading
 from xiot.net.dial import parse_address
 from xiot.net.dns import Dns, Resolver
 from xiot.net.tls import verifies
-from xiot.proto.events import Closed, StanzaReceived
+from xiot.proto import sm
+from xiot.proto.events import Closed, NonzaReceived, StanzaReceived
 from xiot.proto.stream import Phase
 from xiot.stanzas import NS_CLIENT, error_to, iq, message, presence, read_error, reply_to
 from xiot.xep import caps, carbons, disco, entitytime, last, ping, pubsub, roster, sensordata, standard, version
@@ -114,6 +115,21 @@ class Item:
         return sensordata.read(self.payload)
 
 
+class Receipt:
+    """Of a stanza that was sent."""
+
+    def __init__(self, outbox: Outbox, entry: Entry) -> None:
+        self._outbox = outbox
+        self._entry = entry
+
+    async def delivered(self) -> None:
+        """Wait until the server has acknowledged the stanza, over however many connections (XEP-0198).
+
+        Raises LinkError if that will not be known: the server has no stream management, or the stream could not be resumed.
+        """
+        await self._outbox.delivered(self._entry)
+
+
 class Client:
     """One logged-in account (an `xiot.ext.Session`), through one stream after the other; made by `connect`."""
 
@@ -136,6 +152,9 @@ class Client:
         self._ping_timeout_s = ping_timeout_s
         self._wire: Wire | None = None  # None between two streams
         self._heard_at = 0.0  # when the last octet came
+        self._former: str | None = None  # what the stream can be resumed by (XEP-0198)
+        self._counts = False  # stanzas that come
+        self._handled = 0
         self._outbox = Outbox(outage_s)
         self._waiting: dict[str, Question] = {}
         self._room = anyio.Event()
@@ -200,22 +219,24 @@ class Client:
 
     # ---- sending ----
 
-    async def send(self, stanza: Element) -> None:
+    async def send(self, stanza: Element) -> Receipt:
         """Send a stanza; returns when the transport has taken it. If cancelled it may still go out, but whole.
+
+        ``await (await me.send(...)).delivered()`` also waits until the server has it (XEP-0198).
 
         Waits while too much is queued, and in an outage for another connection. Raises LinkError if there is none in time
         (`outage_s` of `connect`), or if the connection broke while the stanza was on its way; the error that ended the client, if it has
         ended; ValueError if it is no XML.
         """
-        await self._send(stanza)
+        return await self._send(stanza)
 
-    async def _send(self, stanza: Element, *, ahead: bool = False) -> None:
+    async def _send(self, stanza: Element, *, ahead: bool = False) -> Receipt:
         data = stanza.tobytes(NS_CLIENT)
         if self._closing:
             raise LinkError("the stream is closed")
         if stanza.name == "presence" and stanza.get("to") is None and stanza.get("type") in (None, "unavailable"):
             self._presence = stanza if stanza.get("type") is None else None
-        await self._outbox.send(data, ahead=ahead)
+        return Receipt(self._outbox, await self._outbox.send(data, ahead=ahead))
 
     async def send_message(
         self, to: JID | str, body: str, *, type: Literal["chat", "normal", "headline"] = "chat"
@@ -386,15 +407,61 @@ class Client:
 
     def _begin(self, wire: Wire) -> None:
         self._jid, self._wire = wire.jid, wire
+        self._manage(wire)
         self._open()
+
+    # ---- stream management (XEP-0198) ----
+
+    def _manage(self, wire: Wire) -> None:
+        """Begin anew on a stream that goes on with no earlier one."""
+        self._former, self._counts, self._handled = None, False, 0
+        machine = wire.machine
+        if machine.managed and machine.outcome is not None and machine.outcome.bound is not None:
+            self._outbox.manage(asked=True)
+            answers = [element for element in machine.outcome.bound if element.ns == sm.NS]
+            if answers:
+                self._on_sm(answers[0])
+            else:
+                self._outbox.unmanaged()
+        elif machine.features is not None and sm.offered(machine.features.element):
+            self._outbox.manage(asked=False)
+
+    def _on_sm(self, element: Element) -> None:
+        """Deal with an element of the server's. Raises StreamError."""
+        try:
+            answer = sm.parse(element)
+            if element.name == "r":
+                self._acknowledge()
+            elif element.name == "a" and not self._outbox.acknowledge(sm.parse_count(element)):
+                raise StreamError("undefined-condition", "the server acknowledges more than we have sent")
+            elif isinstance(answer, sm.Enabled):
+                self._counts, self._former = True, answer.id
+            elif isinstance(answer, sm.Failed):
+                self._outbox.unmanaged()
+        except ValueError as error:
+            raise StreamError("bad-format", str(error)) from None
+
+    def _acknowledge(self) -> None:
+        if self._counts:
+            self._outbox.put(sm.acknowledgement(self._handled), ahead=True, stanza=False)
+
+    def _go_on(self, wire: Wire) -> bool:
+        """Whether the stream goes on with the last one; if not, what was under way is lost."""
+        if wire.machine.resumed is not None and self._outbox.acknowledge(wire.machine.resumed):
+            self._outbox.resend()
+            return True
+        self._interrupt()
+        self._manage(wire)
+        return False
+
+    # ---- one stream after the other ----
 
     async def _run(self, wire: Wire) -> None:
         """Serve one stream after the other, until one ends for good."""
-        tries, first = delays(), True
+        tries, restore = delays(), False
         while True:
             began_at = self.now()
-            error = await self._serve(wire, restore=not first)
-            first = False
+            error = await self._serve(wire, restore=restore)
             if self._closing or not self._reconnect or is_final(error):
                 self._end(error)
                 return
@@ -410,19 +477,23 @@ class Client:
                 self._end(final)
                 return
             self._jid = wire.jid
-            self._interrupt()
-            log.info("%s: logged in again after %.1f s", self._jid, self.now() - lost_at)
+            restore = not self._go_on(wire)
+            how = "logged in again" if restore else "resumed"
+            log.info("%s: %s after %.1f s", self._jid, how, self.now() - lost_at)
+            if not restore:
+                self._open()
 
     async def _connect_again(self, tries: Iterator[float], address: str | None) -> Wire:
         """The next stream, first at `address` if the server sent us there. Raises the error after which there is none."""
         resource = self._jid.resource if self._jid.local is not None and self._login.account.local is not None else None
+        resume = None if self._former is None else (self._jid, sm.Resume(self._former, self._handled))
         for delay in tries:
             if delay:
                 log.info("%s: trying again in %.1f s", self._jid, delay)
                 await anyio.sleep(delay)
             try:
                 with anyio.fail_after(self._timeout):
-                    return await establish(self._login, resource=resource, address=address)
+                    return await establish(self._login, resource=resource, address=address, resume=resume)
             except (XiotError, TimeoutError) as problem:
                 if is_final(problem):
                     raise
@@ -483,9 +554,13 @@ class Client:
             for event in events:
                 if isinstance(event, StanzaReceived):
                     await self._dispatch(event.stanza)
+                    self._handled = (self._handled + self._counts) % sm.COUNTS
+                elif isinstance(event, NonzaReceived) and event.stanza.ns == sm.NS:
+                    self._on_sm(event.stanza.element)
                 elif isinstance(event, Closed):
+                    self._former = None  # what was closed is not gone on with
                     with anyio.move_on_after(CLOSE_S):
-                        await self._outbox.send(wire.machine.data_to_send(), ahead=True)
+                        await self._outbox.send(wire.machine.data_to_send(), ahead=True, stanza=False)
                     return event.error
             while self._crowded():
                 self._room = anyio.Event()
@@ -590,7 +665,8 @@ class Client:
         self._closing = True
         if self._ended is None and self._wire is not None:
             self._wire.machine.close()
-            self._outbox.put(self._wire.machine.data_to_send(), ahead=not self.connected)
+            self._acknowledge()  # else the server would take what has just come for lost
+            self._outbox.put(self._wire.machine.data_to_send(), ahead=not self.connected, stanza=False)
             self._has_room()
             with anyio.move_on_after(CLOSE_S):
                 await self._closed.wait()

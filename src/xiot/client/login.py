@@ -23,7 +23,7 @@ from xiot.errors import AuthError, LinkError, StreamError, XiotError
 from xiot.net.dial import abandon, bindings, parse_address, reach, secure
 from xiot.net.dns import CLIENT_PORT, CLIENT_TLS_PORT, Dns, Resolver, Target, discover
 from xiot.net.tls import make_client_context, own_addresses, verifies
-from xiot.proto import scram
+from xiot.proto import scram, sm
 from xiot.proto.events import (
     Authenticated,
     Closed,
@@ -135,11 +135,17 @@ class Wire:
         self._parser.reset()
 
 
-async def establish(login: Login, *, resource: str | None = None, address: str | None = None) -> Wire:
+async def establish(
+    login: Login,
+    *,
+    resource: str | None = None,
+    address: str | None = None,
+    resume: tuple[JID, sm.Resume] | None = None,
+) -> Wire:
     """A new stream, logged in and bound; the one place where streams of clients begin.
 
     `resource`: to ask for. `address`: where a server has sent us, instead of where `login` says; the certificate must be that of
-    the JID's domain all the same. Raises LinkError, AuthError, StreamError, StanzaError (no resource).
+    the JID's domain all the same. `resume`: what stream to go on with, if the server still can (XEP-0198). Raises LinkError, AuthError, StreamError, StanzaError (no resource).
     """
     if login.ssl_context is None and login.tls != "off":
         options: dict[str, Any] = {"pins": login.pins, "certificate": login.certificate, "key": login.key}
@@ -151,7 +157,7 @@ async def establish(login: Login, *, resource: str | None = None, address: str |
             await _targets(login, address), account.domain, login.ssl_context, login.resolver
         )
         known = await anyio.to_thread.run_sync(login.memory.get, account.bare)
-        machine = _machine(login, account, transport, target, known, external)
+        machine = _machine(login, account, transport, target, known, external, resume)
         wire = Wire(transport, machine, login.max_stanza_bytes)
         try:
             try:
@@ -190,7 +196,13 @@ async def _remember(login: Login, account: JID, known: Known) -> None:
 
 
 def _machine(
-    login: Login, account: JID, transport: ByteStream, target: Target, known: Known, external: list[JID] | None
+    login: Login,
+    account: JID,
+    transport: ByteStream,
+    target: Target,
+    known: Known,
+    external: list[JID] | None,
+    resume: tuple[JID, sm.Resume] | None,
 ) -> ClientStream:
     found: Mapping[str, bytes] = bindings(transport) if isinstance(transport, TLSStream) else {}
     return ClientStream(
@@ -202,6 +214,7 @@ def _machine(
         known=known if known.client else replace(known, client=str(uuid4())),
         external=external,
         tokens=True,
+        resume=resume,
     )
 
 

@@ -5,6 +5,10 @@ Theory of operation. A stanza is an `Entry`, which waits in one of two queues, i
 is then either taken or lost. What restores a session, answers and pings go `ahead`, and never wait for room. All else goes
 while the queue is open: between two streams, and while a new one is being restored, callers wait, but no longer than
 `patience_s`. When a stream has ended nobody knows what of `handed` has arrived: `forget` tells whoever waits that it is lost.
+
+With stream management (XEP-0198; from `manage` on) a stanza that was handed over is also `kept`, until the server has
+acknowledged it. We ask behind each batch, if no question is open: so once in a round trip. If the next stream resumes the last
+one, all that is kept goes first (`resend`), and nothing is lost.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ from anyio.abc import ByteSendStream
 
 from xiot.client.inbox import fresh
 from xiot.errors import LinkError, XiotError
+from xiot.proto import sm
 
 QUEUED_BYTES = 65536  # then callers wait before they queue
+MOST_KEPT = 1000  # stanzas that are not acknowledged: then callers wait, too
 BATCH_BYTES = 16384  # for the transport at once; so a ping is never behind much
 
 
@@ -37,17 +43,21 @@ class Fate(enum.Enum):
     WAITING = enum.auto()
     HANDED = enum.auto()
     TAKEN = enum.auto()
+    DELIVERED = enum.auto()
+    """The server has acknowledged it."""
     LOST = enum.auto()
 
 
 class Entry:
     """The bytes of one stanza on their way."""
 
-    __slots__ = ("data", "fate")
+    __slots__ = ("data", "fate", "kept", "stanza")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, stanza: bool = True) -> None:
         self.data = data
         self.fate = Fate.WAITING
+        self.stanza = stanza
+        self.kept = False  # so that the server will tell
 
 
 class Outbox:
@@ -59,43 +69,61 @@ class Outbox:
         self._ahead: deque[Entry] = deque()
         self._waiting: deque[Entry] = deque()
         self._handed: list[Entry] = []
-        self._bytes = 0  # of all three
+        self._kept: deque[Entry] | None = None  # None: no stream management
+        self._sent = 0  # stanzas, since it began
+        self._asked = False  # and no answer yet
+        self._again: list[Entry] = []
+        self._bytes = 0  # of all that was not taken yet
         self._line: deque[object] = deque()  # of callers: who queues next
         self._open = False
         self._filled = anyio.Event()
         self._moved = anyio.Event()
         self._error: XiotError | None = None
 
-    async def send(self, data: bytes, *, ahead: bool = False) -> None:
+    async def send(self, data: bytes, *, ahead: bool = False, stanza: bool = True) -> Entry:
         """Queue one stanza, and wait until the transport has taken it. If cancelled it may still go out, but whole.
 
+        With stream management it waits while too much is not acknowledged, too.
         Raises Interrupted, LinkError if there is no connection for too long, or the error that ended everything.
         """
         if ahead:
-            entry = self.put(data, ahead=True)
+            entry = self.put(data, ahead=True, stanza=stanza)
         else:
             entry = await self._in_turn(data)
         try:
-            await self._until(lambda: entry.fate in (Fate.TAKEN, Fate.LOST))
+            await self._until(lambda: entry.fate in (Fate.TAKEN, Fate.DELIVERED, Fate.LOST))
         finally:
             self._withdraw(entry)
         if entry.fate is Fate.LOST:
             raise Interrupted
+        return entry
+
+    async def delivered(self, entry: Entry) -> None:
+        """Wait until the server has acknowledged it. Raises Interrupted if that will not be known, or as `send`."""
+        while entry.fate is not Fate.DELIVERED:
+            if entry.fate is Fate.LOST or (entry.fate is Fate.TAKEN and not entry.kept):
+                raise Interrupted
+            if self._error is not None:
+                raise fresh(self._error)
+            await self._moved.wait()
 
     async def _in_turn(self, data: bytes) -> Entry:
         turn = object()
         self._line.append(turn)
         try:
-            await self._until(lambda: self._open and self._line[0] is turn and self._bytes <= QUEUED_BYTES)
+            await self._until(lambda: self._open and self._line[0] is turn and self._has_room())
             return self.put(data)
         finally:
             self._line.remove(turn)
             if self._line:
                 self._wake()
 
-    def put(self, data: bytes, *, ahead: bool = False) -> Entry:
-        """Queue `data` whatever is queued already."""
-        entry = Entry(data)
+    def _has_room(self) -> bool:
+        return self._bytes <= QUEUED_BYTES and (self._kept is None or len(self._kept) < MOST_KEPT)
+
+    def put(self, data: bytes, *, ahead: bool = False, stanza: bool = True) -> Entry:
+        """Queue `data`, a stanza or something else, whatever is queued already."""
+        entry = Entry(data, stanza=stanza)
         (self._ahead if ahead else self._waiting).append(entry)
         self._bytes += len(data)
         self._filled.set()
@@ -122,26 +150,78 @@ class Outbox:
 
     def _settle(self, entries: Collection[Entry], fate: Fate) -> None:
         for entry in entries:
-            entry.fate = fate
+            if entry.fate is not Fate.DELIVERED:  # the server was quicker than the transport
+                entry.fate = fate
             self._bytes -= len(entry.data)
         self._wake()
 
     async def run(self, transport: ByteSendStream) -> NoReturn:
         """Send what is queued, for ever. Raises what the transport raises."""
+        if self._again:
+            again, self._again = self._again, []
+            await transport.send(b"".join(entry.data for entry in again) + sm.request())
         while True:
             size = 0
             while size < BATCH_BYTES and (queue := self._ahead or (self._waiting if self._open else None)):
                 entry = queue.popleft()
                 entry.fate = Fate.HANDED
                 self._handed.append(entry)
+                if self._kept is not None and entry.stanza:
+                    self._kept.append(entry)
+                    entry.kept = True
+                    self._sent += 1
                 size += len(entry.data)
-            if not self._handed:
+            question = self._question()
+            if not self._handed and not question:
                 self._filled = anyio.Event()
                 await self._filled.wait()
                 continue
-            await transport.send(b"".join(entry.data for entry in self._handed))
+            await transport.send(b"".join(entry.data for entry in self._handed) + question)
             self._settle(self._handed, Fate.TAKEN)
             self._handed.clear()
+
+    # ---- stream management ----
+
+    def manage(self, *, asked: bool) -> None:
+        """From now on stanzas are counted and kept; unless it was `asked` in the login, ``<enable/>`` goes out next, ahead of all."""
+        if not asked:
+            self.put(sm.render(sm.Enable(resume=True)), ahead=True, stanza=False)
+        self._kept, self._sent, self._asked = deque(), 0, False
+
+    def unmanaged(self) -> None:
+        """The server has refused it."""
+        for entry in self._kept or ():
+            entry.kept = False
+        self._kept = None
+        self._wake()
+
+    def acknowledge(self, h: int) -> bool:
+        """The server has dealt with `h` stanzas. False if it cannot have."""
+        if self._kept is None:
+            return False
+        n = (h - (self._sent - len(self._kept))) % sm.COUNTS
+        if n > len(self._kept):
+            return False
+        self._asked = False
+        for _ in range(n):
+            self._kept.popleft().fate = Fate.DELIVERED
+        self._filled.set()
+        self._wake()
+        return True
+
+    def resend(self) -> None:
+        """The stream that comes resumes the last one: what is kept goes first, before what it has to say itself."""
+        assert self._kept is not None
+        self._settle([entry for entry in self._handed if entry.fate is Fate.HANDED], Fate.TAKEN)
+        self._handed.clear()
+        self._again = list(self._kept)
+        self._asked = bool(self._again)
+
+    def _question(self) -> bytes:
+        if not self._kept or self._asked:
+            return b""
+        self._asked = True
+        return sm.request()
 
     def open(self) -> None:
         """A stream is there, and restored: let everything through."""
@@ -159,6 +239,10 @@ class Outbox:
         self._settle([*self._handed, *self._ahead], Fate.LOST)
         self._handed.clear()
         self._ahead.clear()
+        for entry in self._kept or ():
+            entry.fate = Fate.LOST
+        self._kept = None
+        self._wake()
 
     def end(self, error: XiotError) -> None:
         """Nothing more is sent: whoever waits, or comes, gets `error`."""

@@ -12,7 +12,8 @@ Who receives a stanza is an `Owner`: the session behind a connection, in a highe
 not handle itself, and answers by `link.write`; what it wrote goes out at the end of the turn. Code that writes outside of a turn calls
 `Pump.flush`.
 
-Back-pressure. A link above its high mark makes its senders wait: they are not read until it is below the low mark. If it accepts nothing at
+Back-pressure. A link above its high mark makes its senders wait: they are not read until it is below the low mark. With stream management
+it is also above it while too much is not acknowledged, though the socket took it. If it accepts nothing at
 all for `stall_after_s` it is stalled: its senders go on, what is for it comes back to them, and after `stall_close_s` it is closed. So
 one that stops reading costs a bounded amount of memory and slows nobody for longer than that. Nor is a connection read while it is
 itself above the mark: who does not take our answers may not ask for more.
@@ -74,6 +75,7 @@ class Connection:
     """A socket, its link, and the state of both; made by `Pump.add`."""
 
     __slots__ = (
+        "_acknowledged",
         "_changed",
         "_choked",
         "_cipher",
@@ -127,7 +129,8 @@ class Connection:
         self._interest = 0
         self._closing: str | None = None
         self._deadline: float | None = None
-        self._progress = 0.0  # when the peer last took something of what is queued
+        self._progress = 0.0  # when the peer last took, or acknowledged, something of what somebody waits for
+        self._acknowledged = 0  # then
         self._waiters: list[Connection] = []
         self._tls: ssl.SSLObject | None = None
         self._securing = False
@@ -425,12 +428,15 @@ class Pump:
                         connection.owner.on_timeout()
                     else:
                         self.lose(connection, connection._closing)
-                elif connection._interest & 2:
+                elif connection._interest & 2 or connection.link.awaited:
+                    link = connection.link
+                    if link.awaited and link.acknowledged != connection._acknowledged:
+                        connection._acknowledged, connection._progress = link.acknowledged, now
                     waited = now - connection._progress
                     if waited >= self.stall_close_s:
-                        self.lose(connection, "does not read")
-                    elif waited >= self.stall_after_s and connection.link.queued_bytes > self.low_bytes:
-                        connection.link.stalled = True
+                        self.lose(connection, "does not read" if connection._interest & 2 else "does not acknowledge")
+                    elif waited >= self.stall_after_s and link.load > self.low_bytes:
+                        link.stalled = True
                         self._wake(connection)
                 elif connection._deadline is None:
                     self._watched.discard(connection)
@@ -504,6 +510,11 @@ class Pump:
         link = connection.link
         while event is not None:
             if isinstance(event, Link):
+                if event is link and link.load <= self.high_bytes // 4:
+                    link.stalled = False
+                    self._wake(connection)
+                    event = link.feed()
+                    continue
                 self._wait_for(connection, event.owner)
                 return
             connection.events += 1
@@ -558,8 +569,13 @@ class Pump:
 
     def _wait_for(self, connection: Connection, slow: Connection) -> None:
         self.send(slow)
-        if slow.lost is None and slow.link.queued_bytes > self.low_bytes and not slow.link.stalled:
+        link = slow.link
+        if slow.lost is None and link.load > self.low_bytes and not link.stalled:
             slow._waiters.append(connection)
+            if link.managed and not link.awaited:
+                link.awaited = True
+                slow._acknowledged, slow._progress = link.acknowledged, monotonic()
+                self.watch(slow)
             self.pause(connection)
         else:
             connection.link.park()
@@ -581,12 +597,12 @@ class Pump:
         except OSError as error:
             self.lose(connection, f"connection lost: {error.strerror or error}")
             return
-        if connection.link.queued_bytes <= self.low_bytes:
+        if connection._choked and connection.link.queued_bytes <= self.low_bytes:
+            connection._choked = False
+            self.resume(connection)
+        if connection.link.load <= self.low_bytes:
             if connection.link.stalled:
                 connection.link.stalled = False
-            if connection._choked:
-                connection._choked = False
-                self.resume(connection)
             if connection._waiters:
                 self._wake(connection)
         if not done:

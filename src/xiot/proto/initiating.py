@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from xiot.core import JID, Element, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
-from xiot.proto import bind, bind2, fast, features, framing, sasl, sasl2, scram
+from xiot.proto import bind, bind2, fast, features, framing, sasl, sasl2, scram, sm
 from xiot.proto.events import Authenticated, Event, NonzaReceived, Ready, StanzaReceived, StartTls
 from xiot.proto.known import NOTHING, Known
 from xiot.proto.stream import Phase, Stream
@@ -42,6 +42,7 @@ class ClientStream(Stream):
         tokens: bool = False,
         wishes: Wishes = _nothing,
         bind_wishes: Wishes = _nothing,
+        resume: tuple[JID, sm.Resume] | None = None,
         lang: str = "en",
     ) -> None:
         """Log in to `account`, and ask for its resource if it has one. An account without localpart is ANONYMOUS.
@@ -50,12 +51,19 @@ class ClientStream(Stream):
         `bindings` as in `tls_started`. `mechanisms` are those we accept, best first. `known`: what earlier logins
         taught. `external`: the addresses in our side's certificate for TLS, None without one; EXTERNAL then comes first. `tokens`: ask for one for the
         next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
+        `resume`: the full JID of an earlier stream, and what to resume it by (XEP-0198); if that fails a resource is bound.
         """
         super().__init__(secure=secure, bindings=bindings)
         self.features: features.Features | None = None
         """What the server offered last."""
         self.known = known
         """To be kept for the next login, even if this one fails."""
+        self.resumed: int | None = None
+        """How many of our stanzas the server has dealt with, if it goes on with the earlier stream."""
+        self.managed = False
+        """Stream management was asked for in the login, with what came of it in `outcome`."""
+        self._resume = resume
+        self._resuming = False
         self.outcome: sasl2.Outcome | None = None
         """What came with the login, if that was by SASL2."""
         self._account = account
@@ -126,6 +134,8 @@ class ClientStream(Stream):
                 return self._on_tls_answer(stanza)
             if self._sasl is not None and stanza.ns == (sasl.NS if self._asked is None else sasl2.NS):
                 return self._on_sasl(self._sasl, stanza.element)
+            if self._resuming and stanza.ns == sm.NS:
+                return self._on_resume_answer(stanza.element)
             if self._bind_id and self._is_stanza(stanza) and stanza.id == self._bind_id:
                 return self._on_bound(stanza)
         except (AuthError, LinkError, StanzaError) as error:
@@ -197,6 +207,10 @@ class ClientStream(Stream):
         )
 
     def _ask_bind(self, offer: features.Features) -> list[Event]:
+        if self._resume is not None and sm.offered(offer.element):
+            self._resuming = True
+            self._out += sm.render(self._resume[1])
+            return []
         if not offer.bind:
             raise LinkError("the server does not offer resource binding")
         self._bind_id = secrets.token_urlsafe(12)
@@ -246,11 +260,37 @@ class ClientStream(Stream):
         self._keep_token(nonza)
         self.jid = outcome.jid
         authenticated = Authenticated(outcome.jid.bare, client.mechanism)
+        answer = next((element for element in outcome.results if element.ns == sm.NS), None)
+        if answer is not None and self._resume is not None:
+            self._read_resume_answer(answer)
+            if self.resumed is not None:
+                self.phase = Phase.READY
+                self.jid = self._resume[0]
+                return [authenticated, Ready(self.jid)]
         if outcome.jid.is_bare:
             self.phase = Phase.BINDING
             return [authenticated]
         self.phase = Phase.READY
         return [authenticated, Ready(outcome.jid)]
+
+    def _on_resume_answer(self, element: Element) -> list[Event]:
+        self._resuming = False
+        self._read_resume_answer(element)
+        if self.resumed is None or self._resume is None:
+            self._resume = None
+            assert self.features is not None
+            return self._ask_bind(self.features)
+        self.jid = self._resume[0]
+        self.phase = Phase.READY
+        return [Ready(self.jid)]
+
+    def _read_resume_answer(self, element: Element) -> None:
+        try:
+            answer = sm.parse(element)
+        except ValueError:
+            raise StreamError("bad-format", "this is no answer to <resume/>") from None
+        if isinstance(answer, sm.Resume):
+            self.resumed = answer.h
 
     def _on_sasl2_failure(self, client: sasl.SaslClient, error: AuthError) -> list[Event]:
         by_token = client.mechanism in fast.BINDINGS
@@ -293,7 +333,9 @@ class ClientStream(Stream):
         wishes = []
         self._token_for = None
         if offer.bind is not None and self._account.resource is None:  # else we want to choose it ourselves
-            wishes.append(bind2.render_request(TAG, list(self._bind_wishes(offer))))
+            self.managed = sm.NS in offer.bind
+            managed = [sm.build(sm.Enable(resume=True))] if self.managed else []
+            wishes.append(bind2.render_request(TAG, [*managed, *self._bind_wishes(offer)]))
         token = self.known.token
         if token is not None and token.mechanism == step.mechanism:
             wishes.append(fast.render_request(token))
@@ -305,6 +347,8 @@ class ClientStream(Stream):
         ):
             wishes.append(fast.render_wish(mechanism))
             self._token_for = mechanism
+        if self._resume is not None and sm.NS in offer.inline:
+            wishes.append(sm.build(self._resume[1]))
         agent = sasl2.UserAgent(self.known.client or None, TAG)
         return sasl2.render_request(step, agent, [*wishes, *self._wishes(offer)])
 

@@ -62,20 +62,29 @@ def feature() -> Element:
     return Element(f"{{{NS}}}sm")
 
 
+def offered(features: Element) -> bool:
+    """Return whether ``<stream:features/>`` shows it."""
+    return features.find(f"{{{NS}}}sm") is not None
+
+
 def render(nonza: Enable | Enabled | Resume | Failed, *, answer: bool = False) -> bytes:
-    """Return `nonza` as octets; with `answer` a `Resume` is ``<resumed/>``."""
+    """Return `nonza` as octets; see `build`."""
+    return build(nonza, answer=answer).tobytes()
+
+
+def build(nonza: Enable | Enabled | Resume | Failed, *, answer: bool = False) -> Element:
+    """Return `nonza` as an element; with `answer` a `Resume` is ``<resumed/>``."""
     match nonza:
         case Enable(resume, max_s):
             attrib = {"resume": "true" if resume else None, "max": max_s}
-            element = _build("enable", attrib)
+            return _build("enable", attrib)
         case Enabled(id, max_s, location):
             attrib = {"id": id, "resume": None if id is None else "true", "max": max_s, "location": location}
-            element = _build("enabled", attrib)
+            return _build("enabled", attrib)
         case Resume(id, h):
-            element = _build("resumed" if answer else "resume", {"previd": id, "h": h})
+            return _build("resumed" if answer else "resume", {"previd": id, "h": h})
         case Failed(condition, h):
-            element = _build("failed", {"h": h}, Element(f"{{{NS_ERRORS}}}{condition}"))
-    return element.tobytes()
+            return _build("failed", {"h": h}, Element(f"{{{NS_ERRORS}}}{condition}"))
 
 
 def request() -> bytes:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from xiot.errors import StreamError
-from xiot.proto import sm
+from xiot.proto import sasl2, sm
 
 if TYPE_CHECKING:
-    from xiot.core import JID, Stanza
+    from xiot.core import JID, Element, Stanza
     from xiot.server.session import ClientSession
 
 SWEEP_S = 1.0
@@ -87,7 +87,6 @@ def on_nonza(stanza: Stanza, session: ClientSession) -> None:
             session.write_nonza(sm.render(sm.Failed("unexpected-request")))  # section 3
         else:
             session.write_nonza(sm.render(_enable(nonza, session)))
-            link.enable_sm()
     elif isinstance(nonza, sm.Resume) and stanza.name == "resume":
         if session.bound:
             session.write_nonza(sm.render(sm.Failed("unexpected-request")))
@@ -98,6 +97,7 @@ def on_nonza(stanza: Stanza, session: ClientSession) -> None:
 
 
 def _enable(wish: sm.Enable, session: ClientSession) -> sm.Enabled:
+    session.connection.link.enable_sm()
     resumptions = session.server.resumptions
     if not wish.resume or not resumptions.keep_s:
         return sm.Enabled()
@@ -105,6 +105,44 @@ def _enable(wish: sm.Enable, session: ClientSession) -> sm.Enabled:
     session.resumable_by = resumptions.name(session)
     session.resumable_s = seconds
     return sm.Enabled(session.resumable_by, ceil(seconds))
+
+
+def acknowledged(found: ClientSession, wish: sm.Resume, session: ClientSession) -> bool:
+    """Forget what the client has of `found`, which `session` resumes; False if it claims too much: then `session` is over."""
+    link = found.connection.link
+    try:
+        link.acknowledge(wish.h)
+    except ValueError:
+        session.end(too_high(wish.h, link.sent))
+        return False
+    return True
+
+
+async def resume_within_login(session: ClientSession, element: Element) -> sasl2.Answer:
+    """``<resume/>`` within SASL2 (XEP-0198 section 9.1)."""
+    try:
+        wish = sm.parse(element)
+    except ValueError:
+        wish = None
+    if not isinstance(wish, sm.Resume):
+        return sm.build(sm.Failed("bad-request"))
+    found = await session.find_former(wish.id)
+    if session.connection.closing:
+        return None
+    if found is None:
+        return sm.build(sm.Failed("item-not-found"))
+    if not acknowledged(found, wish, session):
+        return None
+    return sasl2.Resumed(found.jid, sm.build(found.answer(), answer=True), lambda: found.go_on_as(session))
+
+
+def enable_within_bind(session: ClientSession, element: Element) -> sasl2.Answer:
+    """``<enable/>`` within Bind 2 (XEP-0198 section 9.2)."""
+    try:
+        wish = sm.parse(element)
+    except ValueError:
+        wish = None
+    return sm.build(_enable(wish, session) if isinstance(wish, sm.Enable) else sm.Failed("bad-request"))
 
 
 def _too_high(stanza: Stanza, session: ClientSession) -> StreamError:

@@ -26,7 +26,7 @@ from xiot.model.effects import Tx, apply
 from xiot.model.logout import Logout, end_of_last_session
 from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
-from xiot.proto import sasl, sm
+from xiot.proto import sasl, sasl2, sm
 from xiot.proto.features import HostPolicy
 from xiot.server import control
 from xiot.server.accounts import Accounts
@@ -41,12 +41,12 @@ from xiot.server.http import HttpServer
 from xiot.server.metrics import Metrics
 from xiot.server.notify import Notifier
 from xiot.server.presence import Presences
-from xiot.server.resumption import Resumptions
+from xiot.server.resumption import Resumptions, enable_within_bind, resume_within_login
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
 from xiot.server.watch import Watch
 from xiot.store import Store
-from xiot.xep import caps, contact, csi, disco, pubsub, register, standard
+from xiot.xep import caps, carbons, contact, csi, disco, pubsub, register, standard
 from xiot.xep.entitytime import Clock
 from xiot.xep.last import Activity
 from xiot.xep.limits import Limits
@@ -356,7 +356,20 @@ class Server:
             extra_features=extra,
             iq_before_login=frozenset([register.NS]) if open_ else frozenset(),
             nonzas=frozenset([csi.NS, sm.NS]),
+            inline=(sasl2.Inline(sm.NS, sm.feature(), resume_within_login),),
+            bind_inline=(
+                sasl2.Inline(sm.NS, sm.NS, enable_within_bind),
+                sasl2.Inline(carbons.NS, carbons.NS, self._carbons_within_bind),
+                sasl2.Inline(csi.NS, csi.NS, self._state_within_bind),
+            ),
         )
+
+    def _carbons_within_bind(self, session: ClientSession, element: Element) -> None:
+        if element.tag == carbons.Enable.TAG:
+            self.hooks.switch_carbons(session.jid, True)
+
+    def _state_within_bind(self, session: ClientSession, element: Element) -> None:
+        self.hooks.indicated(session, element)
 
     def policy(self, domain: str) -> HostPolicy | None:
         """What is offered to clients of `domain`; None if it is not ours."""

@@ -263,23 +263,20 @@ class ClientSession:
         """Let the session that the client names go on here, in place of this one (section 5)."""
 
         async def resume() -> None:
-            found = await self._find(wish.id)
+            found = await self.find_former(wish.id)
             if self.connection.closing:
                 return
             if found is None:
                 self.write_nonza(sm.render(sm.Failed("item-not-found")))
                 return
-            link = found.connection.link
-            try:
-                link.acknowledge(wish.h)
-            except ValueError:
-                self.end(resumption.too_high(wish.h, link.sent))
-                return
-            found.go_on_as(self)
+            if resumption.acknowledged(found, wish, self):
+                self.write_nonza(sm.render(found.answer(), answer=True))
+                self._stream.resumed(found.jid)
+                found.go_on_as(self)
 
         self._wait(resume)
 
-    async def _find(self, id: str) -> ClientSession | None:
+    async def find_former(self, id: str) -> ClientSession | None:
         """The session of that name, as soon as it is done with the last stanza of its old stream."""
         assert self._stream.jid is not None
         with trio.move_on_after(resumption.IDLE_S):
@@ -289,11 +286,14 @@ class ClientSession:
                 await found._busy.wait()
         return None
 
-    def go_on_as(self, other: ClientSession) -> None:
-        """Take over the connection and the stream of `other`, which has asked for it, and send again what was not acknowledged."""
+    def answer(self) -> sm.Resume:
+        """What the client that resumes is told."""
         assert self.resumable_by is not None
+        return sm.Resume(self.resumable_by, self.connection.link.handled)
+
+    def go_on_as(self, other: ClientSession) -> None:
+        """Take over the connection and the stream of `other`, which has been told so, and send again what was not acknowledged."""
         former, stream, link = self.connection, self._stream, other.connection.link
-        other.write_nonza(sm.render(sm.Resume(self.resumable_by, former.link.handled), answer=True))
         link.resume(former.link)
         link.hooks = former.link.hooks
         former.link.unbind()
@@ -302,7 +302,6 @@ class ClientSession:
         self.connection.owner = self
         self.connection.set_deadline(None)
         self._stream = other._stream
-        self._stream.resumed(self.jid)
         self._stuck = (0, 0.0)
         self.server.hooks.resumed(self)
         self.server.resumptions.release(self)
@@ -457,35 +456,35 @@ class ClientSession:
             if self.connection.closing:
                 return []
             if isinstance(answer, sasl2.Resumed):
-                events = self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
+                news = self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
                 self._flush_stream()
                 if answer.then is not None:
                     answer.then()
-                return events
+                return news
             if answer is not None:
                 results.append(answer)
         if request.bind is None:
             return self._stream.established(bare, [*results, *extra])
         jid = bind2.full_jid(bare, request.bind.tag, self.client, policy.sasl.fake_salt_secret)
         host = self.server.hosts[self._stream.host]
-        taken = False
+        events: list[Event] = []
 
         def take() -> None:
-            nonlocal taken
             if self.connection.closing:
                 return
             for session in host.sessions(bare):  # XEP-0386 section 3.2: the client has come back
                 if self.client is not None and session.client == self.client:
                     session.end(StreamError("conflict", "replaced by a new connection"))
-            taken = self._take(jid)
+            if not self._take(jid):
+                events.extend(self._stream.close(StreamError("resource-constraint", "too many resources")))
+                return
+            bound = [a for a in sasl2.answers(policy.bind_inline, self, inline) if isinstance(a, Element)]
+            events.extend(self._stream.established(jid, [bind2.bound(bound), *results, *extra]))
+            self._flush_stream()  # before anything that is for us
 
+        inline = request.bind.inline
         await self.server.hooks.enter(bare, take)
-        if self.connection.closing:
-            return []
-        if not taken:
-            return self._stream.close(StreamError("resource-constraint", "too many resources"))
-        bound = [a for a in sasl2.answers(policy.bind_inline, self, request.bind.inline) if isinstance(a, Element)]
-        return self._stream.established(jid, [bind2.bound(bound), *results, *extra])
+        return events
 
     async def _new_token(self, account: JID, request: sasl2.Request) -> fast.Token | None:
         mechanism = request.token_for or self._token_due
