@@ -6,8 +6,8 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -173,16 +173,18 @@ class Server:
                         for sock in self._http[:-1]:
                             self.nursery.start_soon(HttpServer(self.control.figures).serve, sock)
                         self.nursery.start_soon(HttpServer(self.control.orders).serve, self._http[-1])
-                        self._log_start()
                         notifier = Notifier()
                         self.nursery.start_soon(notifier.watchdog)
                         self.nursery.start_soon(self.watch.run)
-                        notifier.ready()
-                        task_status.started()
-                        if signals:
-                            await self._wait_for_signal(notifier)
-                        else:
-                            await trio.sleep_forever()
+                        # Before anybody knows that we are there: a signal that nobody takes would end us without a word.
+                        with self._signals() if signals else nullcontext() as received:
+                            self._log_start()
+                            notifier.ready()
+                            task_status.started()
+                            if received is None:
+                                await trio.sleep_forever()
+                            else:
+                                await self._wait_for_signal(received, notifier)
                         notifier.stopping()
                         self.close()
                         await self._drain()
@@ -208,17 +210,18 @@ class Server:
             if not ip_address(address.host).is_loopback:
                 self.log.warning("everybody who reaches this address may read the metrics", address=str(address))
 
-    async def _wait_for_signal(self, notifier: Notifier) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            async for number in received:
-                if number == signal.SIGHUP:
-                    notifier.reloading()
-                    with suppress(XiotError):
-                        await self.reload()
-                    notifier.ready()
-                    continue
+    def _signals(self) -> AbstractContextManager[AsyncIterator[int]]:
+        return trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    async def _wait_for_signal(self, received: AsyncIterator[int], notifier: Notifier) -> None:
+        async for number in received:
+            if number != signal.SIGHUP:
                 self.log.info("stopping", signal=signal.Signals(number).name)
                 return
+            notifier.reloading()
+            with suppress(XiotError):
+                await self.reload()
+            notifier.ready()
 
     async def _drain(self) -> None:
         self.stopping = True
