@@ -126,8 +126,8 @@ class Delivery:
         async def forget() -> None:
             try:
                 await self._server.store.run(lambda tx: tx.offline.delete(owner, [id]))
-            except XiotError:  # it will come once more
-                self._server.log.exception("a delivered message could not be removed")
+            except XiotError as error:  # it will come once more
+                self._server.log.error("a delivered message could not be removed", why=str(error))
 
         self._server.nursery.start_soon(forget)
 

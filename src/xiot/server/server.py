@@ -423,8 +423,8 @@ class Server:
         async def end() -> None:
             try:
                 await self.store.run(lambda tx: apply(nodes.resource_gone(nodes.load_resource(tx.nodes, jid)), tx))
-            except XiotError:
-                self.log.exception("subscriptions could not be ended", jid=str(jid))
+            except XiotError as error:
+                self.log.error("subscriptions could not be ended", jid=str(jid), why=str(error))
 
         if not self._stopped:
             self.nursery.start_soon(end)
@@ -444,8 +444,8 @@ class Server:
         async def note() -> None:
             try:
                 await self.store.run(lambda tx: apply(end_of_last_session(logout, tx), tx))
-            except XiotError:
-                self.log.exception("logout could not be noted", jid=str(jid))
+            except XiotError as error:
+                self.log.error("logout could not be noted", jid=str(jid), why=str(error))
 
         if not self._stopped:
             self.nursery.start_soon(note)
