@@ -13,6 +13,9 @@ from random import Random
 import pytest
 import trio
 
+from xiot.core import Element
+from xiot.server import resumption
+
 from .attacks import CLOSE, SASL, Peer, condition_of
 from .serving import PASSWORD, Running, serving
 
@@ -142,6 +145,19 @@ async def test_what_cannot_be_is_failed_and_the_stream_goes_on(tmp_path: Path, n
         await romeo.send(nonza + R)
         await romeo.until(ack(0))
         assert b"<failed" in romeo.received
+
+
+async def test_second_enable_within_bind_is_refused_and_names_the_session_once(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        it = await peer(running, "romeo")
+        (session,) = running.server.sessions
+        enable = Element(f"{{{NS}}}enable", {"resume": "true"})
+        first, second = (resumption.enable_within_bind(session, enable) for _ in range(2))
+        assert isinstance(first, Element)
+        assert isinstance(second, Element)
+        assert (first.name, second.name) == ("enabled", "failed")
+        assert list(running.server.resumptions._sessions) == [first.get("id")]
+        await it.cut()
 
 
 async def test_enable_before_bind_is_unexpected(tmp_path: Path) -> None:

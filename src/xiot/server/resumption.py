@@ -142,7 +142,11 @@ def enable_within_bind(session: ClientSession, element: Element) -> sasl2.Answer
         wish = sm.parse(element)
     except ValueError:
         wish = None
-    return sm.build(_enable(wish, session) if isinstance(wish, sm.Enable) else sm.Failed("bad-request"))
+    if not isinstance(wish, sm.Enable):
+        return sm.build(sm.Failed("bad-request"))
+    if session.connection.link.managed:  # a second one would give the session a second name
+        return sm.build(sm.Failed("unexpected-request"))
+    return sm.build(_enable(wish, session))
 
 
 def _too_high(stanza: Stanza, session: ClientSession) -> StreamError:
