@@ -246,6 +246,21 @@ async def test_rows_are_there_when_opened_again(database: Path) -> None:
         assert await store.run(lambda tx: tx.accounts.get("a@plant.example", "SCRAM-SHA-256")) == KEYS
 
 
+async def test_new_databases_may_be_opened_at_the_same_time(tmp_path: Path) -> None:
+    opened = 0
+
+    async def one(number: int) -> None:
+        nonlocal opened
+        async with Store.open(tmp_path / f"{number}.db") as store:
+            await store.run(partial(put, name="a"))
+            opened += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(one, number)
+    assert opened == 8
+
+
 async def test_database_of_a_newer_version_is_refused(database: Path) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

@@ -36,6 +36,8 @@ from xiot.store import tables
 from xiot.store.base import OnCommit, Store, StoreError, Transaction
 from xiot.store.sql import SqlTransaction
 
+_one_migration = threading.Lock()  # a migration works on global names of alembic
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -223,4 +225,5 @@ def _migrate(connection: sa.Connection) -> None:
 
     migration = config.Config(attributes={"connection": connection})
     migration.set_main_option("script_location", "xiot.store:migrations")
-    command.upgrade(migration, "head")
+    with _one_migration:
+        command.upgrade(migration, "head")
