@@ -22,8 +22,9 @@ $(VENV)/.built: $(SOURCES)
 run: $(VENV)/.built
 	$(BIN)/xiot demo
 
+# Whole files to each process; three for two cores, since many tests wait.
 test: $(VENV)/.built
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 lint: $(VENV)/.built types
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,6 +314,19 @@ async def perform_all(name: str, wanted: Iterable[Scenario]) -> list[Outcome]:
     return [outcomes[scenario.name] for scenario in wanted]
 
 
+async def perform_at(names: Sequence[str], wanted: Sequence[Scenario]) -> dict[str, list[Outcome]]:
+    """Play scenarios at the stages `names`, all at the same time."""
+    found: dict[str, list[Outcome]] = {}
+
+    async def one(name: str) -> None:
+        found[name] = await perform_all(name, wanted)
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(one, name)
+    return {name: found[name] for name in names}
+
+
 def table(found: Mapping[str, list[Outcome]]) -> str:
     """Who passes what, with the reasons where somebody differs."""
     rows: dict[str, dict[str, Outcome]] = {}
@@ -363,12 +376,13 @@ def main() -> int:
     parser.add_argument("--stage", default=",".join(STAGES))
     parser.add_argument("part", nargs="*")
     arguments = parser.parse_args()
-    found: dict[str, list[Outcome]] = {}
+    names = []
     for name in arguments.stage.split(","):
-        if (reason := absent(name)) is not None:
+        if (reason := absent(name)) is None:
+            names.append(name)
+        else:
             print(f"{name}: {reason}")
-            continue
-        found[name] = trio.run(perform_all, name, scenarios(arguments.part))
+    found = trio.run(perform_at, names, scenarios(arguments.part))
     print(write_report(found))
     return 0 if all(outcome.good for outcomes in found.values() for outcome in outcomes) else 1
 

@@ -6,15 +6,13 @@ Who passes what is written to build/scripts.txt. That Prosody and ejabberd pass,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 
 from tests.shared import missing
 
 from .conftest import PLAYED
-from .run import Outcome, perform_all, scenarios, write_report
+from .run import Outcome, perform_at, scenarios, write_report
 from .stages import STAGES, absent
 from .transcript import Scenario
 
@@ -23,26 +21,21 @@ PARAMS = [name if name in ("memory", "tcp") else pytest.param(name, marks=pytest
 
 
 @pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest) -> Iterator[dict[str, list[Outcome]]]:
-    """What each stage came to, as far as it was played."""
-    found = request.config.stash[PLAYED] = {}
-    yield found
+def played(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
+    """What came of the scenarios at each stage that tests were asked for, all stages at once: they mostly wait."""
+    asked = {item.callspec.params.get("stage") for item in request.session.items if hasattr(item, "callspec")}
+    found = trio.run(perform_at, [name for name in STAGES if name in asked and absent(name) is None], SCENARIOS)
+    request.config.stash[PLAYED] = found
     write_report(found)
-
-
-@pytest.fixture(scope="module", params=PARAMS)
-def outcomes(request: pytest.FixtureRequest, played: dict[str, list[Outcome]]) -> dict[str, Outcome]:
-    """All scenarios at one stage, by name."""
-    name = request.param
-    if (reason := absent(name)) is not None:
-        missing(reason)
-    played[name] = trio.run(perform_all, name, SCENARIOS)
-    return {outcome.scenario.name: outcome for outcome in played[name]}
+    return found
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
-def test_transcript(outcomes: dict[str, Outcome], scenario: Scenario) -> None:
-    outcome = outcomes[scenario.name]
+@pytest.mark.parametrize("stage", PARAMS)
+def test_transcript(played: dict[str, list[Outcome]], stage: str, scenario: Scenario) -> None:
+    if (reason := absent(stage)) is not None:
+        missing(reason)
+    outcome = next(outcome for outcome in played[stage] if outcome.scenario is scenario)
     if outcome.result == "lacks":
         pytest.skip(outcome.text)
     assert outcome.good, f"{outcome.result}: {outcome.text}"
