@@ -122,12 +122,12 @@ async def test_iq_reply_from_other_jid_is_ignored(tmp_path: Path) -> None:
             async def silence(*_: object) -> None:
                 await anyio.lowlevel.checkpoint()
 
-            juliet._on_request = silence  # juliet does not answer at all
+            juliet._handlers.request = silence  # juliet does not answer at all
 
             async def forge() -> None:
-                while not romeo._waiting:
+                while not romeo._requests._waiting:
                     await anyio.lowlevel.checkpoint()
-                await tybalt.send(iq("result", id=next(iter(romeo._waiting)), to=romeo.jid))
+                await tybalt.send(iq("result", id=next(iter(romeo._requests._waiting)), to=romeo.jid))
 
             async with anyio.create_task_group() as nursery:
                 nursery.start_soon(forge)

@@ -18,8 +18,7 @@ from anyio.abc import SocketAttribute, SocketStream
 import xiot
 from tests.client.both import listening, next_of, on_both, served
 from tests.client.test_client import HEADER, SCRAM, liar, log_in
-from xiot.client import client as client_module
-from xiot.client import inbox, outbox
+from xiot.client import inbox, incoming, outbox
 from xiot.client.inbox import Inbox, fresh
 from xiot.core import Element
 from xiot.errors import StreamError
@@ -123,8 +122,8 @@ async def test_leaving_sends_the_closing_tag_behind_what_is_queued(tmp_path: Pat
             async with running.connect("romeo") as romeo:
                 body = Element(f"{{{NS_CLIENT}}}body", None, "x")
                 romeo._outbox.put(message(body, to=juliet.jid).tobytes(NS_CLIENT))  # and nobody waits for it
-            assert romeo._closed.is_set()
-            assert str(romeo._ended) == "the stream is closed"
+            assert romeo._streams.closed.is_set()
+            assert str(romeo._streams.ended) == "the stream is closed"
             assert (await next_of(juliet.messages())).body == "x"
 
 
@@ -134,7 +133,7 @@ async def test_a_writer_that_fails_ends_the_stream(tmp_path: Path) -> None:
         await running.account("romeo")
         running.address = address
         async with running.connect("romeo", reconnect=False) as romeo:
-            romeo._wire.transport.extra(SocketAttribute.raw_socket).shutdown(
+            romeo._streams.wire.transport.extra(SocketAttribute.raw_socket).shutdown(
                 socket.SHUT_WR
             )  # the reader learns nothing
             with pytest.raises(xiot.LinkError, match="lost"):
@@ -216,7 +215,7 @@ async def test_breaking_out_of_messages_does_not_stop_the_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "SOFT", 16)
-    monkeypatch.setattr(client_module, "MESSAGES_KEPT", 16)
+    monkeypatch.setattr(incoming, "MESSAGES_KEPT", 16)
     async with served(tmp_path) as running:
         await running.account("romeo", "juliet")
         async with running.connect("romeo") as romeo, running.connect("juliet@localhost/x") as juliet:
@@ -280,7 +279,7 @@ async def test_who_subscribes_second_is_refused_as_the_first(tmp_path: Path) -> 
                 nursery.start_soon(enter)
                 nursery.start_soon(enter)
             assert len(refused) == 2
-            assert not app._subscriptions
+            assert not app._subscriptions._all
 
 
 @on_both
@@ -291,7 +290,7 @@ async def test_nobody_subscribes_on_a_stream_that_has_ended(tmp_path: Path) -> N
             await app.publish("n", numbered(0))
             async with app.subscribe("n"):
                 await running.cut()
-                await app._closed.wait()
+                await app._streams.closed.wait()
                 with pytest.raises(xiot.LinkError):
                     async with app.subscribe("n"):
                         raise AssertionError("entered")
@@ -324,15 +323,15 @@ async def test_the_traceback_of_what_ended_the_stream_does_not_grow(tmp_path: Pa
         await running.account("romeo")
         async with running.connect("romeo", reconnect=False) as romeo:
             await running.cut()
-            await romeo._closed.wait()
+            await romeo._streams.closed.wait()
             for _ in range(3):
                 with pytest.raises(xiot.LinkError) as sending:
                     await romeo.send_message("juliet@localhost", "x")
                 with pytest.raises(xiot.LinkError) as iterating:
                     await next_of(romeo.messages())
-                assert romeo._ended is not None
-                assert romeo._ended.__traceback__ is None
-                assert romeo._ended not in (sending.value, iterating.value)
+                assert romeo._streams.ended is not None
+                assert romeo._streams.ended.__traceback__ is None
+                assert romeo._streams.ended not in (sending.value, iterating.value)
 
 
 def test_a_fresh_exception_has_all_of_the_old_one() -> None:

@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xiot
-from tests.server.serving import Running, next_of, serving
-from xiot.client import Client, things
+from tests.server.serving import Running, next_of
+from tests.server.serving import serving as server
+from xiot.client import Client, handlers, serving, things
+from xiot.client.parts import joined, parts
 from xiot.core import JID, Element
 from xiot.model.control import ParameterError
 from xiot.model.reading import EVERYTHING, Category, Field, Quality, Query, Reading
@@ -36,7 +38,7 @@ class Mode(enum.Enum):
 @asynccontextmanager
 async def both(folder: Path, thing: xiot.Thing, *others: str) -> AsyncIterator[tuple[Client, Client, Running]]:
     """A client that serves `thing`, and another one of the same account."""
-    async with serving(folder) as running:
+    async with server(folder) as running:
         await running.account("boiler", *others)
         async with running.connect("boiler@localhost/thing") as served, running.connect("boiler@localhost/app") as app:
             async with trio.open_nursery() as nursery:
@@ -251,7 +253,7 @@ async def test_functions_of_a_thing_never_run_side_by_side(tmp_path: Path) -> No
 
 
 async def test_a_slow_read_out_says_that_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(things, "PROMPT_S", 0.05)
+    monkeypatch.setattr(serving, "PROMPT_S", 0.05)
     thing = xiot.Thing("slow")
 
     @thing.field("a")
@@ -286,14 +288,14 @@ async def test_read_outs_queue_and_too_many_are_refused(tmp_path: Path) -> None:
                 results.append(error.condition)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(things.REQUESTS_EACH + 2):
+            for _ in range(serving.REQUESTS_EACH + 2):
                 nursery.start_soon(read)
             with trio.fail_after(5):
                 while len(results) < 2:
                     await trio.sleep(0.01)
             assert results == ["resource-constraint"] * 2
             go.set()
-        assert [r["a"].value for r in results[2:] if isinstance(r, Reading)] == [1] * things.REQUESTS_EACH
+        assert [r["a"].value for r in results[2:] if isinstance(r, Reading)] == [1] * serving.REQUESTS_EACH
 
 
 async def test_a_read_out_can_be_scheduled_and_cancelled(tmp_path: Path) -> None:
@@ -372,7 +374,7 @@ async def test_history_comes_in_pieces_and_in_its_time_span(tmp_path: Path) -> N
 
 
 async def test_history_is_bounded_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(things, "HISTORY_FIELDS", 50)
+    monkeypatch.setattr(serving, "HISTORY_FIELDS", 50)
     thing = xiot.Thing("endless")
 
     @thing.history
@@ -423,9 +425,9 @@ def test_parts_hold_everything_and_fit(drawn: list[tuple[list[tuple[str, str]], 
         Reading(START + timedelta(hours=hour), tuple(Field(n, v) for n, v in fields), tuple(errors))
         for hour, (fields, errors) in enumerate(drawn)
     ]
-    parts = things._parts(readings)
-    assert list(things._joined(reading for part in parts for reading in part)) == readings
-    for part in parts:
+    found = parts(readings)
+    assert list(joined(reading for part in found for reading in part)) == readings
+    for part in found:
         assert len(sensordata.response(part, id="x" * 32, more=True).to_element().tobytes()) < 9_000
 
 
@@ -489,7 +491,7 @@ async def test_nothing_is_set_any_more_when_serving_has_ended(tmp_path: Path) ->
         await trio.sleep(1)
         state.append(value)
 
-    async with serving(tmp_path) as running:
+    async with server(tmp_path) as running:
         await running.account("boiler")
         async with running.connect("boiler@localhost/t") as served, running.connect("boiler@localhost/a") as app:
             refused: list[str] = []
@@ -586,7 +588,7 @@ async def test_only_the_thing_that_was_asked_is_heard(tmp_path: Path) -> None:
 
 
 async def test_a_thing_that_answers_nonsense_is_an_error_at_once(tmp_path: Path) -> None:
-    async with serving(tmp_path) as running:
+    async with server(tmp_path) as running:
         await running.account("romeo", "juliet")
         async with running.connect("romeo") as romeo, running.connect("juliet") as juliet:
             bad = Element.fromstring(
@@ -619,7 +621,7 @@ async def test_a_lost_connection_ends_serving_and_waiting(tmp_path: Path) -> Non
         except xiot.XiotError as error:
             failures.append(type(error))
 
-    async with serving(tmp_path) as running:
+    async with server(tmp_path) as running:
         await running.account("boiler")
         async with (
             running.connect("boiler@localhost/t", reconnect=False) as served,
@@ -631,16 +633,14 @@ async def test_a_lost_connection_ends_serving_and_waiting(tmp_path: Path) -> Non
                 while not app.things.waiting:
                     await trio.sleep(0.01)
                 for client in (served, app):
-                    await client._wire.transport.aclose()
+                    await client._streams.wire.transport.aclose()
             assert failures == [xiot.LinkError] * 2
 
 
 async def test_requests_beyond_what_is_dealt_with_at_a_time_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xiot.client import client
-
-    monkeypatch.setattr(client, "HANDLING", 3)
+    monkeypatch.setattr(handlers, "HANDLING", 3)
     thing = xiot.Thing("slow", limit_s=20)
     go = trio.Event()
 
@@ -653,7 +653,7 @@ async def test_requests_beyond_what_is_dealt_with_at_a_time_are_refused(
         for _ in range(3):
             nursery.start_soon(app.things.read, served.jid)
         with trio.fail_after(5):
-            while served._handling < 3:
+            while served._handlers.running < 3:
                 await trio.sleep(0.01)
         with pytest.raises(xiot.StanzaError, match="resource-constraint"):
             await app.things.read(served.jid)
@@ -661,7 +661,7 @@ async def test_requests_beyond_what_is_dealt_with_at_a_time_are_refused(
         await app.send(message(body.to_element(), to=served.jid))
         await app.ping(served.jid)
         go.set()
-    assert served._handling == 0
+    assert served._handlers.running == 0
 
 
 async def test_nodes_are_not_found_in_a_thing_without_nodes(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ async def test_readings_go_through_pubsub_and_a_cut(other: Other) -> None:
                 read.append((await next_of(items)).reading["temperature"].value)
             assert read[-2:] == [21.5, 22.5]
             for client in (boiler, romeo):
-                wire = client._wire
+                wire = client._streams.wire
                 wire.transport.extra(SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)
-                await until(lambda c=client, w=wire: c.connected and c._wire not in (None, w), 30)  # type: ignore[misc]
+                await until(lambda c=client, w=wire: c.connected and c._streams.wire not in (None, w), 30)  # type: ignore[misc]
             await boiler.publish(node, xiot.reading(temperature=(23.5, "Cel")))
             assert (await next_of(items, 30)).reading["temperature"].value == 23.5

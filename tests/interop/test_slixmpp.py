@@ -12,8 +12,7 @@ import trio
 
 from tests.server.serving import PASSWORD, next_of, serving
 from tests.shared import package
-from xiot.client import Client
-from xiot.client.client import Presence
+from xiot.client import Client, Presence
 from xiot.core import JID
 from xiot.xep import roster
 

@@ -252,3 +252,18 @@ class Outbox:
     def _wake(self) -> None:
         self._moved.set()
         self._moved = anyio.Event()
+
+
+class Receipt:
+    """Of a stanza that was sent."""
+
+    def __init__(self, outbox: Outbox, entry: Entry) -> None:
+        self._outbox = outbox
+        self._entry = entry
+
+    async def delivered(self) -> None:
+        """Wait until the server has acknowledged the stanza, over however many connections (XEP-0198).
+
+        Raises LinkError if that will not be known: the server has no stream management, or the stream could not be resumed.
+        """
+        await self._outbox.delivered(self._entry)

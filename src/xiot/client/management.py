@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stream management of a client (XEP-0198): counting what comes, and going on with a stream that was lost.
+
+What goes out is counted and kept by the `Outbox`.
+"""
+
+from __future__ import annotations
+
+from xiot.client.login import Wire
+from xiot.client.outbox import Outbox
+from xiot.core import Element
+from xiot.errors import StreamError
+from xiot.proto import sm
+
+
+class Management:
+    """What the server and we have acknowledged, over all streams that go on with the first."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._former: str | None = None  # what the stream can be resumed by
+        self._counts = False  # stanzas that come
+        self._handled = 0
+
+    @property
+    def resumption(self) -> sm.Resume | None:
+        """What the next stream asks for, to go on with this one; None if it cannot."""
+        return None if self._former is None else sm.Resume(self._former, self._handled)
+
+    def begin(self, wire: Wire) -> None:
+        """Begin anew on a stream that goes on with no earlier one."""
+        self._former, self._counts, self._handled = None, False, 0
+        machine = wire.machine
+        if machine.managed and machine.outcome is not None and machine.outcome.bound is not None:
+            self._outbox.manage(asked=True)
+            answers = [element for element in machine.outcome.bound if element.ns == sm.NS]
+            if answers:
+                self.receive(answers[0])
+            else:
+                self._outbox.unmanaged()
+        elif machine.features is not None and sm.offered(machine.features.element):
+            self._outbox.manage(asked=False)
+
+    def go_on(self, wire: Wire) -> bool:
+        """Whether the stream goes on with the last one; then what is kept goes first."""
+        if wire.machine.resumed is None or not self._outbox.acknowledge(wire.machine.resumed):
+            return False
+        self._outbox.resend()
+        return True
+
+    def receive(self, element: Element) -> None:
+        """Deal with an element of the server's. Raises StreamError."""
+        try:
+            answer = sm.parse(element)
+            if element.name == "r":
+                self.acknowledge()
+            elif element.name == "a" and not self._outbox.acknowledge(sm.parse_count(element)):
+                raise StreamError("undefined-condition", "the server acknowledges more than we have sent")
+            elif isinstance(answer, sm.Enabled):
+                self._counts, self._former = True, answer.id
+            elif isinstance(answer, sm.Failed):
+                self._outbox.unmanaged()
+        except ValueError as error:
+            raise StreamError("bad-format", str(error)) from None
+
+    def acknowledge(self) -> None:
+        """Tell the server what we have dealt with."""
+        if self._counts:
+            self._outbox.put(sm.acknowledgement(self._handled), ahead=True, stanza=False)
+
+    def handled(self) -> None:
+        """One stanza more is dealt with."""
+        self._handled = (self._handled + self._counts) % sm.COUNTS
+
+    def closed(self) -> None:
+        """The server has closed the stream: what was closed is not gone on with."""
+        self._former = None
