@@ -4,7 +4,7 @@
 Theory of operation. A `Client` outlives its streams (`Streams`). What comes is told apart here: answers go to whoever waits for them
 (`Requests`), requests of others to the handlers of the extensions (`Handlers`), events to their subscriptions (`Subscriptions`),
 messages and presence into bounded inboxes. What the application sends waits in the `Outbox`; what restores a session on a new stream
-goes ahead of that (`Restoring`, `Ahead`).
+goes ahead of that (`Restoring`, `Once`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Client:
         """What we tell others that we can do."""
         self.activity = last.Activity()
         """When we last did something for our user; `touch` it for what is more than a message."""
-        self.things = Things(self, self.directory, self.send_presence)
+        self.things = Things(self, Once(self), self.directory, self.send_presence)
         """Reading and controlling things."""
         self._objects: tuple[object, ...] = (
             self.roster,
@@ -88,7 +88,7 @@ class Client:
             self._outbox,
             self._incoming,
             self._restoring,
-            Ahead(self),
+            Once(self, ahead=True),
             timeout=timeout,
             reconnect=reconnect,
             ping_after_s=ping_after_s,
@@ -280,11 +280,13 @@ class Client:
         return find_service(self._objects, kind)
 
 
-class Ahead:
-    """The client as a session whose stanzas go ahead of what is queued, also while the session is being restored."""
+class Once:
+    """The client as a session that repeats no request."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, ahead: bool = False) -> None:
+        """`ahead`: what it sends goes ahead of what is queued, also while the session is being restored."""
         self._client = client
+        self._ahead = ahead
 
     @property
     def jid(self) -> JID:
@@ -305,11 +307,11 @@ class Ahead:
     ) -> Element | None:
         """As `Client.request`, but once."""
         with anyio.fail_after(self._client._timeout if timeout is None else timeout):
-            return await self._client._requests.ask(type, payload, to, None, ahead=True)
+            return await self._client._requests.ask(type, payload, to, None, ahead=self._ahead)
 
     async def send(self, stanza: Element) -> None:
         """As `Client.send`."""
-        await self._client._send(stanza, ahead=True)
+        await self._client._send(stanza, ahead=self._ahead)
 
 
 def to_element(item: Reading | Payload | Element) -> Element:

@@ -74,6 +74,7 @@ class Incoming:
     def interrupt(self) -> None:
         """What was under way on the last stream is lost."""
         self._requests.interrupt()
+        self._things.interrupt()
 
     def end(self, error: XiotError | None, why: XiotError) -> None:
         """Nothing more comes. `error`: None if we or the server have closed the last stream in order; `why` is for who waits for an answer."""

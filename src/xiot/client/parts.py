@@ -16,7 +16,7 @@ def parts(readings: Iterable[Reading]) -> list[list[Reading]]:
     found: list[list[Reading]] = [[]]
     room = STANZA_BYTES
     for piece in chain.from_iterable(map(_pieces, readings)):
-        size = _size(piece)
+        size = size_of(piece)
         if size > room and found[-1]:
             found.append([])
             room = STANZA_BYTES
@@ -42,10 +42,10 @@ def _pieces(reading: Reading) -> Iterator[Reading]:
     for field in reading:
         piece = Reading(reading.timestamp, (field,))
         too_long = Reading(reading.timestamp, (), (f"{field.name[:1000]}: too long to be sent",))
-        yield piece if _size(piece) <= STANZA_BYTES else too_long
+        yield piece if size_of(piece) <= STANZA_BYTES else too_long
 
 
-def _size(reading: Reading) -> int:
+def size_of(reading: Reading) -> int:
     """About how many bytes it is as XML, at most."""
     texts = [*reading.errors, *(text for f in reading for text in (f.name, f.text, f.unit or "", f.data_type or ""))]
     return 100 * (1 + len(reading)) + sum(6 * len(text) for text in texts)  # 6: &quot;

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import anyio
 
-from xiot.client.inbox import Inbox
+from xiot.client.inbox import fresh
 from xiot.client.outbox import Interrupted
 from xiot.core import JID, Element, Stanza
 from xiot.errors import XiotError
@@ -33,10 +33,26 @@ class Send(Protocol):
 class _Question:
     """An iq of ours that waits for its answer."""
 
-    def __init__(self, to: JID | None, on_room: Callable[[], None]) -> None:
+    def __init__(self, to: JID | None) -> None:
         self.to = to
         self.sent = False
-        self.answers: Inbox[Stanza] = Inbox(on_room)
+        self.settled = anyio.Event()
+        self._outcome: Stanza | XiotError | None = None
+
+    def settle(self, outcome: Stanza | XiotError) -> None:
+        """Take the answer, or why there will be none; the first counts."""
+        if not self.settled.is_set():
+            self._outcome = outcome
+            self.settled.set()
+
+    def result(self) -> Element | None:
+        """The child of the result. Raises StanzaError, or why there is no answer."""
+        if isinstance(self._outcome, XiotError):
+            raise fresh(self._outcome)
+        assert self._outcome is not None
+        if self._outcome.type == "error":
+            raise read_error(self._outcome.element)
+        return next(iter(self._outcome.element), None)
 
 
 class Requests:
@@ -63,7 +79,7 @@ class Requests:
         ahead: bool = False,
     ) -> Element | None:
         """Send an iq and return the child of its result; `answer_s` is for the answer alone. Raises as `Client.request`."""
-        question = _Question(None if to is None else JID(to), self._on_room)
+        question = _Question(None if to is None else JID(to))
         id = uuid4().hex
         self._waiting[id] = question
         self._on_room()  # the reader must not wait for an inbox while we wait for an answer
@@ -71,12 +87,10 @@ class Requests:
             await self._send(iq(type, payload.to_element(), id=id, to=question.to), ahead=ahead)
             question.sent = True
             with anyio.fail_after(answer_s):
-                answer = await anext(question.answers)
+                await question.settled.wait()
         finally:
             del self._waiting[id]
-        if answer.type == "error":
-            raise read_error(answer.element)
-        return next(iter(answer.element), None)
+        return question.result()
 
     def answer(self, stanza: Stanza, sender: JID | None, own: JID) -> None:
         """Give an answer that came to whoever waits for it, if it comes from whom was asked; `own`: our full JID."""
@@ -86,18 +100,18 @@ class Requests:
         # RFC 6120 section 8.1.2.1: no `from`, or our own bare JID, or the server, is our account's answer
         account = (None, own.bare, JID(own.domain), own)
         if sender == question.to or (question.to in account and sender in account):
-            question.answers.put(stanza)
+            question.settle(stanza)
 
     def interrupt(self) -> None:
         """The stream is lost: what was asked there is not answered any more."""
         for question in self._waiting.values():
             if question.sent:
-                question.answers.end(Interrupted())
+                question.settle(Interrupted())
 
     def end(self, error: XiotError) -> None:
         """There is no further stream: whoever waits gets `error`."""
         for question in self._waiting.values():
-            question.answers.end(error)
+            question.settle(error)
 
 
 async def repeat(act: Callable[[], Awaitable[T]]) -> T:

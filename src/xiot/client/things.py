@@ -18,7 +18,9 @@ from uuid import uuid4
 import anyio
 
 from xiot.client.inbox import fresh
-from xiot.client.parts import joined
+from xiot.client.outbox import Interrupted
+from xiot.client.parts import joined, size_of
+from xiot.client.requests import repeat
 from xiot.client.serving import Serving
 from xiot.core import JID
 from xiot.errors import LinkError, StanzaError, XiotError
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from xiot.iot.thing import Thing
     from xiot.model.thing import Answers
 
-FIELDS_KEPT = 20_000  # of one read-out of ours
+KEPT_BYTES = 16 * 2**20  # of one read-out of ours
 CANCEL_S = 2.0  # for a cancellation to be sent
 CANDIDATES = 8  # resources of an account that are asked whether they can be read
 
@@ -43,16 +45,18 @@ class _ReadOut:
     def __init__(self, sender: JID) -> None:
         self.sender = sender
         self.readings: list[Reading] = []
+        self.asked = False
+        """The thing has answered that it reads."""
         self.done = anyio.Event()
         self.error: XiotError | None = None
-        self._room = FIELDS_KEPT
+        self._room = KEPT_BYTES
 
     def add(self, readings: Sequence[Reading], *, more: bool) -> None:
         if self.done.is_set():
             return
-        self._room -= sum(1 + len(reading) + len(reading.errors) for reading in readings)
+        self._room -= sum(map(size_of, readings))
         if self._room < 0:
-            self.end(XiotError(f"{self.sender} sends more than {FIELDS_KEPT} values"))
+            self.end(XiotError(f"{self.sender} sends more than {KEPT_BYTES} bytes"))
             return
         self.readings += readings
         if not more:
@@ -68,10 +72,11 @@ class Things:
     """Reading and controlling things: ``me.things``."""
 
     def __init__(
-        self, session: Session, directory: disco.Directory, be_available: Callable[[], Awaitable[None]]
+        self, session: Session, once: Session, directory: disco.Directory, be_available: Callable[[], Awaitable[None]]
     ) -> None:
-        """`directory` is what the client tells of itself; `be_available` sends its presence."""
+        """`once` repeats no request; `directory` is what the client tells of itself; `be_available` sends its presence."""
         self._session = session
+        self._once = once
         self._be_available = be_available
         self._directory = directory
         self._serving: Serving | None = None
@@ -142,27 +147,35 @@ class Things:
             return await control.get_form(self._session, await self._find(jid, control.NS), timeout=timeout)
 
     async def _read_out(self, jid: JID | str, query: Query, seconds: float) -> list[Reading]:
+        with anyio.fail_after(seconds):
+            to = await self._find(jid, sensordata.NS)
+            readings = await repeat(lambda: self._ask(to, query, seconds))
+        return [_only(query.fields, reading) for reading in readings]
+
+    async def _ask(self, to: JID, query: Query, seconds: float) -> list[Reading]:
+        """Under an id of its own: the thing may still be at work on what was asked before. Raises Interrupted if the stream is lost."""
         id = uuid4().hex
-        read_out: _ReadOut | None = None
+        self._read_outs[id] = read_out = _ReadOut(to)
         try:
-            with anyio.fail_after(seconds):
-                to = await self._find(jid, sensordata.NS)
-                self._read_outs[id] = read_out = _ReadOut(to)
-                first = await sensordata.request(self._session, to, id, query, timeout=seconds)
-                if first is not None:
-                    read_out.add(sensordata.readings_of(first), more=first.more)
-                await read_out.done.wait()
+            first = await sensordata.request(self._once, to, id, query, timeout=seconds)
+            read_out.asked = True
+            if first is not None:
+                read_out.add(sensordata.readings_of(first), more=first.more)
+            await read_out.done.wait()
+        except XiotError as error:
+            read_out.end(error)
         finally:
-            if read_out is not None:
-                del self._read_outs[id]
-                if not read_out.done.is_set() and self._error is None:
-                    await self._cancel(read_out.sender, id)
+            del self._read_outs[id]
+            if not read_out.done.is_set():
+                await self._cancel(to, id)
         if read_out.error is not None:
             raise fresh(read_out.error)
-        return [_only(query.fields, reading) for reading in read_out.readings]
+        return read_out.readings
 
     async def _cancel(self, to: JID, id: str) -> None:
         """Tell the thing that nobody waits any more; the answer does not matter."""
+        if self._error is not None:
+            return
         with anyio.move_on_after(CANCEL_S, shield=True), suppress(XiotError):
             await self._session.send(iq("set", sensordata.Cancel(id=id).to_element(), id=uuid4().hex, to=to))
 
@@ -220,8 +233,14 @@ class Things:
         if self._error is not None:
             raise fresh(self._error)
 
+    def interrupt(self) -> None:
+        """The stream is lost: what a thing would have sent there does not come any more."""
+        for read_out in self._read_outs.values():
+            if read_out.asked:
+                read_out.end(Interrupted())
+
     def end(self, error: XiotError | None) -> None:
-        """The stream has ended."""
+        """There is no further stream."""
         self._error = error
         for read_out in self._read_outs.values():
             read_out.end(error or LinkError("the stream is closed"))
