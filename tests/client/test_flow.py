@@ -23,6 +23,7 @@ from xiot.client.inbox import Inbox, fresh
 from xiot.core import Element
 from xiot.errors import StreamError
 from xiot.net.dial import dial
+from xiot.proto import sm
 from xiot.stanzas import NS_CLIENT, message
 from xiot.xep.ping import Ping
 
@@ -112,6 +113,53 @@ async def test_a_cancelled_send_cuts_no_stanza(tmp_path: Path, tls: str) -> None
                 bodies = [(await next_of(juliet.messages())).body for _ in range(len(sent) + 2)]
                 assert [int(body) for body in bodies[:-1]] == [*sent, len(sent)]
                 assert bodies[-1] == "last"
+
+
+class Slow:
+    """A transport that takes its time until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = anyio.Event()
+        self.sent = b""
+
+    async def send(self, data: bytes) -> None:
+        await self.go.wait()
+        self.sent += data
+
+
+@on_both
+async def test_what_was_said_of_the_last_stream_is_not_said_on_one_that_resumes_it() -> None:
+    box = outbox.Outbox(1)
+    box.manage(asked=True)
+    box.open()
+    box.put(b"<message/>")
+    transport = Slow()
+    with anyio.move_on_after(0.01):
+        await box.run(transport)  # type: ignore[arg-type]
+    box.close()
+    box.put(b"<a h='5'/>", ahead=True, stanza=False)  # by now we have told the server that it is 7
+    box.put(b"<iq/>", ahead=True)
+    box.acknowledge(0)
+    box.resend()
+    transport.go.set()
+    with anyio.move_on_after(0.05):
+        await box.run(transport)  # type: ignore[arg-type]
+    assert transport.sent.replace(sm.request(), b"") == b"<message/><iq/>"
+    assert box._bytes == 0
+
+
+@on_both
+async def test_who_waits_for_a_receipt_that_nobody_gives_is_told_at_once() -> None:
+    box = outbox.Outbox(1)
+    box.open()
+    transport = Slow()
+    transport.go.set()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(box.run, transport)
+        entry = await box.send(b"<message/>")
+        with pytest.raises(xiot.LinkError, match="no stream management"):
+            await outbox.Receipt(box, entry).delivered()
+        tasks.cancel_scope.cancel()
 
 
 @on_both

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import ssl
@@ -18,12 +19,14 @@ from anyio.streams.tls import TLSStream
 import xiot
 from tests.client.both import Served, listening, next_of, on_both, served, until
 from tests.client.test_flow import numbered
-from tests.server.serving import PASSWORD
-from xiot.client import Memory, State, reconnect, streams
+from tests.server.serving import HOST, PASSWORD
+from xiot.client import Memory, State, reconnect, restoring, streams
+from xiot.client.subscriptions import Subscriptions
 from xiot.core import JID
 from xiot.errors import AuthError, LinkError, StreamError
 from xiot.ext import Session
 from xiot.net.dns import Service
+from xiot.stanzas import presence
 from xiot.xep import roster
 from xiot.xep.ping import Ping
 from xiot.xep.version import Version as VersionQuery
@@ -211,6 +214,66 @@ async def test_what_is_kept_is_done_again(tmp_path: Path) -> None:
                 before = romeo._streams.wire
                 await running.cut()
                 await back(romeo, before)
+
+
+@on_both
+async def test_directed_presence_is_restored(tmp_path: Path) -> None:
+    async with served(tmp_path, resume_s=0) as running:
+        await running.account("romeo", "juliet", "nurse")
+        async with (
+            running.connect("romeo@localhost/x") as romeo,
+            running.connect("juliet") as juliet,
+            running.connect("nurse") as nurse,
+        ):
+            await juliet.send_presence()
+            await nurse.send_presence()
+            await romeo.send_presence(juliet.jid, status="for you")
+            await romeo.send_presence(nurse.jid)
+            await romeo.send_presence(nurse.jid, type="unavailable")
+            before = romeo._streams.wire
+            before.transport.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(2)
+            await back(romeo, before)
+            await romeo.ping(juliet.jid)  # behind it
+            await romeo.ping(nurse.jid)
+
+            async def seen(client: xiot.Client) -> list[str | None]:
+                presences, types = client.presences(), []
+                with anyio.move_on_after(0.05):
+                    async for each in presences:
+                        if each.sender == romeo.jid:
+                            types.append(each.type or each.status)
+                return types
+
+            assert await seen(juliet) == ["for you", "unavailable", "for you"]
+            assert await seen(nurse) == [None, "unavailable"]
+
+
+def test_what_is_remembered_of_directed_presence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restoring, "DIRECTED_KEPT", 2)
+    session = restoring.Restoring(roster.Roster(), Subscriptions(None, lambda: None))  # type: ignore[arg-type]
+    for name in ("a", "b", "a", "c"):
+        session.sent(presence(to=f"{name}@localhost"))
+    session.sent(presence(type="subscribe", to="d@localhost"))
+    assert list(session._directed) == [JID("a@localhost"), JID("c@localhost")]
+    session.sent(presence(type="unavailable"))  # everybody is told
+    assert not session._directed
+
+
+@on_both
+async def test_a_client_that_is_cancelled_closes_its_stream(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        await running.account("romeo")
+
+        async def stay() -> None:
+            async with running.connect("romeo"):
+                await anyio.sleep_forever()
+
+        bound = functools.partial(running.server.hosts[HOST].sessions, JID(f"romeo@{HOST}"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stay)
+            await until(lambda: len(bound()) == 1)
+            tasks.cancel_scope.cancel()
+        await until(lambda: not bound(), 5)  # it is not kept for one who does not come back
 
 
 @on_both

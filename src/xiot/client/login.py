@@ -72,6 +72,16 @@ class Login:
     certificate: str | Path | None = None
     key: str | Path | None = None
     memory: Memory = field(default_factory=Memory)
+    addresses: list[JID] | None = field(default=None, init=False)
+    """Of the certificate; read when first needed: the file may change later, what the context has loaded does not."""
+
+    async def prepare(self) -> None:
+        """Read the files. Raises LinkError, OSError, ValueError."""
+        if self.ssl_context is None and self.tls != "off":
+            options: dict[str, Any] = {"pins": self.pins, "certificate": self.certificate, "key": self.key}
+            self.ssl_context = await make_client_context(self.ca_file, **options)
+        if self.addresses is None and self.certificate is not None:
+            self.addresses = await anyio.to_thread.run_sync(own_addresses, self.certificate)
 
     def redirected(self, error: XiotError | None, machine: ClientStream) -> str | None:
         """The address that the server of a stream that ended with `error` sends us to, if it has proved who it is."""
@@ -147,17 +157,14 @@ async def establish(
     `resource`: to ask for. `address`: where a server has sent us, instead of where `login` says; the certificate must be that of
     the JID's domain all the same. `resume`: what stream to go on with, if the server still can (XEP-0198). Raises LinkError, AuthError, StreamError, StanzaError (no resource).
     """
-    if login.ssl_context is None and login.tls != "off":
-        options: dict[str, Any] = {"pins": login.pins, "certificate": login.certificate, "key": login.key}
-        login.ssl_context = await make_client_context(login.ca_file, **options)
-    external = None if login.certificate is None else await anyio.to_thread.run_sync(own_addresses, login.certificate)
+    await login.prepare()
     account = login.account if resource is None else login.account.bare.with_resource(resource)
     for _ in range(REDIRECTS + 1):
         transport, target = await reach(
             await _targets(login, address), account.domain, login.ssl_context, login.resolver
         )
         known = await anyio.to_thread.run_sync(login.memory.get, account.bare)
-        machine = _machine(login, account, transport, target, known, external, resume)
+        machine = _machine(login, account, transport, target, known, resume)
         wire = Wire(transport, machine, login.max_stanza_bytes)
         try:
             try:
@@ -201,7 +208,6 @@ def _machine(
     transport: ByteStream,
     target: Target,
     known: Known,
-    external: list[JID] | None,
     resume: tuple[JID, sm.Resume] | None,
 ) -> ClientStream:
     found: Mapping[str, bytes] = bindings(transport) if isinstance(transport, TLSStream) else {}
@@ -212,7 +218,7 @@ def _machine(
         bindings=found,
         plain_without_tls=login.plain_without_tls,
         known=known if known.client else replace(known, client=str(uuid4())),
-        external=external,
+        external=login.addresses,
         tokens=True,
         resume=resume,
     )

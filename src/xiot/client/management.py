@@ -65,8 +65,12 @@ class Management:
 
     def acknowledge(self) -> None:
         """Tell the server what we have dealt with."""
-        if self._counts:
-            self._outbox.put(sm.acknowledgement(self._handled), ahead=True, stanza=False)
+        if answer := self.acknowledgement():
+            self._outbox.put(answer, ahead=True, stanza=False)
+
+    def acknowledgement(self) -> bytes:
+        """What that is; nothing if the server does not want to know."""
+        return sm.acknowledgement(self._handled) if self._counts else b""
 
     def handled(self) -> None:
         """One stanza more is dealt with."""

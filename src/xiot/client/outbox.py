@@ -76,6 +76,8 @@ class Outbox:
         self._bytes = 0  # of all that was not taken yet
         self._line: deque[object] = deque()  # of callers: who queues next
         self._open = False
+        self.sending = False
+        """The transport may have a part of what it was given last."""
         self._filled = anyio.Event()
         self._moved = anyio.Event()
         self._error: XiotError | None = None
@@ -101,8 +103,10 @@ class Outbox:
     async def delivered(self, entry: Entry) -> None:
         """Wait until the server has acknowledged it. Raises Interrupted if that will not be known, or as `send`."""
         while entry.fate is not Fate.DELIVERED:
-            if entry.fate is Fate.LOST or (entry.fate is Fate.TAKEN and not entry.kept):
+            if entry.fate is Fate.LOST:
                 raise Interrupted
+            if entry.fate is Fate.TAKEN and not entry.kept:
+                raise LinkError("the server has no stream management: it does not say what it has received")
             if self._error is not None:
                 raise fresh(self._error)
             await self._moved.wait()
@@ -157,9 +161,10 @@ class Outbox:
 
     async def run(self, transport: ByteSendStream) -> NoReturn:
         """Send what is queued, for ever. Raises what the transport raises."""
+        self.sending = False
         if self._again:
             again, self._again = self._again, []
-            await transport.send(b"".join(entry.data for entry in again) + sm.request())
+            await self._transmit(transport, b"".join(entry.data for entry in again) + sm.request())
         while True:
             size = 0
             while size < BATCH_BYTES and (queue := self._ahead or (self._waiting if self._open else None)):
@@ -176,9 +181,14 @@ class Outbox:
                 self._filled = anyio.Event()
                 await self._filled.wait()
                 continue
-            await transport.send(b"".join(entry.data for entry in self._handed) + question)
+            await self._transmit(transport, b"".join(entry.data for entry in self._handed) + question)
             self._settle(self._handed, Fate.TAKEN)
             self._handed.clear()
+
+    async def _transmit(self, transport: ByteSendStream, data: bytes) -> None:
+        self.sending = True
+        await transport.send(data)
+        self.sending = False
 
     # ---- stream management ----
 
@@ -214,6 +224,9 @@ class Outbox:
         assert self._kept is not None
         self._settle([entry for entry in self._handed if entry.fate is Fate.HANDED], Fate.TAKEN)
         self._handed.clear()
+        stale = [entry for entry in self._ahead if not entry.stanza]
+        self._settle(stale, Fate.LOST)  # what was said of the last stream, such as how much we had taken by then
+        self._ahead = deque(entry for entry in self._ahead if entry.stanza)
         self._again = list(self._kept)
         self._asked = bool(self._again)
 

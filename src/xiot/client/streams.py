@@ -177,6 +177,8 @@ class Streams:
             self.wire = None
             self._outbox.close()
             with anyio.CancelScope(shield=True), suppress(*LOST), anyio.move_on_after(CLOSE_S):
+                if not ended:
+                    await self._leave(wire)
                 await wire.transport.aclose()
         return ended[0]
 
@@ -240,6 +242,13 @@ class Streams:
         return None
 
     # ---- the end ----
+
+    async def _leave(self, wire: Wire) -> None:
+        """Close our side of a stream that is cancelled: else the server would keep the session for us, and take us for available."""
+        if wire.machine.phase is Phase.CLOSING or self._outbox.sending:  # into half a stanza nothing can be said
+            return
+        wire.machine.close()
+        await wire.transport.send(self._management.acknowledgement() + wire.machine.data_to_send())
 
     async def close(self) -> None:
         """Close our side, wait a moment for the peer's (RFC 6120 section 4.4)."""
