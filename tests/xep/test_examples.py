@@ -2,58 +2,18 @@
 """The examples that specifications print: what our declarations read of them, they write as valid as it was."""
 
 import json
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 from lxml import etree
 
 from _xmppcore import Element, XmlError
 from tests.shared import shared
+from xiot import xep
 from xiot.schema import Payload
-from xiot.xep import (
-    caps,
-    correction,
-    delay,
-    disco,
-    entitytime,
-    forms,
-    forward,
-    last,
-    limits,
-    markers,
-    ping,
-    private,
-    pubsub,
-    receipts,
-    register,
-    roster,
-    rsm,
-    stanzaid,
-    vcard,
-    version,
-)
 
-MODULES = (
-    caps,
-    correction,
-    delay,
-    disco,
-    entitytime,
-    forms,
-    forward,
-    last,
-    limits,
-    markers,
-    ping,
-    private,
-    pubsub,
-    receipts,
-    register,
-    roster,
-    rsm,
-    stanzaid,
-    vcard,
-    version,
-)
+MODULES = [import_module(f"xiot.xep.{found.name}") for found in iter_modules(xep.__path__)]
 PAYLOADS = {
     payload.TAG: payload
     for module in MODULES
@@ -89,10 +49,10 @@ SPECIFICATIONS = [
 ]
 
 
-def examples(xep: str) -> list[Element]:
+def examples(number: str) -> list[Element]:
     """All elements in the examples of a specification that we have a declaration for."""
     found: list[Element] = []
-    for line in shared(f"data/stanzas/{xep}.jsonl").read_text().splitlines():
+    for line in shared(f"data/stanzas/{number}.jsonl").read_text().splitlines():
         try:
             stanza = Element.fromstring(json.loads(line)["xml"])
         except XmlError:
@@ -101,9 +61,9 @@ def examples(xep: str) -> list[Element]:
     return found
 
 
-@pytest.mark.parametrize("xep", SPECIFICATIONS)
-def test_every_example_is_read_and_written(xep: str) -> None:
-    found = examples(xep)
+@pytest.mark.parametrize("number", SPECIFICATIONS)
+def test_every_example_is_read_and_written(number: str) -> None:
+    found = examples(number)
     assert found
     for el in found:
         payload = PAYLOADS[el.tag].from_element(el)
@@ -114,8 +74,8 @@ def test_every_example_is_read_and_written(xep: str) -> None:
 def test_what_is_written_of_a_valid_example_is_valid(ns: str) -> None:
     schema = etree.XMLSchema(etree.parse(shared(f"data/xsd/resolved/{SCHEMAS[ns]}.xsd")))
     valid = 0
-    for xep in (*SPECIFICATIONS, "0237"):
-        for el in examples(xep):
+    for number in (*SPECIFICATIONS, "0237"):
+        for el in examples(number):
             if el.ns == ns and schema.validate(etree.fromstring(el.tobytes())):
                 again = PAYLOADS[el.tag].from_element(el).to_element()
                 schema.assertValid(etree.fromstring(again.tobytes()))
