@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -27,7 +28,7 @@ from xiot.errors import AuthError, LinkError, StreamError
 from xiot.ext import Session
 from xiot.net.dns import Service
 from xiot.stanzas import presence
-from xiot.xep import roster
+from xiot.xep import ping, roster
 from xiot.xep.ping import Ping
 from xiot.xep.version import Version as VersionQuery
 
@@ -411,21 +412,32 @@ async def silent_line(running: Served) -> AsyncIterator[tuple[str, list[bool]]]:
 
 
 @on_both
-async def test_a_server_that_is_silent_is_pinged_and_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_silent_is_pinged_and_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pings: list[float] = []
+    send = ping.ping
+
+    async def counted(*arguments: Any, **options: Any) -> float:
+        pings.append(await send(*arguments, **options))
+        return pings[-1]
+
+    monkeypatch.setattr(ping, "ping", counted)
+    monkeypatch.setattr(streams, "LOOK_AGAIN_S", 0.05)
     async with served(tmp_path) as running, silent_line(running) as (address, silent):
         await running.account("romeo")
         limits = {
-            "ping_after_s": 0.3,
-            "ping_timeout_s": 3,
-            "timeout": 5,
+            "ping_after_s": 0.1,
+            "ping_timeout_s": 1,
+            "timeout": 2,
         }  # a login that falls into the silence ends too
         async with running.connect("romeo", address=address, **limits) as romeo:
-            await anyio.sleep(2.5)  # it answers
+            await until(lambda: len(pings) == 3)  # it answers
             assert romeo.connected
             assert "ping" not in caplog.text
             silent.append(True)
             await until(lambda: not romeo.connected, 20)
-            assert "the server has not answered a ping for 3 s" in caplog.text
+            assert "the server has not answered a ping for 1 s" in caplog.text
             silent.clear()
             await until(lambda: romeo.connected, 20)
 
