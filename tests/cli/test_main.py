@@ -96,7 +96,7 @@ failure: BaseException
         (ExceptionGroup("", [ExceptionGroup("", [LinkError("gone")])]), 1, "Error: gone"),
         (ValueError(SECRET), 1, "Error: internal error: ValueError; XIOT_TRACEBACK=1 shows where"),
         (click.Abort(), 1, "Aborted!"),
-        (KeyboardInterrupt(), 1, "Aborted!"),
+        (KeyboardInterrupt(), 130, ""),
     ],
 )
 def test_failure_is_one_line(error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trio
+import trustme
+from click.testing import CliRunner
 
 import xiot
 from tests.server.serving import PASSWORD, Running, next_of, serving
+from xiot.cli.main import main
 
 
-async def xiot_command(running: Running, *arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-    """Run the command with what it needs to reach the server; exit status, output, errors."""
+async def xiot_command(
+    running: Running, *arguments: str, stdin: str = "", ca: bool = True, **environment: str
+) -> tuple[int, str, str]:
+    """Run the command with what it needs to reach the server, and unless not `ca` to trust it; exit status, output, errors."""
     command = [sys.executable, "-m", "xiot.cli.main", *arguments, "--address", running.address]
     with trio.fail_after(30):
         done = await trio.run_process(
-            [*command, "--ca-file", str(running.ca_file)],
+            [*command, *(("--ca-file", str(running.ca_file)) if ca else ())],
             stdin=stdin.encode(),
             capture_stdout=True,
             capture_stderr=True,
@@ -63,6 +70,55 @@ async def test_a_refused_login_is_one_line_without_the_password(tmp_path: Path) 
         assert "wr0ng" not in errors
 
 
+async def test_errors_of_an_account_say_what_to_do(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("romeo")
+        other_ca = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(str(other_ca))
+        for arguments, environment, line in (
+            (("send", "nobody@localhost", "hi"), {}, "nobody@localhost does not get it: service-unavailable"),
+            (("sub", "none"), {}, "there is no node none: the first who publishes makes it"),
+            (
+                ("sub", "none"),
+                {"XIOT_PASSWORD": "wr0ng"},
+                "no login as romeo@localhost: the password is wrong, or there is no such account (not-authorized)",
+            ),
+            (
+                ("sub", "none", "--ca-file", str(other_ca)),
+                {},
+                "the certificate of localhost is refused: unable to get local issuer certificate; --ca-file names whom to trust",
+            ),
+            (("sub", "none", "--ca-file", __file__), {}, f"{__file__} holds no certificate in PEM form"),
+        ):
+            settings = {"XIOT_JID": "romeo@localhost", "XIOT_PASSWORD": PASSWORD, "XIOT_CA_FILE": str(running.ca_file)}
+            status, out, errors = await xiot_command(running, *arguments, ca=False, **settings | environment)
+            assert (status, out, errors) == (1, "", f"Error: {line}\n")
+
+
+async def test_who_stops_sub_with_ctrl_c_leaves_in_order(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.account("boiler", "app")
+        async with running.connect("boiler") as boiler:
+            await boiler.publish("n", xiot.reading(on=True))
+            command = [sys.executable, "-m", "xiot.cli.main", "sub", "n", "--jid", "app@localhost"]
+            place = ["--address", running.address, "--ca-file", str(running.ca_file)]
+            process = await trio.lowlevel.open_process(
+                [*command, *place],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "XIOT_PASSWORD": PASSWORD},
+            )
+            with trio.fail_after(20):
+                assert process.stdout is not None
+                assert process.stderr is not None
+                assert b"on=true" in await process.stdout.receive_some()
+                process.send_signal(signal.SIGINT)
+                assert await process.wait() == 130
+                assert await process.stderr.receive_some() == b""
+                while running.server.hosts["localhost"].sessions(xiot.JID("app@localhost")):  # not kept to be resumed
+                    await trio.sleep(0.01)
+
+
 async def test_sub_prints_items_as_they_come_and_stops_at_the_count(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("boiler", "app")
@@ -91,8 +147,16 @@ async def test_sub_prints_items_as_they_come_and_stops_at_the_count(tmp_path: Pa
             ]
 
 
-def test_a_bad_jid_is_a_usage_error() -> None:
-    command = [sys.executable, "-m", "xiot.cli.main", "sub", "n", "--jid", "@x", "--password-stdin"]
-    done = subprocess.run(command, input="p\n", capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 2
-    assert "--jid" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["sub", "n", "--jid", "@x"], "'--jid': '@x'"),
+        (["send", "ju liet@localhost", "hi", "--jid", "a@x"], "'TO': 'ju liet@localhost'"),
+        (["read", "@", "--jid", "a@x"], "'JID': '@'"),
+        (["sub", "n", "--jid", "a@x", "--address", "x:y"], "'--address': not an address"),
+    ],
+)
+def test_a_bad_jid_or_address_is_a_usage_error(arguments: list[str], about: str) -> None:
+    done = CliRunner().invoke(main, [*arguments, "--password-stdin"], input="p\n")
+    assert done.exit_code == 2
+    assert f"Invalid value for {about}" in done.stderr

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``xiot``: finds the subcommand, and turns every failure into one line.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 78 the configuration cannot be used (EX_CONFIG of sysexits.h).
+Exit codes: 0 done, 1 failed, 2 used wrongly, 130 ended by Ctrl-C, 78 the configuration cannot be used (EX_CONFIG of sysexits.h).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from xiot.server.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Entry(NamedTuple):
@@ -69,6 +71,8 @@ class Commands(click.Group):
         """Run the subcommand. Whatever it raises becomes one line, and the exit code."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (Exception, BaseExceptionGroup) as error:
             if os.environ.get("XIOT_TRACEBACK"):
                 raise
@@ -121,8 +125,10 @@ def _presentable(error: BaseException, extra: str | None) -> BaseException:
     # The text of an error that nobody expected may hold anything, a password too.
     message = f"internal error: {type(error).__name__}; XIOT_TRACEBACK=1 shows where"
     match error:
-        case click.ClickException() | click.Abort() | click.exceptions.Exit() | KeyboardInterrupt() | BrokenPipeError():
+        case click.ClickException() | click.Abort() | click.exceptions.Exit() | BrokenPipeError():
             return error
+        case KeyboardInterrupt():
+            return click.exceptions.Exit(INTERRUPTED)
         case ModuleNotFoundError() if extra is not None and not (error.name or "").startswith(("xiot", "_xmppcore")):
             message = f"{error.name} is not installed; this command needs: pip install 'xiot[{extra}]'"
         case OSError() if error.strerror:

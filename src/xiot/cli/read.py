@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 import xiot
-from xiot.cli.talk import account_options, run
+from xiot.cli.talk import a_jid, account_options, run
+from xiot.core import JID
 from xiot.model import units
 from xiot.model.control import Assignment, Parameter, ParameterError
 from xiot.model.reading import Category, Field, Reading
@@ -25,7 +26,7 @@ SWITCH = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 
 
 @click.command()
-@click.argument("jid")
+@click.argument("jid", callback=a_jid)
 @click.argument("fields", metavar="[FIELD]...", nargs=-1)
 @click.option(
     "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only fields of this kind; may be given again."
@@ -41,7 +42,7 @@ SWITCH = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 )
 @account_options
 def read(
-    jid: str, fields: tuple[str, ...], kinds: tuple[str, ...], as_json: bool, timeout: float, **options: Any
+    jid: JID, fields: tuple[str, ...], kinds: tuple[str, ...], as_json: bool, timeout: float, **options: Any
 ) -> None:  # fmt: skip
     """Ask the thing JID for its FIELDs, or for all of them.
 
@@ -68,7 +69,7 @@ def read(
 
 
 @click.command("set")
-@click.argument("jid")
+@click.argument("jid", callback=a_jid)
 @click.argument("name", required=False)
 @click.argument("value", required=False)
 @click.option(
@@ -80,7 +81,7 @@ def read(
     help="How long to wait.",
 )
 @account_options
-def set_(jid: str, name: str | None, value: str | None, timeout: float, **options: Any) -> None:
+def set_(jid: JID, name: str | None, value: str | None, timeout: float, **options: Any) -> None:
     """Set the parameter NAME of the thing JID to VALUE; without them, show what can be set.
 
     A negative VALUE comes behind --, as in: xiot set JID --jid ME -- offset -2.
@@ -105,7 +106,7 @@ def set_(jid: str, name: str | None, value: str | None, timeout: float, **option
 
 
 @asynccontextmanager
-async def explained(jid: str, purpose: str) -> AsyncIterator[None]:
+async def explained(jid: JID, purpose: str) -> AsyncIterator[None]:
     """Turn what a thing may answer into a line that says what to do."""
     try:
         yield
@@ -121,7 +122,7 @@ async def explained(jid: str, purpose: str) -> AsyncIterator[None]:
                 hint = "its server cannot be reached"
             case _:
                 hint = error.text or error.condition
-        raise click.ClickException(printable(hint if hint.startswith(jid) else f"{jid}: {hint}")) from None
+        raise click.ClickException(printable(hint if hint.startswith(str(jid)) else f"{jid}: {hint}")) from None
     except TimeoutError:
         raise click.ClickException(f"{jid} did not answer in time; --timeout gives it longer") from None
 
@@ -137,7 +138,7 @@ def kinds_of(field: Field) -> list[str]:
     return [str(kind.name).lower() for kind in field.categories]
 
 
-def to_json(jid: str, reading: Reading) -> dict[str, object]:
+def to_json(jid: JID, reading: Reading) -> dict[str, object]:
     """The reading for programs: numbers and truth values as such, all else as text; units as their codes."""
     fields = [
         {
@@ -149,7 +150,12 @@ def to_json(jid: str, reading: Reading) -> dict[str, object]:
         }
         for field in reading
     ]
-    return {"jid": jid, "timestamp": reading.timestamp.isoformat(), "fields": fields, "errors": list(reading.errors)}
+    return {
+        "jid": str(jid),
+        "timestamp": reading.timestamp.isoformat(),
+        "fields": fields,
+        "errors": list(reading.errors),
+    }
 
 
 def text_of(parameter: Parameter) -> str:

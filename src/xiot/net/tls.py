@@ -28,9 +28,12 @@ def client_context(
 
     `pins`: the server's certificate or its public key (SubjectPublicKeyInfo) must have one of these SHA-256 fingerprints, in hex, with
     or without colons. They come on top of `ca_file`; without one they replace CAs, name and dates. `certificate`, `key`: PEM files of
-    our own, for EXTERNAL; the key may be in the certificate's file. Raises OSError, ValueError (not a fingerprint).
+    our own, for EXTERNAL; the key may be in the certificate's file. Raises OSError, ValueError (not a fingerprint, no certificate).
     """
-    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise ValueError(f"{ca_file} holds no certificate in PEM form") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["xmpp-client"])
@@ -40,7 +43,10 @@ def client_context(
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
-        context.load_cert_chain(certificate, key)
+        try:
+            context.load_cert_chain(certificate, key)
+        except ssl.SSLError:
+            raise ValueError(f"{key or certificate} holds no certificate with its key in PEM form") from None
     return context
 
 
