@@ -261,20 +261,26 @@ def test_what_is_remembered_of_directed_presence_is_bounded(monkeypatch: pytest.
 
 
 @on_both
-async def test_a_client_that_is_cancelled_closes_its_stream(tmp_path: Path) -> None:
+async def test_a_client_that_is_cancelled_closes_its_stream_at_once(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         await running.account("romeo")
+        subscribed = anyio.Event()
 
         async def stay() -> None:
-            async with running.connect("romeo"):
-                await anyio.sleep_forever()
+            async with running.connect("romeo") as romeo:
+                await romeo.publish("n", numbered(0))
+                async with romeo.subscribe("n"):
+                    subscribed.set()
+                    await anyio.sleep_forever()
 
-        bound = functools.partial(running.server.hosts[HOST].sessions, JID(f"romeo@{HOST}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stay)
-            await until(lambda: len(bound()) == 1)
+            await subscribed.wait()
+            before = anyio.current_time()
             tasks.cancel_scope.cancel()
-        await until(lambda: not bound(), 5)  # it is not kept for one who does not come back
+        assert anyio.current_time() - before < 1  # it does not wait for an answer when nobody reads any more
+        bound = functools.partial(running.server.hosts[HOST].sessions, JID(f"romeo@{HOST}"))
+        await until(lambda: not bound(), 5)  # the session is not kept for one who does not come back
 
 
 @on_both

@@ -89,13 +89,20 @@ class Streams:
 
     async def run(self, wire: Wire) -> None:
         """Serve one stream after the other, `wire` first, until one ends for good."""
+        error: XiotError | None = None
+        try:
+            error = await self._run(wire)
+        finally:  # also if it is cancelled: nobody shall wait for an answer that does not come
+            self.end(error)
+
+    async def _run(self, wire: Wire) -> XiotError | None:
+        """As `run`; returns the error that the last stream ended with, or why there is no other."""
         tries, restore = delays(), False
         while True:
             began_at = time.monotonic()
             error = await self._serve(wire, restore=restore)
             if self.closing or not self._reconnect or is_final(error):
-                self.end(error)
-                return
+                return error
             self.status.become(State.WAITING)
             lost_at = time.monotonic()
             if lost_at - began_at >= STEADY_S:
@@ -105,8 +112,7 @@ class Streams:
                 wire = await self._connect_again(tries, self._login.redirected(error, wire.machine))
             except XiotError as final:
                 log.error("%s: given up: %s", self.jid, final)
-                self.end(final)
-                return
+                return final
             self.jid = wire.jid
             restore = not self._go_on(wire)
             how = "logged in again" if restore else "resumed"
