@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An aioxmpp client that a test drives: commands come as JSON lines on stdin, what happens goes out as JSON lines on stdout.
+"""An aioxmpp client that a test drives: see `lines`.
 
 It runs in a Python environment of its own, without xiot. The end of stdin logs it out.
 """
@@ -7,7 +7,6 @@ It runs in a Python environment of its own, without xiot. The end of stdin logs 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import sys
@@ -20,12 +19,8 @@ import aioxmpp  # noqa: E402
 import aioxmpp.connector  # noqa: E402
 import aioxmpp.security_layer  # noqa: E402
 import OpenSSL.SSL  # noqa: E402
+from lines import commands, say  # noqa: E402
 from lxml import etree  # noqa: E402
-
-
-def say(event: str, **fields: Any) -> None:
-    """Tell the test what happened."""
-    print(json.dumps({"event": event, **fields}), flush=True)
 
 
 def text_of(body: Any) -> str | None:
@@ -165,12 +160,10 @@ class Client:
                 raise ValueError(verb)
 
     async def run(self) -> None:
-        lines = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         self.client.start()
-        while line := await lines.readline():
+        async for command in commands():
             try:
-                await self.do(**json.loads(line))
+                await self.do(**command)
             except aioxmpp.errors.XMPPError as error:
                 say("error", condition=error.condition.value[1])
         if self.client.running:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ import pytest
 import trio
 
 from tests.scripts.stages import we_have
-from tests.server.serving import HOST, PASSWORD, Running
+from tests.server.serving import HOST, PASSWORD, Running, next_of, serving
 from tests.shared import ROOT, missing
+from xiot.client import Client, Presence
+from xiot.core import JID
 
 HERE = Path(__file__).parent
+TEXT = "\U0001f339 art thou not Romeo & a <Montague>? \u00e9\ud55c"
 END_S = 5.0  # for a peer to log out and exit, before it is killed
 
 
@@ -131,3 +134,39 @@ async def aioxmpp(
     trusted = {"SSL_CERT_FILE": str(ca_file or os.devnull), "SSL_CERT_DIR": os.devnull}
     async with running_peer([aioxmpp_python(), str(HERE / "aioxmpp_client.py"), *arguments], trusted) as peer:
         yield peer
+
+
+LIBRARIES = {"slixmpp": slixmpp, "aioxmpp": aioxmpp}
+
+
+def romeo(library: str) -> JID:
+    """Who logs in by the library."""
+    return JID(f"romeo@{HOST}/{library}")
+
+
+@asynccontextmanager
+async def both(folder: Path, library: str, us: str) -> AsyncIterator[tuple[Client, Peer]]:
+    """Our client as `us`, and that of the library as romeo."""
+    async with serving(folder) as running:
+        await running.account("romeo", "juliet")
+        async with (
+            running.connect(us) as client,
+            LIBRARIES[library](running, f"romeo/{library}", ca_file=running.ca_file) as peer,
+        ):
+            assert (await peer.next("session"))["jid"] == str(romeo(library))
+            yield client, peer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    with trio.fail_after(5):
+        while not holds():
+            await trio.sleep(0.01)
+
+
+async def presence_of(client: Client, sender: JID) -> Presence:
+    """The next presence of `sender` that `client` gets."""
+    while True:
+        presence: Presence = await next_of(client.presences())
+        if presence.sender == sender:
+            return presence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A slixmpp client that a test drives: commands come as JSON lines on stdin, what happens goes out as JSON lines on stdout.
+"""A slixmpp client that a test drives: see `lines`.
 
 slixmpp needs asyncio, the tests run under trio: so it is a program of its own. The end of stdin logs it out.
 """
@@ -7,18 +7,13 @@ slixmpp needs asyncio, the tests run under trio: so it is a program of its own. 
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import sys
 from typing import Any
 
+from lines import commands, say
 from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError
-
-
-def say(event: str, **fields: Any) -> None:
-    """Tell the test what happened."""
-    print(json.dumps({"event": event, **fields}), flush=True)
 
 
 class Peer(ClientXMPP):
@@ -105,7 +100,7 @@ class Peer(ClientXMPP):
         """Carry out one command of the test."""
         match verb:
             case "message":
-                self.send_message(mto=arguments["to"], mbody=arguments["body"], mtype="chat")
+                self.send_message(mto=arguments["jid"], mbody=arguments["body"], mtype="chat")
             case "presence":
                 self.send_presence(**{f"p{name}": value for name, value in arguments.items()})
             case "get_roster":
@@ -148,14 +143,12 @@ class Peer(ClientXMPP):
 
 
 async def main(jid: str, password: str, address: str, ca_file: str, tls_version: str) -> None:
-    lines = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     peer = Peer(jid, password, ca_file or None, tls_version)
     host, _, port = address.rpartition(":")
     peer.where = host, int(port)
     peer.connect(host, int(port))
-    while line := await lines.readline():
-        await peer.do(**json.loads(line))
+    async for command in commands():
+        await peer.do(**command)
     await peer.disconnect(wait=2)
 
 
