@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far ahead the parser is: each row of the table in benches/README.md, ours and its rivals by turns, as ratios of CPU time.
+
+The rounds of a row are interleaved, so what else the machine does hits all alike; shown is the median over rounds of the ratio within
+a round, and its quartiles.
+
+    python benches/targets.py [--rounds N] [WORD ...]      only rows with one of these words in their name
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lxml.etree
+
+import bench_element
+import bench_router
+import bench_scan
+import bench_xml
+import corpora
+from _xmppcore.xml import StreamParser, parse_element
+
+Work = Callable[[], object]
+
+
+@dataclass
+class Row:
+    name: str
+    ours: Work
+    rivals: dict[str, Work]
+    size: int  # bytes that `ours` reads (or writes)
+    must: float
+    goal: float
+
+
+def bind(function: Callable[..., object], *args: object) -> Work:
+    return lambda: function(*args)
+
+
+def of_feed() -> list[Row]:
+    rows = []
+    for kind in ("chat", "iot", "unicode", "large"):
+        pieces, size, _ = bench_xml.pieces(kind, 4096)
+        read = bench_xml.FEED
+        for rival, must, goal in (("pyexpat, no-op handlers", 12, 18), ("ElementTree pull, as slixmpp", 11, 17)):
+            rivals = {rival: bind(read[rival], pieces)}
+            rows.append(Row(f"feed, {kind}", bind(read["xiot"], pieces), rivals, size, must, goal))
+    pieces, size, _ = bench_xml.pieces("chat", 1)
+    rivals = {"pyexpat, no-op handlers": bind(bench_xml.expat_no_op, pieces)}
+    rows.append(Row("feed, chat, 1-byte pieces", bind(bench_xml.xiot, pieces), rivals, size, 1.5, 2.5))
+    return rows
+
+
+def of_trees() -> list[Row]:
+    rows = []
+    for kind in ("chat", "iot", "unicode"):
+        pieces, size, _ = bench_xml.pieces(kind, 4096)
+        read = bench_xml.TREES
+        for rival, must, goal in (("pyexpat building ElementTree", 4.5, 7), ("lxml pull", 2.3, 3.5)):
+            rivals = {rival: bind(read[rival], pieces)}
+            rows.append(Row(f"trees, {kind}", bind(read["xiot, .element"], pieces), rivals, size, must, goal))
+    return rows
+
+
+def of_scan() -> list[Row]:
+    if isinstance(bench_scan.library(), str):
+        print(f"no scan in C: {bench_scan.library()}", file=sys.stderr)
+        return []
+    cases = [
+        ("chat", 4096, 8, 11),
+        ("iot", 4096, 8, 11),
+        ("large", 4096, 8, 13),
+        ("unicode", 4096, 8, 11),
+        ("chat", 100, 4, 5),
+    ]
+    rows = []
+    for kind, piece, must, goal in cases:
+        corpus = bench_scan.corpus(kind)
+        kernel = bench_scan.scan.default()
+        ours = bind(bench_scan.read, kernel, corpus.data, piece)
+        rivals = {"libexpat": bind(bench_scan.read, "libexpat", corpus.data, piece)}
+        rows.append(
+            Row(f"scan in C, {kind}, {piece}-byte pieces, {kernel}", ours, rivals, len(corpus.data), must, goal)
+        )
+    return rows
+
+
+def of_route() -> list[Row]:
+    rows = []
+    for kind in ("chat", "iot"):
+        pieces, size, _ = bench_router.corpus(kind)
+        steps = {name: make() for name, make in bench_router.ROUTERS.items()}
+        ours = bind(lambda step, parts: sum(map(step, parts)), steps["xiot"], pieces)
+        rival = "pyexpat handlers, dict"
+        rivals = {rival: bind(lambda step, parts: sum(map(step, parts)), steps[rival], pieces)}
+        rows.append(Row(f"route, {kind}", ours, rivals, size, 35, 73))
+    return rows
+
+
+def of_serialise() -> list[Row]:
+    """Every stanza of a corpus as a tree of each library, written again and again."""
+    rows = []
+    for kind in ("chat", "iot", "unicode"):
+        stanzas = [event.raw for event in StreamParser().feed(corpora.make(kind, 100_000).data)[1:-1]]
+        ours = [parse_element(raw, "jabber:client") for raw in stanzas]
+        theirs = [lxml.etree.fromstring(raw.replace(b" ", b" xmlns='jabber:client' ", 1)) for raw in stanzas]
+        rows.append(
+            Row(
+                f"serialise, {kind}",
+                bind(lambda trees: [tree.tobytes("jabber:client") for tree in trees * 5], ours),
+                {
+                    "lxml tostring": bind(
+                        lambda trees: [bench_element.LIBRARIES["lxml"][1](tree) for tree in trees * 5], theirs
+                    )
+                },
+                5 * sum(map(len, stanzas)),
+                1,
+                2,
+            )
+        )
+    return rows
+
+
+def timed(work: Work) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("words", nargs="*")
+    args = parser.parse_args()
+    print(f"{'':44} {'rival':30} {'MB/s':>6} {'ratio':>6} {'quartiles':>13} {'must':>5} {'goal':>5}")
+    for make in (of_feed, of_trees, of_scan, of_route, of_serialise):
+        for row in make():
+            if args.words and not any(word in row.name for word in args.words):
+                continue
+            works = {"": row.ours, **row.rivals}
+            times: dict[str, list[float]] = {name: [] for name in works}
+            for turn in range(args.rounds + 1):
+                for name, work in works.items():
+                    took = timed(work)
+                    if turn:  # the first warms up
+                        times[name].append(took)
+            speed = row.size / statistics.median(times[""]) / 1e6
+            for rival in row.rivals:
+                ratios = [b / a for a, b in zip(times[""], times[rival], strict=True)]
+                low, median, high = statistics.quantiles(ratios, n=4)
+                mark = "" if median >= row.must else " <- below"
+                print(
+                    f"{row.name:44} {rival:30} {speed:6.0f} {median:6.1f} {low:6.1f}-{high:<6.1f} {row.must:5g} {row.goal:5g}{mark}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
