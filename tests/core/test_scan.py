@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _xmppcore import scan
+from tests.shared import CORE, ROOT, compiler, missing, program
 
 LENGTHS = range(131)
 ALIGNMENTS = range(33)
@@ -49,7 +51,9 @@ def test_scalar_is_there_and_a_faster_kernel_on_x86() -> None:
     assert scan.kernels()[0] == "scalar"
     assert scan.default() in scan.kernels()
     if os.uname().machine == "x86_64":
-        assert FAST
+        assert "sse2" in FAST
+        assert ("avx2" in FAST) == (" avx2 " in Path("/proc/cpuinfo").read_text())
+        assert scan.default() == FAST[-1]
 
 
 def test_unknown_kernel_is_refused() -> None:
@@ -155,3 +159,25 @@ def test_every_byte_is_judged_alike_at_every_place_of_a_register(kernel: str) ->
             data = b"x" * at + bytes([byte]) + b"x" * 40
             assert scan.text(kernel, data) == (at if byte in TEXT_STOPS else len(data))
             assert scan.value(kernel, data, "'") == (at if byte < 0x20 or byte in b"<&'" else len(data))
+
+
+def kernels_program(cc: str, folder: Path, *flags: str) -> Path:
+    """tests/core/kernels.c, built into `folder`."""
+    built = folder / "kernels"
+    sources = [ROOT / "tests/core/kernels.c", CORE / "scan.c"]
+    subprocess.run([cc, "-O2", "-std=gnu11", *flags, f"-I{CORE}", *sources, "-o", built], check=True)
+    return built
+
+
+def test_kernels_keep_to_what_they_may_read(tmp_path: Path) -> None:
+    """In C, up to the last byte before a page that nobody may touch."""
+    assert subprocess.check_output([kernels_program(compiler(), tmp_path)], text=True).split() == scan.kernels()
+
+
+def test_neon_kernel_equals_scalar(tmp_path: Path) -> None:
+    """On any machine: under an emulator."""
+    cc, emulator = program("aarch64-linux-gnu-gcc"), program("qemu-aarch64")
+    if not Path("/usr/aarch64-linux-gnu/lib/libc.a").exists():
+        missing("no C library for aarch64 (Debian package libc6-dev-arm64-cross)")
+    built = kernels_program(cc, tmp_path, "-static")
+    assert subprocess.check_output([emulator, built], text=True).split() == ["scalar", "neon"]

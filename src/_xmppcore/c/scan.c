@@ -5,29 +5,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "scan_scalar.h"
-#if defined(__SSE2__)
-#include "scan_sse2.h"
-#endif
+#include "scan_all.h"
 
-/* Best last. */
+/* Best first. */
 static const xc_kernels *const all[] = {
-    &xc_kernels_scalar,
-#if defined(__SSE2__)
+#ifdef XC_HAS_AVX2
+    &xc_kernels_avx2,
+#endif
+#ifdef XC_HAS_SSE2
     &xc_kernels_sse2,
 #endif
+#ifdef XC_HAS_NEON
+    &xc_kernels_neon,
+#endif
+    &xc_kernels_scalar,
 };
 
 #define COUNT (sizeof all / sizeof all[0])
 
+static bool here(const xc_kernels *k) {
+#ifdef XC_HAS_AVX2
+    if (k == &xc_kernels_avx2) return xc_avx2_here();
+#endif
+    return k != NULL;
+}
+
 const xc_kernels *xc_kernels_named(const char *name) {
     for (size_t i = 0; i < COUNT; i++)
-        if (strcmp(all[i]->name, name) == 0) return all[i];
+        if (strcmp(all[i]->name, name) == 0 && here(all[i])) return all[i];
     return NULL;
 }
 
 const xc_kernels *xc_kernels_default(void) {
     const char *name = getenv("XMPPCORE_KERNEL");
     const xc_kernels *asked = name ? xc_kernels_named(name) : NULL;
-    return asked ? asked : all[COUNT - 1];
+    size_t i = 0;
+    if (asked) return asked;
+    while (!here(all[i])) i++;
+    return all[i];
 }

@@ -5,14 +5,14 @@
 
 #include "scan.h"
 
-static const uint8_t *xc_scalar_text(const uint8_t *p) {
+static inline const uint8_t *xc_scalar_text(const uint8_t *p) {
     for (;; p++) {
         uint8_t c = *p;
         if (c == '<' || c == '&' || c == ']' || (c < 0x20 && c != '\t' && c != '\n' && c != '\r')) return p;
     }
 }
 
-static const uint8_t *xc_scalar_value(const uint8_t *p, uint8_t quote) {
+static inline const uint8_t *xc_scalar_value(const uint8_t *p, uint8_t quote) {
     for (;; p++) {
         uint8_t c = *p;
         if (c == quote || c == '<' || c == '&' || c < 0x20) return p;
@@ -48,7 +48,7 @@ static inline int xc_utf8_char(const uint8_t *p, size_t n) {
     return length;
 }
 
-static size_t xc_scalar_utf8(const uint8_t *p, size_t n, bool *bad) {
+static inline size_t xc_scalar_utf8(const uint8_t *p, size_t n, bool *bad) {
     size_t i = 0;
     *bad = false;
     while (i < n) {

@@ -7,7 +7,7 @@
 
 #include "scan_scalar.h"
 
-static const uint8_t *xc_sse2_text(const uint8_t *p) {
+static inline const uint8_t *xc_sse2_text(const uint8_t *p) {
     const __m128i lt = _mm_set1_epi8('<'), amp = _mm_set1_epi8('&'), bracket = _mm_set1_epi8(']');
     const __m128i low = _mm_set1_epi8(0x1F), tab = _mm_set1_epi8('\t'), lf = _mm_set1_epi8('\n'), cr = _mm_set1_epi8('\r');
     for (;; p += 16) {
@@ -21,7 +21,7 @@ static const uint8_t *xc_sse2_text(const uint8_t *p) {
     }
 }
 
-static const uint8_t *xc_sse2_value(const uint8_t *p, uint8_t quote) {
+static inline const uint8_t *xc_sse2_value(const uint8_t *p, uint8_t quote) {
     const __m128i lt = _mm_set1_epi8('<'), amp = _mm_set1_epi8('&'), end = _mm_set1_epi8((char)quote), low = _mm_set1_epi8(0x1F);
     for (;; p += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)p);
@@ -32,7 +32,7 @@ static const uint8_t *xc_sse2_value(const uint8_t *p, uint8_t quote) {
     }
 }
 
-static size_t xc_sse2_utf8(const uint8_t *p, size_t n, bool *bad) {
+static inline size_t xc_sse2_utf8(const uint8_t *p, size_t n, bool *bad) {
     size_t i = 0;
     *bad = false;
     for (;;) {
