@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scan_all.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define INLINE static inline __attribute__((always_inline))
+
 static const char XML_NS[] = "http://www.w3.org/XML/1998/namespace";
 static const char XMLNS_NS[] = "http://www.w3.org/2000/xmlns/";
 
@@ -32,6 +37,8 @@ typedef struct attr {
     bool decode;
 } attr;
 
+typedef struct run run;
+
 struct xc_stack {
     xc_stack *next; /* in the pool */
     xc_head head;
@@ -40,8 +47,11 @@ struct xc_stack {
     frame frames[]; /* max_depth */
 };
 
+static int (*body_of(const char *name))(run *, size_t *);
+
 struct xc_shared {
     const xc_kernels *k;
+    int (*body)(run *r, size_t *at); /* made for these kernels */
     xc_limits limits;
     xc_stack *pool; /* LIFO: the hottest one first */
 #ifdef XC_DEBUG
@@ -54,24 +64,86 @@ typedef struct tag {
     const uint8_t *name, *end; /* qualified name; behind the '>' */
     uint32_t name_len, prefix_len, nattrs;
     bool empty;
+    bool spaces; /* a prefix or a declaration stands in it */
 } tag;
 
 /* ---- characters ---- */
 
-enum { C_START = 1, C_NAME = 2, C_WHITE = 4, C_MULTI = 8 };
+enum { C_START = 1, C_NAME = 2, C_WHITE = 4, C_MULTI = 8, C_COLON = 16 };
 
 #define S (C_START | C_NAME)
 static const uint8_t classes[256] = {
-    ['\t'] = C_WHITE, ['\n'] = C_WHITE, ['\r'] = C_WHITE, [' '] = C_WHITE, ['-'] = C_NAME, ['.'] = C_NAME, ['0'] = C_NAME,
-    ['1'] = C_NAME,   ['2'] = C_NAME,   ['3'] = C_NAME,   ['4'] = C_NAME,  ['5'] = C_NAME, ['6'] = C_NAME, ['7'] = C_NAME,
-    ['8'] = C_NAME,   ['9'] = C_NAME,   ['A'] = S,        ['B'] = S,       ['C'] = S,      ['D'] = S,      ['E'] = S,
-    ['F'] = S,        ['G'] = S,        ['H'] = S,        ['I'] = S,       ['J'] = S,      ['K'] = S,      ['L'] = S,
-    ['M'] = S,        ['N'] = S,        ['O'] = S,        ['P'] = S,       ['Q'] = S,      ['R'] = S,      ['S'] = S,
-    ['T'] = S,        ['U'] = S,        ['V'] = S,        ['W'] = S,       ['X'] = S,      ['Y'] = S,      ['Z'] = S,
-    ['_'] = S,        ['a'] = S,        ['b'] = S,        ['c'] = S,       ['d'] = S,      ['e'] = S,      ['f'] = S,
-    ['g'] = S,        ['h'] = S,        ['i'] = S,        ['j'] = S,       ['k'] = S,      ['l'] = S,      ['m'] = S,
-    ['n'] = S,        ['o'] = S,        ['p'] = S,        ['q'] = S,       ['r'] = S,      ['s'] = S,      ['t'] = S,
-    ['u'] = S,        ['v'] = S,        ['w'] = S,        ['x'] = S,       ['y'] = S,      ['z'] = S,      [0x80 ... 0xFF] = C_MULTI,
+    ['\t'] = C_WHITE,
+    ['\n'] = C_WHITE,
+    ['\r'] = C_WHITE,
+    [' '] = C_WHITE,
+    ['-'] = C_NAME,
+    ['.'] = C_NAME,
+    ['0'] = C_NAME,
+    ['1'] = C_NAME,
+    ['2'] = C_NAME,
+    ['3'] = C_NAME,
+    ['4'] = C_NAME,
+    ['5'] = C_NAME,
+    ['6'] = C_NAME,
+    ['7'] = C_NAME,
+    ['8'] = C_NAME,
+    ['9'] = C_NAME,
+    ['A'] = S,
+    ['B'] = S,
+    ['C'] = S,
+    ['D'] = S,
+    ['E'] = S,
+    ['F'] = S,
+    ['G'] = S,
+    ['H'] = S,
+    ['I'] = S,
+    ['J'] = S,
+    ['K'] = S,
+    ['L'] = S,
+    ['M'] = S,
+    ['N'] = S,
+    ['O'] = S,
+    ['P'] = S,
+    ['Q'] = S,
+    ['R'] = S,
+    ['S'] = S,
+    ['T'] = S,
+    ['U'] = S,
+    ['V'] = S,
+    ['W'] = S,
+    ['X'] = S,
+    ['Y'] = S,
+    ['Z'] = S,
+    [':'] = C_COLON,
+    ['_'] = S,
+    ['a'] = S,
+    ['b'] = S,
+    ['c'] = S,
+    ['d'] = S,
+    ['e'] = S,
+    ['f'] = S,
+    ['g'] = S,
+    ['h'] = S,
+    ['i'] = S,
+    ['j'] = S,
+    ['k'] = S,
+    ['l'] = S,
+    ['m'] = S,
+    ['n'] = S,
+    ['o'] = S,
+    ['p'] = S,
+    ['q'] = S,
+    ['r'] = S,
+    ['s'] = S,
+    ['t'] = S,
+    ['u'] = S,
+    ['v'] = S,
+    ['w'] = S,
+    ['x'] = S,
+    ['y'] = S,
+    ['z'] = S,
+    [0x80 ... 0xFF] = C_MULTI,
 };
 #undef S
 
@@ -112,13 +184,15 @@ static inline const uint8_t *scan_name(const uint8_t *p) {
     }
 }
 
+/* The first 8 bytes of a name, 0 behind a shorter one. No name holds a NUL, so up to 7 bytes are the same if their keys are. */
 static inline uint64_t name_key(const uint8_t *p, uint32_t len) {
+    static const uint64_t masks[9] = {0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFF, UINT64_MAX};
     uint64_t key;
     memcpy(&key, p, 8);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     key = __builtin_bswap64(key);
 #endif
-    return len >= 8 ? key : key & (((uint64_t)1 << (8 * len)) - 1);
+    return key & masks[len < 8 ? len : 8];
 }
 
 #define KEY1(a) ((uint64_t)(a))
@@ -228,6 +302,7 @@ xc_shared *xc_shared_new(const xc_kernels *kernels, const xc_limits *limits) {
     xc_shared *s = malloc(sizeof *s + limits->max_attributes * sizeof(attr));
     if (!s) return NULL;
     s->k = kernels;
+    s->body = body_of(kernels->name);
     s->limits = *limits;
     if (limits->max_tag_bytes > limits->max_stanza_bytes) s->limits.max_tag_bytes = limits->max_stanza_bytes;
     s->pool = NULL;
@@ -282,7 +357,7 @@ const char *xc_error_condition(xc_error e) {
 }
 
 /* One call's working set. */
-typedef struct run {
+struct run {
     xc_xml *x;
     xc_shared *s;
     uint8_t *buf;
@@ -292,7 +367,7 @@ typedef struct run {
     xc_error error;       /* of the token in hand */
     const uint8_t *off;   /* where it is reported */
     const uint8_t *known; /* last byte that had to be seen */
-} run;
+};
 
 typedef enum verdict { OK, MORE, FAIL } verdict;
 
@@ -362,53 +437,78 @@ static verdict qualified_name(run *r, const uint8_t *p, const uint8_t **end, uin
     return OK;
 }
 
+/* The name at p. The common shape, ASCII without a colon, is read here; the verdict on all others is qualified_name's. */
+INLINE verdict read_name(run *r, const uint8_t *p, const uint8_t **end, uint32_t *prefix_len) {
+    const uint8_t *q = p;
+    if (LIKELY(classes[*q] & C_START)) {
+        do q++;
+        while (classes[*q] & C_NAME);
+        if (LIKELY(!(classes[*q] & (C_COLON | C_MULTI)))) return *end = q, *prefix_len = 0, OK;
+    }
+    return qualified_name(r, p, end, prefix_len);
+}
+
+/* XML 1.0 section 3.1: no attribute twice. Is the name of `a` one of those before it? */
+static bool is_double(const xc_shared *s, const attr *a) {
+    for (const attr *b = s->attrs; b < a; b++)
+        if (same_name(a->key, a->name, a->name_len, b->key, b->name, b->name_len)) return true;
+    return false;
+}
+
 /* The start tag at p ('<'), syntax only: namespaces come when it is whole. */
-static verdict start_tag(run *r, const uint8_t *p) {
+INLINE verdict start_tag(run *r, const uint8_t *p, const xc_kernels *k) {
     xc_shared *s = r->s;
     tag *t = &r->tag;
     const uint8_t *q;
-    verdict v = qualified_name(r, p + 1, &q, &t->prefix_len);
+    uint64_t met = 0; /* a bit for each name so far; two names may share one */
+    verdict v = read_name(r, p + 1, &q, &t->prefix_len);
     if (v != OK) return v;
     t->name = p + 1;
     t->name_len = (uint32_t)(q - t->name);
-    t->nattrs = 0;
-    for (;;) {
+    t->spaces = t->prefix_len != 0;
+    attr *a = s->attrs, *most = a + s->limits.max_attributes;
+    for (;; a++) {
         const uint8_t *before = q;
-        q = skip_white(q);
-        if (*q == '>') {
-            t->empty = false;
-            t->end = q + 1;
-            return OK;
+        if (LIKELY(*q == ' ' && classes[q[1]] & C_START)) {
+            q++;
+        } else {
+            q = skip_white(q);
+            if (*q == '>' || *q == '/') {
+                t->empty = *q == '/';
+                if (t->empty && *++q != '>') return stray(r, q);
+                t->end = q + 1;
+                t->nattrs = (uint32_t)(a - s->attrs);
+                return OK;
+            }
+            if (q == before) return stray(r, q);
         }
-        if (*q == '/') {
-            if (q[1] != '>') return stray(r, q + 1);
-            t->empty = true;
-            t->end = q + 2;
-            return OK;
-        }
-        if (q == before) return stray(r, q);
         const uint8_t *name = q;
         uint32_t prefix_len;
-        v = qualified_name(r, q, &q, &prefix_len);
+        v = read_name(r, q, &q, &prefix_len);
         if (v != OK) return v;
-        if (q == r->end) return MORE;
-        if (t->nattrs == s->limits.max_attributes) return fail(r, XC_ERROR_POLICY_VIOLATION, name, q);
-        attr *a = &s->attrs[t->nattrs];
+        if (a == most) return q == r->end ? MORE : fail(r, XC_ERROR_POLICY_VIOLATION, name, q);
         a->start = before;
         a->name = name;
-        a->name_len = (uint32_t)(q - name);
         a->prefix_len = prefix_len;
+        a->name_len = (uint32_t)(q - name);
         a->key = name_key(name, a->name_len);
-        q = skip_white(q);
-        if (*q != '=') return stray(r, q);
-        q = skip_white(q + 1);
-        uint8_t quote = *q;
-        if (quote != '"' && quote != '\'') return stray(r, q);
+        t->spaces |= prefix_len || a->key == KEY5('x', 'm', 'l', 'n', 's');
+        if (*q != '=') {
+            if (q == r->end) return MORE;
+            q = skip_white(q);
+            if (*q != '=') return stray(r, q);
+        }
+        uint8_t quote = *++q;
+        if (quote != '"' && quote != '\'') {
+            q = skip_white(q);
+            quote = *q;
+            if (quote != '"' && quote != '\'') return stray(r, q);
+        }
         a->value = ++q;
         a->decode = false;
         for (;;) {
-            q = s->k->value(q, quote);
-            if (*q == quote) break;
+            q = k->value(q, quote);
+            if (LIKELY(*q == quote)) break;
             if (*q == '&') {
                 v = check_reference(r, q, &q);
                 if (v != OK) return v;
@@ -421,11 +521,9 @@ static verdict start_tag(run *r, const uint8_t *p) {
         }
         a->value_len = (uint32_t)(q - a->value);
         q++;
-        /* XML 1.0 section 3.1: no attribute twice. */
-        for (attr *b = s->attrs; b < a; b++)
-            if (same_name(a->key, a->name, a->name_len, b->key, b->name, b->name_len))
-                return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, q - 1);
-        t->nattrs++;
+        uint64_t bit = (uint64_t)1 << ((a->key + (a->key >> 8)) & 63);
+        if (met & bit && is_double(s, a)) return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, q - 1);
+        met |= bit;
     }
 }
 
@@ -454,8 +552,9 @@ static bool same_value(const uint8_t *p, uint32_t n, bool p_coded, const uint8_t
     return p == p_end && q == q_end;
 }
 
-static bool value_is(const attr *a, const char *text) {
-    return same_value(a->value, a->value_len, a->decode, (const uint8_t *)text, (uint32_t)strlen(text), false);
+static inline bool value_is(const attr *a, const char *text, uint32_t n) {
+    if (!a->decode) return a->value_len == n && memcmp(a->value, text, n) == 0;
+    return same_value(a->value, a->value_len, true, (const uint8_t *)text, n, false);
 }
 
 enum { OUTSIDE = -1, XML_PREFIX = -2, UNBOUND = -3 }; /* else: index into stack->binds */
@@ -463,6 +562,7 @@ enum { OUTSIDE = -1, XML_PREFIX = -2, UNBOUND = -3 }; /* else: index into stack-
 /* Which declaration binds this prefix. *outer is the root's binding when the answer is OUTSIDE. */
 static int find_prefix(run *r, const uint8_t *prefix, uint32_t len, uint32_t *outer) {
     xc_stack *st = r->x->stack;
+    const xc_context *c = r->x->context;
     if (st) {
         uint64_t key = name_key(prefix, len);
         const uint8_t *base = r->buf + r->x->start;
@@ -471,17 +571,18 @@ static int find_prefix(run *r, const uint8_t *prefix, uint32_t len, uint32_t *ou
             if (same_name(key, prefix, len, b->key, base + b->prefix, b->prefix_len)) return (int)i;
         }
     }
-    const xc_context *c = r->x->context;
     if (c)
-        for (uint32_t i = c->nbinds; i-- > 0;)
-            if (c->binds[i].prefix.len == len && memcmp(c->bytes + c->binds[i].prefix.off, prefix, len) == 0) return *outer = i, OUTSIDE;
+        for (uint32_t i = c->nbinds; i-- > 0;) {
+            xc_span declared = c->binds[i].prefix;
+            if (declared.len == len && (len == 0 || memcmp(c->bytes + declared.off, prefix, len) == 0)) return *outer = i, OUTSIDE;
+        }
     if (len == 3 && memcmp(prefix, "xml", 3) == 0) return XML_PREFIX;
     return len == 0 ? OUTSIDE : UNBOUND;
 }
 
 /* Is this attribute a namespace declaration? The prefix declared is then name + *skip. */
 static inline bool declares(const attr *a, uint32_t *skip) {
-    if (a->prefix_len == 0) return *skip = 5, a->name_len == 5 && a->key == KEY5('x', 'm', 'l', 'n', 's');
+    if (a->prefix_len == 0) return *skip = 5, a->key == KEY5('x', 'm', 'l', 'n', 's');
     return *skip = 6, a->prefix_len == 5 && (a->key & 0xFFFFFFFFFF) == KEY5('x', 'm', 'l', 'n', 's');
 }
 
@@ -490,7 +591,8 @@ static verdict check_declaration(run *r, const attr *a, uint32_t skip) {
     const uint8_t *prefix = a->name + skip;
     bool xml = len == 3 && memcmp(prefix, "xml", 3) == 0;
     /* Namespaces in XML 1.0 section 3 and constraint "No Prefix Undeclaring". */
-    if (xml != value_is(a, XML_NS) || value_is(a, XMLNS_NS) || (len == 5 && memcmp(prefix, "xmlns", 5) == 0) || (len && a->value_len == 0))
+    if (xml != value_is(a, XML_NS, sizeof XML_NS - 1) || value_is(a, XMLNS_NS, sizeof XMLNS_NS - 1) ||
+        (len == 5 && memcmp(prefix, "xmlns", 5) == 0) || (len && a->value_len == 0))
         return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, r->tag.end - 1);
     return OK;
 }
@@ -599,40 +701,33 @@ static void read_head(run *r, const uint8_t *base) {
     if (coded) h->decode |= XC_NS;
     for (attr *a = r->s->attrs, *end = a + t->nattrs; a < end; a++) {
         xc_span value = span_of(base, a->value, a->value_len);
-        switch (a->name_len) {
-        case 2:
-            if (a->key == KEY2('t', 'o')) {
-                h->to = value;
-                h->decode |= a->decode ? XC_TO : 0;
-            } else if (a->key == KEY2('i', 'd')) {
-                h->id = value;
-                h->decode |= a->decode ? XC_ID : 0;
-            }
+        switch (a->key) {
+        case KEY2('t', 'o'):
+            h->to = value;
+            h->decode |= a->decode ? XC_TO : 0;
             break;
-        case 4:
-            if (a->key == KEY4('f', 'r', 'o', 'm')) {
-                h->from = value;
-                h->from_start = (uint32_t)(a->start - base);
-                h->decode |= a->decode ? XC_FROM : 0;
-            } else if (a->key == KEY4('t', 'y', 'p', 'e')) {
-                h->type = value;
-                h->decode |= a->decode ? XC_TYPE : 0;
-            }
+        case KEY2('i', 'd'):
+            h->id = value;
+            h->decode |= a->decode ? XC_ID : 0;
             break;
-        case 5:
-            if (a->key == KEY5('x', 'm', 'l', 'n', 's')) h->inner_ns = true;
+        case KEY4('f', 'r', 'o', 'm'):
+            h->from = value;
+            h->from_start = (uint32_t)(a->start - base);
+            h->decode |= a->decode ? XC_FROM : 0;
             break;
-        case 7:
-            if (a->key == KEY7('v', 'e', 'r', 's', 'i', 'o', 'n')) {
-                h->version = value;
-                h->decode |= a->decode ? XC_VERSION : 0;
-            }
+        case KEY4('t', 'y', 'p', 'e'):
+            h->type = value;
+            h->decode |= a->decode ? XC_TYPE : 0;
             break;
-        case 8:
-            if (a->key == KEY8('x', 'm', 'l', ':', 'l', 'a', 'n', 'g')) {
-                h->lang = value;
-                h->decode |= a->decode ? XC_LANG : 0;
-            }
+        case KEY5('x', 'm', 'l', 'n', 's'): h->inner_ns = true; break;
+        case KEY7('v', 'e', 'r', 's', 'i', 'o', 'n'):
+            h->version = value;
+            h->decode |= a->decode ? XC_VERSION : 0;
+            break;
+        case KEY8('x', 'm', 'l', ':', 'l', 'a', 'n', 'g'):
+            if (a->name_len > 8) break;
+            h->lang = value;
+            h->decode |= a->decode ? XC_LANG : 0;
             break;
         }
     }
@@ -678,7 +773,7 @@ static xc_context *read_context(run *r) {
 /* ---- the search for a token's end ---- */
 
 /* Has the end of the unfinished token at p come, or a byte that cannot be in it? Goes on where it stopped. */
-static bool end_has_come(xc_xml *x, const uint8_t *p, const uint8_t *end) {
+static bool end_has_come(xc_xml *x, const xc_kernels *k, const uint8_t *p, const uint8_t *end) {
     const uint8_t *q = p + (x->seen ? x->seen : 1);
     if (*p == '&') {
         for (; q < end; q++)
@@ -687,15 +782,18 @@ static bool end_has_come(xc_xml *x, const uint8_t *p, const uint8_t *end) {
         for (; q < end; q++)
             if (*q == '>' || *q == '<') return true;
     } else {
-        for (; q < end; q++) {
-            if (*q == '<') return true;
-            if (x->quote) {
-                if (*q == x->quote) x->quote = 0;
-            } else if (*q == '>') {
+        while (q < end) {
+            if (x->quote) { /* values are most of a tag */
+                while ((q = k->value(q, x->quote)) < end && *q != x->quote && *q != '<') q++;
+                if (q == end) break;
+                if (*q == '<') return true;
+                x->quote = 0;
+            } else if (*q == '>' || *q == '<') {
                 return true;
             } else if (*q == '"' || *q == '\'') {
                 x->quote = *q;
             }
+            q++;
         }
     }
     x->seen = (uint32_t)(end - p);
@@ -807,10 +905,10 @@ static verdict declaration(run *r, const uint8_t *p, const uint8_t **next) {
 }
 
 /* The start tag at p, whole or not. On OK the element is open (or, if empty, was open and closed: depth is unchanged). */
-static verdict open_element(run *r, const uint8_t *p) {
+INLINE verdict open_element(run *r, const uint8_t *p, const xc_kernels *k) {
     xc_xml *x = r->x;
     const xc_limits *limits = &r->s->limits;
-    verdict v = start_tag(r, p);
+    verdict v = start_tag(r, p, k);
     if (v != OK) return v;
     tag *t = &r->tag;
     v = check_length(r, p, t->end);
@@ -825,7 +923,7 @@ static verdict open_element(run *r, const uint8_t *p) {
     xc_stack *st = x->stack;
     const uint8_t *base = r->buf + x->start;
     uint32_t outside = st->nbinds;
-    if (t->prefix_len || t->nattrs) {
+    if (t->spaces) {
         v = check_namespaces(r);
         if (v != OK) return v;
     }
@@ -842,30 +940,36 @@ static verdict open_element(run *r, const uint8_t *p) {
     return OK;
 }
 
-/* The end tag at p ('</'); *next is behind it. */
-static verdict close_element(run *r, const uint8_t *p, const uint8_t **next) {
-    xc_xml *x = r->x;
-    const uint8_t *q = p + 2, *name, *end = NULL;
-    uint32_t len, prefix_len;
-    verdict v;
-    if (x->depth > 1) {
-        frame *f = &x->stack->frames[x->depth - 1];
-        name = r->buf + x->start + f->name, len = f->name_len;
-        if ((size_t)(r->end - q) > len && q[len] == '>' && same_name(name_key(q, len), q, len, f->key, name, len))
-            end = q + len; /* the common shape */
-    } else {
-        name = x->context->bytes + x->context->name.off, len = x->context->name.len;
-    }
-    if (!end) {
-        v = qualified_name(r, q, &end, &prefix_len);
-        if (v != OK) return v;
-        if (end == r->end) return MORE;
-        if ((size_t)(end - q) != len || memcmp(q, name, len) != 0) return fail(r, XC_ERROR_NOT_WELL_FORMED, q, end);
-        end = skip_white(end);
-        if (*end != '>') return stray(r, end);
-    }
+/* The end tag at p ('</'), of any shape; *next is behind it. */
+static verdict end_tag(run *r, const uint8_t *p, const uint8_t *name, uint32_t len, const uint8_t **next) {
+    const uint8_t *q = p + 2, *end;
+    uint32_t prefix_len;
+    verdict v = qualified_name(r, q, &end, &prefix_len);
+    if (v != OK) return v;
+    if (end == r->end) return MORE;
+    if ((size_t)(end - q) != len || memcmp(q, name, len) != 0) return fail(r, XC_ERROR_NOT_WELL_FORMED, q, end);
+    end = skip_white(end);
+    if (*end != '>') return stray(r, end);
     *next = end + 1;
-    v = check_length(r, p, *next);
+    return OK;
+}
+
+/* The end tag at p, which must close the innermost element. */
+INLINE verdict close_element(run *r, const uint8_t *p, const uint8_t **next) {
+    xc_xml *x = r->x;
+    verdict v = OK;
+    if (LIKELY(x->depth > 1)) {
+        const frame *f = &x->stack->frames[x->depth - 1];
+        const uint8_t *q = p + 2, *name = r->buf + x->start + f->name;
+        uint32_t len = f->name_len;
+        if (LIKELY((size_t)(r->end - q) > len && q[len] == '>' && same_name(name_key(q, len), q, len, f->key, name, len)))
+            *next = q + len + 1; /* the common shape */
+        else
+            v = end_tag(r, p, name, len, next);
+    } else {
+        v = end_tag(r, p, x->context->bytes + x->context->name.off, x->context->name.len, next);
+    }
+    if (v == OK) v = check_length(r, p, *next);
     if (v != OK) return v;
     x->depth--;
     if (x->depth) x->stack->nbinds = x->stack->frames[x->depth].nbinds;
@@ -874,84 +978,91 @@ static verdict close_element(run *r, const uint8_t *p, const uint8_t **next) {
 
 enum { GO_ON = XC_ERROR + 1 };
 
-/* A start tag that completes an event: the root, or an empty stanza. */
-static int opened(run *r, size_t *at) {
+/* The CDATA section that p is in; *next is behind it, or where to go on when there is more. */
+static verdict cdata(run *r, const uint8_t *p, const uint8_t **next) {
+    for (;; p++) {
+        while (*p >= 0x20 && *p != ']') p++;
+        *next = p;
+        if (*p == ']') {
+            if (p[1] == ']' && p[2] == '>') break;
+            if (p + 1 == r->end || (p[1] == ']' && p + 2 == r->end)) return MORE;
+        } else if (!white(*p)) {
+            return stray(r, p);
+        }
+    }
+    *next = p + 3;
+    r->x->cdata = false;
+    return OK;
+}
+
+/* The stanza that ends in front of p. */
+INLINE int stanza(run *r, const uint8_t *p, size_t *at) {
     xc_xml *x = r->x;
-    uint32_t size = (uint32_t)(r->tag.end - (r->buf + x->start));
-    if (x->state != BODY) { /* the root */
-        if (!(x->context = read_context(r))) return -1;
-        x->state = r->tag.empty ? CLOSING : BODY;
-    } else if (!(r->tag.empty && x->depth == 1)) {
-        return GO_ON;
+    size_t size = (size_t)(p - (r->buf + x->start)), most = r->s->limits.max_stanza_bytes;
+    if (size > most) {
+        const uint8_t *cut = r->buf + x->start + most;
+        return fail(r, XC_ERROR_POLICY_VIOLATION, cut, cut), XC_ERROR;
     }
     *r->head = x->stack->head;
-    r->head->size = size;
+    r->head->size = (uint32_t)size;
     *at = x->start;
     stack_give(r->s, x->stack);
     x->stack = NULL;
     return XC_STANZA;
 }
 
-/* Up to the next event. Leaves x->pos at the next (or unfinished) token. */
-static int body(run *r, size_t *at) {
+/* A start tag that completes an event: the root, or an empty stanza. */
+INLINE int opened(run *r, size_t *at) {
+    xc_xml *x = r->x;
+    if (x->state != BODY) { /* the root */
+        if (!(x->context = read_context(r))) return fail(r, XC_ERROR_NO_MEMORY, r->tag.end, r->tag.end), XC_ERROR;
+        x->state = r->tag.empty ? CLOSING : BODY;
+    } else if (!(r->tag.empty && x->depth == 1)) {
+        return GO_ON;
+    }
+    return stanza(r, r->tag.end, at);
+}
+
+/* Up to the next event, with the kernels k, which the compiler puts in place. Leaves x->pos at the next (or unfinished) token. */
+INLINE int body_with(run *r, size_t *at, const xc_kernels *k) {
     xc_xml *x = r->x;
     const xc_limits *limits = &r->s->limits;
     const uint8_t *p = r->buf + x->pos, *next;
     verdict v;
     int e;
     if (x->seen && !x->final) {
-        if (!end_has_come(x, p, r->end)) return XC_NEED_DATA;
+        if (!end_has_come(x, r->s->k, p, r->end)) return XC_NEED_DATA;
     }
     x->seen = 0;
     x->quote = 0;
+    if (x->cdata) goto cdata;
     for (;;) {
-        if (x->cdata) {
-            for (;; p++) {
-                while (*p >= 0x20 && *p != ']') p++;
-                if (*p == ']') {
-                    if (p[1] == ']' && p[2] == '>') break;
-                    if (p + 1 == r->end || (p[1] == ']' && p + 2 == r->end)) goto need;
-                } else if (!white(*p)) {
-                    if (p == r->end) goto need;
-                    fail(r, XC_ERROR_NOT_WELL_FORMED, p, p);
+        if (*p != '<') {
+            if (x->depth < 2) {
+                p = skip_white(p);
+                if (*p != '<' && p != r->end && !(x->depth == 1 && limits->text_between) && !XC_DEFENCE_OFF(r->s, XC_OFF_OUTSIDE)) {
+                    fail(r, x->depth == 1 && *p >= 0x20 ? XC_ERROR_BAD_FORMAT : XC_ERROR_NOT_WELL_FORMED, p, p);
                     goto failed;
                 }
             }
-            p += 3;
-            x->cdata = false;
+            p = k->text(p);
         }
-        if (x->depth < 2) {
-            p = skip_white(p);
-            if (*p != '<' && p != r->end && !(x->depth == 1 && limits->text_between) && !XC_DEFENCE_OFF(r->s, XC_OFF_OUTSIDE)) {
-                fail(r, x->depth == 1 && *p >= 0x20 ? XC_ERROR_BAD_FORMAT : XC_ERROR_NOT_WELL_FORMED, p, p);
-                goto failed;
-            }
-        }
-        p = r->s->k->text(p);
         switch (*p) {
         case '<':
             if (p[1] == '/' && x->depth) {
                 v = close_element(r, p, &next);
                 if (v != OK) goto token;
                 p = next;
-                if (x->depth == 1) {
-                    const uint8_t *start = r->buf + x->start;
-                    if ((size_t)(p - start) > limits->max_stanza_bytes) {
-                        fail(r, XC_ERROR_POLICY_VIOLATION, start + limits->max_stanza_bytes, start + limits->max_stanza_bytes);
-                        goto failed;
+                if (x->depth < 2) {
+                    if (x->depth == 1) {
+                        e = stanza(r, p, at);
+                        if (e == XC_ERROR) goto failed;
+                    } else {
+                        x->state = EPILOG;
+                        e = XC_CLOSE;
                     }
-                    *r->head = x->stack->head;
-                    r->head->size = (uint32_t)(p - start);
-                    *at = x->start;
-                    stack_give(r->s, x->stack);
-                    x->stack = NULL;
                     x->pos = (uint32_t)(p - r->buf);
-                    return XC_STANZA;
-                }
-                if (x->depth == 0) {
-                    x->state = EPILOG;
-                    x->pos = (uint32_t)(p - r->buf);
-                    return XC_CLOSE;
+                    return e;
                 }
                 break;
             }
@@ -970,21 +1081,24 @@ static int body(run *r, size_t *at) {
                 }
                 x->cdata = true;
                 p += 9;
+            cdata:
+                v = cdata(r, p, &p);
+                if (v == FAIL) goto failed;
+                if (v == MORE) goto need;
                 break;
             }
             if (x->state == EPILOG) {
                 v = stray(r, p + 1);
                 goto token;
             }
-            v = open_element(r, p);
+            v = open_element(r, p, k);
             if (v != OK) goto token;
             e = opened(r, at);
             p = r->tag.end;
-            x->pos = (uint32_t)(p - r->buf);
-            if (e == XC_STANZA) return e;
-            if (e == -1) {
-                fail(r, XC_ERROR_NO_MEMORY, p, p);
-                goto failed;
+            if (e == XC_ERROR) goto failed;
+            if (e == XC_STANZA) {
+                x->pos = (uint32_t)(p - r->buf);
+                return e;
             }
             break;
         case '&':
@@ -1014,7 +1128,7 @@ static int body(run *r, size_t *at) {
     token:
         if (v == FAIL) goto failed;
         x->pos = (uint32_t)(p - r->buf);
-        if (!x->final && (*p == '&' || (p + 1 < r->end && p[1] != '!'))) end_has_come(x, p, r->end);
+        if (!x->final && (*p == '&' || (p + 1 < r->end && p[1] != '!'))) end_has_come(x, r->s->k, p, r->end);
         return XC_NEED_DATA;
     }
 need:
@@ -1023,6 +1137,31 @@ need:
 failed:
     x->pos = (uint32_t)(p - r->buf);
     return XC_ERROR;
+}
+
+static int body_scalar(run *r, size_t *at) { return body_with(r, at, &xc_kernels_scalar); }
+#ifdef XC_HAS_SSE2
+static int body_sse2(run *r, size_t *at) { return body_with(r, at, &xc_kernels_sse2); }
+#endif
+#ifdef XC_HAS_AVX2
+XC_AVX2 static int body_avx2(run *r, size_t *at) { return body_with(r, at, &xc_kernels_avx2); }
+#endif
+#ifdef XC_HAS_NEON
+static int body_neon(run *r, size_t *at) { return body_with(r, at, &xc_kernels_neon); }
+#endif
+
+/* The machine made for the kernels of this name. */
+static int (*body_of(const char *name))(run *, size_t *) {
+#ifdef XC_HAS_SSE2
+    if (strcmp(name, "sse2") == 0) return body_sse2;
+#endif
+#ifdef XC_HAS_AVX2
+    if (strcmp(name, "avx2") == 0) return body_avx2;
+#endif
+#ifdef XC_HAS_NEON
+    if (strcmp(name, "neon") == 0) return body_neon;
+#endif
+    return body_scalar;
 }
 
 /* The start of the stream: byte order mark, XML declaration. */
@@ -1041,11 +1180,11 @@ static int prolog(run *r) {
     if (v == MORE) return XC_NEED_DATA;
     if (v == OK) {
         const uint8_t *next;
-        if (x->seen && !x->final && !end_has_come(x, p, r->end)) return XC_NEED_DATA;
+        if (x->seen && !x->final && !end_has_come(x, r->s->k, p, r->end)) return XC_NEED_DATA;
         x->seen = 0;
         v = declaration(r, p, &next);
         if (v == MORE) {
-            if (!x->final) end_has_come(x, p, r->end);
+            if (!x->final) end_has_come(x, r->s->k, p, r->end);
             return XC_NEED_DATA;
         }
         if (v == OK) v = check_length(r, p, next);
@@ -1066,7 +1205,7 @@ static int step(run *r, size_t *at) {
         return XC_CLOSE;
     }
     bool root = r->x->state == PROLOG;
-    int e = body(r, at);
+    int e = r->s->body(r, at);
     return e == XC_STANZA && root ? XC_OPEN : e;
 }
 
