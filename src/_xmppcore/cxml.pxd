@@ -93,6 +93,8 @@ cdef extern from "xml.h" nogil:
     size_t xc_decode_text(const uint8_t *src, size_t n, uint8_t *out)
     size_t xc_decode_value(const uint8_t *src, size_t n, uint8_t *out)
     size_t xc_decode_lines(const uint8_t *src, size_t n, uint8_t *out)
+    size_t xc_characters(const uint8_t *src, size_t n, uint32_t *highest)
+    void xc_widen(const uint8_t *src, size_t n, uint32_t highest, void *out)
     ctypedef struct xc_attr:
         const uint8_t *name
         const uint8_t *value
@@ -100,6 +102,7 @@ cdef extern from "xml.h" nogil:
         uint32_t prefix_len
         uint32_t value_len
         bint decode
+        bint ascii
     ctypedef enum xc_token:
         XC_T_END_OF_INPUT
         XC_T_START
@@ -114,6 +117,7 @@ cdef extern from "xml.h" nogil:
         size_t text_len
         uint32_t prefix_len
         bint decode
+        bint ascii
         uint32_t nattrs
         xc_attr *attrs
     xc_token xc_walk_next(xc_walk *w)

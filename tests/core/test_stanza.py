@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from itertools import product
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -174,6 +177,46 @@ def test_tree(text: str, tree: Element) -> None:
     event = stanza(text)
     assert event.element == tree
     assert expat.read((ROOT + text).encode()).stanzas == [tree]
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_short_names_and_values_are_not_mixed_up(size: int) -> None:
+    """They are looked up in tables with one place for each hash value."""
+    words = ["".join(letters) for letters in product("ab", repeat=size)]
+    for _ in range(2):
+        for i in range(0, len(words), 32):
+            some = words[i : i + 32]
+            tree = stanza("<m " + " ".join(f"{word}='{word}'" for word in some) + "/>").element
+            assert tree.attrib == {word: word for word in some}
+
+
+@pytest.mark.parametrize("last", ["", "a", "z", "é", "ÿ", "Ā", "\u07ff", "\u0800", "日", "\ufffd", "\U00010000", "\U0010ffff"])
+def test_text_of_every_width_is_an_ordinary_str(last: str) -> None:
+    for front in ("", "ab", "abcdefgh", "é" * 3, "日本語", "\U0001f600" * 2, "é日\U0001f600"):
+        text = front + last
+        tree = stanza(f"<m a='{text}'>{text}<![CDATA[{text}]]><x/>{text}</m>").element
+        assert (tree.get("a"), tree.text or "", tree[0].tail or "") == (text, text + text, text)
+        for found in (tree.get("a"), tree[0].tail or ""):
+            assert sys.getsizeof(found) == sys.getsizeof(text)  # as narrow as it can be
+
+
+@pytest.mark.parametrize("children", [0, 1, 63, 64, 65, 5000])
+def test_every_child_is_there_in_order(children: int) -> None:
+    inside = "".join(f"<a n='{i}'><b/>{i}<c/></a>" for i in range(children))
+    tree = stanza(f"<m>{inside}</m>").element
+    assert [child.get("n") for child in tree] == [str(i) for i in range(children)]
+    assert all([grandchild.tag for grandchild in child] == ["{jabber:client}b", "{jabber:client}c"] for child in tree)
+
+
+def test_trees_leak_nothing() -> None:
+    text = "<m a='a value longer than short ones'>" + "<x y='é'><z/>text é</x>" * 200 + "</m>"
+    seen = []
+    for _ in range(3):
+        for _ in range(20):
+            stanza(text).element  # noqa: B018
+        gc.collect()
+        seen.append(sys.getallocatedblocks())
+    assert seen[2] - seen[1] < 100
 
 
 def test_tree_is_built_once() -> None:

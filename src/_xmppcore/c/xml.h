@@ -155,12 +155,18 @@ size_t xc_decode_lines(const uint8_t *in, size_t n, uint8_t *out);
 size_t xc_decode_text(const uint8_t *in, size_t n, uint8_t *out);
 size_t xc_decode_value(const uint8_t *in, size_t n, uint8_t *out);
 
+/* Checked UTF-8 to code points. xc_characters gives their number and, in *highest, a bound of them that lies in the same range as the highest
+ * one: 0x7F, 0xFF, 0xFFFF or 0x10FFFF; xc_widen writes them as so wide integers: 1, 1, 2 or 4 bytes each. */
+size_t xc_characters(const uint8_t *in, size_t n, uint32_t *highest);
+void xc_widen(const uint8_t *in, size_t n, uint32_t highest, void *out);
+
 /* Walk the tokens of bytes that the parser has passed: no checks left to do. */
 typedef struct xc_attr {
     const uint8_t *name, *value;
     uint32_t name_len, prefix_len; /* name_len is the whole name's; prefix_len is 0 without a prefix */
     uint32_t value_len;
-    bool decode;
+    bool decode; /* the value holds references or white space to normalise */
+    bool ascii;  /* as written */
 } xc_attr;
 
 typedef enum xc_token { XC_T_END_OF_INPUT, XC_T_START, XC_T_EMPTY, XC_T_END, XC_T_TEXT, XC_T_CDATA } xc_token;
@@ -170,7 +176,8 @@ typedef struct xc_walk {
     const uint8_t *text; /* of XC_T_TEXT, XC_T_CDATA; the qualified name of tags */
     size_t text_len;
     uint32_t prefix_len;
-    bool decode; /* text holds references or CR */
+    bool decode; /* text holds references or CR; of CDATA: '&' or CR */
+    bool ascii;  /* text, as written */
     uint32_t nattrs;
     xc_attr *attrs; /* the caller's, as many as max_attributes allowed */
 } xc_walk;
