@@ -83,11 +83,8 @@ def xiot() -> Step:
         event = sender.feed(n)
         assert event is None
         total = 0
-        for link in router.take_dirty():
-            queued = link.queued_bytes
-            link.out.buffers()  # what a socket would be given
-            link.out.sent(queued)
-            total += queued
+        for _, data in router.take_output():
+            total += len(data)
         return total
 
     step.__dict__["links"] = links  # alive as long as the function

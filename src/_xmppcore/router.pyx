@@ -6,7 +6,7 @@ import os
 cimport cython
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -73,6 +73,16 @@ cdef class OutBuf:
             raise ValueError(f"{n} bytes sent of {self.out.bytes} queued")
         self._release()
         xc_out_drop(self.pool, self.out, n)
+
+    cdef bytes _joined(self):
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.out.bytes)
+        cdef char *at = PyBytes_AS_STRING(data)
+        cdef xc_block *b = self.out.head
+        while b is not NULL:
+            memcpy(at, b.data + b.start, b.end - b.start)
+            at += b.end - b.start
+            b = b.next
+        return data
 
     cdef int _release(self) except -1:
         if self.views:
@@ -412,6 +422,21 @@ cdef class Router:
             links.append(link_of(l))
             l = l.dirty
         return links
+
+    def take_output(self):
+        """What is queued for each link that was written to since the last call, [(link, bytes), ...]; their queues are empty then.
+
+        For callers whose transport takes bytes, as asyncio's does. With sockets, `take_dirty` and `OutBuf.buffers` save the copy.
+        """
+        cdef list output = []
+        cdef Link link
+        cdef bytes data
+        for link in self.take_dirty():
+            if link.link.out.bytes:
+                data = link.out._joined()
+                link.out.sent(len(data))
+                output.append((link, data))
+        return output
 
 
 def _bench_find(Router router not None, list keys not None, int rounds):

@@ -307,6 +307,25 @@ def test_stanza_to_oneself_comes_back() -> None:
     assert router.take_dirty() == [a]
 
 
+def test_output_is_taken_as_bytes_of_each_link_in_the_order_of_the_first_write() -> None:
+    router = Router()
+    a, b, c = online(router, A), online(router, B), online(router, C)
+    router.take_dirty()
+    long = b"x" * 50_000  # several blocks
+    b.write(b"1")
+    a.write(long)
+    view = b.out.buffers()[0]
+    b.write(b"2")
+    c.write(b"gone")
+    c.out.sent(4)
+    assert router.take_output() == [(b, b"12"), (a, long)]
+    assert (router.take_output(), a.queued_bytes, b.queued_bytes) == ([], 0, 0)
+    with pytest.raises(ValueError, match="released"):
+        bytes(view)
+    b.write(b"3")
+    assert router.take_output() == [(b, b"3")]
+
+
 @pytest.mark.parametrize(
     "what", ["hooks", "pending", "unbound", "component namespace", "no default namespace", "prefixed root"]
 )

@@ -190,7 +190,9 @@ def test_short_names_and_values_are_not_mixed_up(size: int) -> None:
             assert tree.attrib == {word: word for word in some}
 
 
-@pytest.mark.parametrize("last", ["", "a", "z", "é", "ÿ", "Ā", "\u07ff", "\u0800", "日", "\ufffd", "\U00010000", "\U0010ffff"])
+@pytest.mark.parametrize(
+    "last", ["", "a", "z", "é", "ÿ", "Ā", "\u07ff", "\u0800", "日", "\ufffd", "\U00010000", "\U0010ffff"]
+)
 def test_text_of_every_width_is_an_ordinary_str(last: str) -> None:
     for front in ("", "ab", "abcdefgh", "é" * 3, "日本語", "\U0001f600" * 2, "é日\U0001f600"):
         text = front + last
