@@ -24,6 +24,7 @@ cdef class StreamParser:
     cdef xc_shared *shared       # owned
     cdef uint8_t *buf            # owned: unconsumed bytes, then XC_PAD zero bytes
     cdef size_t len, cap         # bytes; cap without the padding
+    cdef int _feed(self, const uint8_t *p, size_t left, list events) except -1
     cdef int _append(self, const uint8_t *data, size_t n) except -1
     cdef int _parse(self, list events) except -1
 

@@ -3,6 +3,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, realloc
@@ -155,26 +156,30 @@ cdef class StreamParser:
         raises. The parser is then dead: every later call raises the same.
         """
         cdef Py_buffer view
-        cdef const uint8_t *p
-        cdef size_t left, n
         cdef list events = []
         if self.xml.error:
             raise xml_error(&self.xml)
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            p = <const uint8_t *>view.buf
-            left = view.len
-            while left and not self.xml.error:
-                n = left if left < SLICE else SLICE
-                self._append(p, n)
-                p += n
-                left -= n
-                self._parse(events)
-        finally:
-            PyBuffer_Release(&view)
+        if type(data) is bytes:
+            self._feed(<const uint8_t *>PyBytes_AS_STRING(data), len(<bytes>data), events)
+        else:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+            try:
+                self._feed(<const uint8_t *>view.buf, view.len, events)
+            finally:
+                PyBuffer_Release(&view)
         if self.xml.error and not events:
             raise xml_error(&self.xml)
         return events
+
+    cdef int _feed(self, const uint8_t *p, size_t left, list events) except -1:
+        cdef size_t n
+        while left and not self.xml.error:
+            n = left if left < SLICE else SLICE
+            self._append(p, n)
+            p += n
+            left -= n
+            self._parse(events)
+        return 0
 
     cdef int _append(self, const uint8_t *data, size_t n) except -1:
         cdef size_t cap = self.cap
