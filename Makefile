@@ -7,6 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/_xmppcore/*.py src/_xmppcore/*
 FUZZ_S ?= 60
 CC_FUZZ ?= clang
 C := src/_xmppcore/c
+XML := xml.c xml_names.c xml_text.c scan.c
 FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C)
 
 .PHONY: run test lint types bench load fuzz debug soak wheel clean
@@ -47,9 +48,9 @@ load: $(VENV)/.built
 # libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, FUZZ_S seconds for each target.
 fuzz:
 	mkdir -p build/fuzz
-	$(FUZZER) tests/fuzz/fuzz_xml.c $(C)/xml.c $(C)/scan.c -o build/fuzz/xml
+	$(FUZZER) tests/fuzz/fuzz_xml.c $(addprefix $(C)/,$(XML)) -o build/fuzz/xml
 	$(FUZZER) tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
-	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c sm.c xml.c scan.c jid.c) -o build/fuzz/router
+	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c sm.c jid.c $(XML)) -o build/fuzz/router
 	mkdir -p $(addprefix build/fuzz/found-,xml jid router)
 	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
 	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid

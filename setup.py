@@ -12,14 +12,15 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("XIOT_DEBUG") == "1"
 CORE = "src/_xmppcore"
+XML = ["scan", "xml", "xml_names", "xml_text"]
 SOURCES = {  # module: the C files it is linked with
     "names": [],
     "element": [],
     "jid": ["jid"],
     "scan": ["scan"],
-    "stanza": ["scan", "xml"],
-    "xml": ["scan", "xml"],
-    "router": ["scan", "xml", "jid", "outbuf", "sm", "router"],
+    "stanza": XML,
+    "xml": XML,
+    "router": [*XML, "jid", "outbuf", "sm", "router"],
 }
 if sys.platform == "linux":
     SOURCES["drain"] = []

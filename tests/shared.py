@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "src/_xmppcore/c"
+PARSER = ["xml", "xml_names", "xml_text", "scan"]
+"""C files of the parser."""
 
 
 def missing(reason: str) -> NoReturn:

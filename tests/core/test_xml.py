@@ -25,7 +25,7 @@ from _xmppcore.names import is_ncname
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamClose, StreamOpen, StreamParser, parse_element
 from tests.oracles import expat, lxml
-from tests.shared import CORE, ROOT, compiler, fuzz_target, package
+from tests.shared import CORE, PARSER, ROOT, compiler, fuzz_target, package
 from tests.streams import CLOSE, OPEN, URIS, Generator
 
 XML_NS = "http://www.w3.org/XML/1998/namespace"
@@ -827,8 +827,8 @@ def count_steps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes, in
     compile_ = partial(subprocess.run, cwd=folder, check=True)
     flags = ["-O1", "-std=gnu11", f"-I{CORE}"]
     cc = compiler()
-    compile_([cc, *flags, "-fsanitize-coverage=trace-pc", "-c", CORE / "xml.c", CORE / "scan.c"])
-    compile_([cc, *flags, ROOT / "tests/fuzz/steps_xml.c", "xml.o", "scan.o", "-o", "steps"])
+    compile_([cc, *flags, "-fsanitize-coverage=trace-pc", "-c", *(CORE / f"{name}.c" for name in PARSER)])
+    compile_([cc, *flags, ROOT / "tests/fuzz/steps_xml.c", *(f"{name}.o" for name in PARSER), "-o", "steps"])
 
     def count(data: bytes, piece: int) -> int:
         (folder / "input").write_bytes(data)
@@ -1053,7 +1053,7 @@ def test_namespace_with_a_null_is_refused() -> None:
 
 def test_fuzz_corpus_passes_under_the_sanitizers(tmp_path: Path) -> None:
     """tests/fuzz/fuzz_xml.c over its seeds: whole against split, in C, with every read checked."""
-    program = fuzz_target("xml", ["xml", "scan"], tmp_path)
+    program = fuzz_target("xml", PARSER, tmp_path)
     seeds = sorted((ROOT / "tests/fuzz/corpus/xml").iterdir())
     assert len(seeds) > 40
     report = subprocess.run([program, *seeds], capture_output=True, text=True, check=False)

@@ -2,8 +2,8 @@
 /*
  * Counts the branches that the XML parser takes for a file fed in pieces: its cost without a clock.
  *
- *     cc -O1 -fsanitize-coverage=trace-pc -c xml.c scan.c      (every basic block calls the counter)
- *     cc steps_xml.c xml.o scan.o -o steps_xml
+ *     cc -O1 -fsanitize-coverage=trace-pc -c xml*.c scan.c     (every basic block calls the counter)
+ *     cc steps_xml.c xml*.o scan.o -o steps_xml
  *     steps_xml FILE PIECE_BYTES                               prints the count
  */
 #include <stdio.h>

@@ -1,325 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "xml.h"
+#include "xml_parts.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "scan_all.h"
 
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define INLINE static inline __attribute__((always_inline))
-
-static const char XML_NS[] = "http://www.w3.org/XML/1998/namespace";
-static const char XMLNS_NS[] = "http://www.w3.org/2000/xmlns/";
-
-enum { START, PROLOG, BODY, CLOSING, EPILOG, DEAD }; /* xc_xml.state; CLOSING: the root was an empty element */
-
-typedef struct frame {
-    uint64_t key;            /* first 8 bytes of the name */
-    uint32_t name, name_len; /* qualified name; offset from the stanza's start */
-    uint32_t nbinds;         /* declarations in force outside of it */
-} frame;
-
-typedef struct bind {
-    uint64_t key;
-    uint32_t prefix, prefix_len, uri, uri_len; /* offsets from the stanza's start */
-    uint32_t number;                           /* see namespace_number(); 0 until asked for */
-    bool decode;
-} bind;
-
-typedef struct attr {
-    const uint8_t *start; /* white space in front of it */
-    const uint8_t *name, *value;
-    uint64_t key; /* of the whole name */
-    uint32_t name_len, prefix_len, value_len;
-    int bound; /* find_prefix() of its prefix, and what that left in `outer` */
-    uint32_t outer;
-    bool decode;
-} attr;
-
-typedef struct run run;
-
-struct xc_stack {
-    xc_stack *next; /* in the pool */
-    xc_head head;
-    uint32_t nbinds;
-    bind *binds;    /* max_namespaces */
-    frame frames[]; /* max_depth */
-};
-
 static int (*body_of(const char *name))(run *, size_t *);
-
-struct xc_shared {
-    const xc_kernels *k;
-    int (*body)(run *r, size_t *at); /* made for these kernels */
-    xc_limits limits;
-    xc_stack *pool; /* LIFO: the hottest one first */
-#ifdef XC_DEBUG
-    unsigned defences_off;
-#endif
-    attr attrs[]; /* max_attributes: of the tag in hand */
-};
-
-typedef struct tag {
-    const uint8_t *name, *end; /* qualified name; behind the '>' */
-    uint32_t name_len, prefix_len, nattrs;
-    bool empty;
-    bool spaces; /* a prefix or a declaration stands in it */
-} tag;
-
-/* ---- characters ---- */
-
-enum { C_START = 1, C_NAME = 2, C_WHITE = 4, C_MULTI = 8, C_COLON = 16 };
-
-#define S (C_START | C_NAME)
-static const uint8_t classes[256] = {
-    ['\t'] = C_WHITE,
-    ['\n'] = C_WHITE,
-    ['\r'] = C_WHITE,
-    [' '] = C_WHITE,
-    ['-'] = C_NAME,
-    ['.'] = C_NAME,
-    ['0'] = C_NAME,
-    ['1'] = C_NAME,
-    ['2'] = C_NAME,
-    ['3'] = C_NAME,
-    ['4'] = C_NAME,
-    ['5'] = C_NAME,
-    ['6'] = C_NAME,
-    ['7'] = C_NAME,
-    ['8'] = C_NAME,
-    ['9'] = C_NAME,
-    ['A'] = S,
-    ['B'] = S,
-    ['C'] = S,
-    ['D'] = S,
-    ['E'] = S,
-    ['F'] = S,
-    ['G'] = S,
-    ['H'] = S,
-    ['I'] = S,
-    ['J'] = S,
-    ['K'] = S,
-    ['L'] = S,
-    ['M'] = S,
-    ['N'] = S,
-    ['O'] = S,
-    ['P'] = S,
-    ['Q'] = S,
-    ['R'] = S,
-    ['S'] = S,
-    ['T'] = S,
-    ['U'] = S,
-    ['V'] = S,
-    ['W'] = S,
-    ['X'] = S,
-    ['Y'] = S,
-    ['Z'] = S,
-    [':'] = C_COLON,
-    ['_'] = S,
-    ['a'] = S,
-    ['b'] = S,
-    ['c'] = S,
-    ['d'] = S,
-    ['e'] = S,
-    ['f'] = S,
-    ['g'] = S,
-    ['h'] = S,
-    ['i'] = S,
-    ['j'] = S,
-    ['k'] = S,
-    ['l'] = S,
-    ['m'] = S,
-    ['n'] = S,
-    ['o'] = S,
-    ['p'] = S,
-    ['q'] = S,
-    ['r'] = S,
-    ['s'] = S,
-    ['t'] = S,
-    ['u'] = S,
-    ['v'] = S,
-    ['w'] = S,
-    ['x'] = S,
-    ['y'] = S,
-    ['z'] = S,
-    [0x80 ... 0xFF] = C_MULTI,
-};
-#undef S
-
-static uint32_t decode_char(const uint8_t *p, unsigned *length) { /* valid UTF-8, two bytes or more */
-    if (p[0] < 0xE0) return *length = 2, (uint32_t)(p[0] & 0x1F) << 6 | (p[1] & 0x3F);
-    if (p[0] < 0xF0) return *length = 3, (uint32_t)(p[0] & 0x0F) << 12 | (uint32_t)(p[1] & 0x3F) << 6 | (p[2] & 0x3F);
-    *length = 4;
-    return (uint32_t)(p[0] & 7) << 18 | (uint32_t)(p[1] & 0x3F) << 12 | (uint32_t)(p[2] & 0x3F) << 6 | (p[3] & 0x3F);
-}
-
-/* XML 1.0 fifth edition, productions 4 and 4a, above ASCII. */
-static bool name_start(uint32_t c) {
-    return (c >= 0xC0 && c <= 0x2FF && c != 0xD7 && c != 0xF7) || (c >= 0x370 && c <= 0x1FFF && c != 0x37E) || c == 0x200C || c == 0x200D ||
-           (c >= 0x2070 && c <= 0x218F) || (c >= 0x2C00 && c <= 0x2FEF) || (c >= 0x3001 && c <= 0xD7FF) || (c >= 0xF900 && c <= 0xFDCF) ||
-           (c >= 0xFDF0 && c <= 0xFFFD) || (c >= 0x10000 && c <= 0xEFFFF);
-}
-
-static bool name_char(uint32_t c) { return name_start(c) || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040; }
-
-static inline bool white(uint8_t c) { return classes[c] & C_WHITE; }
-static inline const uint8_t *skip_white(const uint8_t *p) {
-    while (white(*p)) p++;
-    return p;
-}
-
-/* End of the name without a colon at p; p itself if there is none. */
-static inline const uint8_t *scan_name(const uint8_t *p) {
-    const uint8_t *start = p;
-    unsigned length;
-    if (classes[*p] & C_START) p++;
-    for (;;) {
-        if (p != start)
-            while (classes[*p] & C_NAME) p++;
-        if (*p < 0x80) return p;
-        uint32_t c = decode_char(p, &length);
-        if (!(p == start ? name_start(c) : name_char(c))) return p;
-        p += length;
-    }
-}
-
-/* The first 8 bytes of a name, 0 behind a shorter one. No name holds a NUL, so up to 7 bytes are the same if their keys are. */
-static inline uint64_t name_key(const uint8_t *p, uint32_t len) {
-    static const uint64_t masks[9] = {0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFF, UINT64_MAX};
-    uint64_t key;
-    memcpy(&key, p, 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    key = __builtin_bswap64(key);
-#endif
-    return key & masks[len < 8 ? len : 8];
-}
-
-#define KEY1(a) ((uint64_t)(a))
-#define KEY2(a, b) (KEY1(a) | (uint64_t)(b) << 8)
-#define KEY4(a, b, c, d) (KEY2(a, b) | KEY2(c, d) << 16)
-#define KEY5(a, b, c, d, e) (KEY4(a, b, c, d) | (uint64_t)(e) << 32)
-#define KEY7(a, b, c, d, e, f, g) (KEY4(a, b, c, d) | (KEY2(e, f) | (uint64_t)(g) << 16) << 32)
-#define KEY8(a, b, c, d, e, f, g, h) (KEY4(a, b, c, d) | KEY4(e, f, g, h) << 32)
-
-static inline bool same_name(uint64_t key, const uint8_t *a, uint32_t a_len, uint64_t other, const uint8_t *b, uint32_t b_len) {
-    return key == other && a_len == b_len && (a_len <= 8 || memcmp(a + 8, b + 8, a_len - 8) == 0);
-}
-
-/* ---- decoding ---- */
-
-static unsigned put_char(uint32_t c, uint8_t *out) {
-    if (c < 0x80) return out[0] = (uint8_t)c, 1;
-    if (c < 0x800) return out[0] = (uint8_t)(0xC0 | c >> 6), out[1] = (uint8_t)(0x80 | (c & 0x3F)), 2;
-    if (c < 0x10000) {
-        out[0] = (uint8_t)(0xE0 | c >> 12), out[1] = (uint8_t)(0x80 | (c >> 6 & 0x3F)), out[2] = (uint8_t)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (uint8_t)(0xF0 | c >> 18), out[1] = (uint8_t)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (uint8_t)(0x80 | (c >> 6 & 0x3F)), out[3] = (uint8_t)(0x80 | (c & 0x3F));
-    return 4;
-}
-
-/* The character that the checked reference at p ('&') stands for; *next is behind its ';'. Its UTF-8 is never longer than it. */
-static uint32_t reference(const uint8_t *p, const uint8_t **next) {
-    uint32_t c = 0;
-    if (p[1] == '#') {
-        bool hex = p[2] == 'x';
-        for (p += hex ? 3 : 2; *p != ';'; p++)
-            c = hex ? c * 16 + (*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10) : c * 10 + (uint32_t)(*p - '0');
-    } else {
-        c = p[1] == 'l' ? '<' : p[1] == 'g' ? '>' : p[1] == 'q' ? '"' : p[2] == 'm' ? '&' : '\'';
-        while (*p != ';') p++;
-    }
-    *next = p + 1;
-    return c;
-}
-
-static size_t decode_as(const uint8_t *p, size_t n, uint8_t *out, bool value, bool references) {
-    const uint8_t *end = p + n;
-    uint8_t *o = out;
-    for (;;) {
-        const uint8_t *plain = p;
-        while (p < end && *p > '\r' && *p != '&') p++;
-        memcpy(o, plain, (size_t)(p - plain));
-        o += p - plain;
-        if (p == end) break;
-        uint8_t c = *p;
-        if (c == '&' && references) {
-            o += put_char(reference(p, &p), o);
-        } else if (c == '\r') {
-            p += p + 1 < end && p[1] == '\n' ? 2 : 1; /* XML 1.0 section 2.11 */
-            *o++ = value ? ' ' : '\n';
-        } else {
-            *o++ = value && (c == '\t' || c == '\n') ? ' ' : c; /* section 3.3.3 */
-            p++;
-        }
-    }
-    return (size_t)(o - out);
-}
-
-static size_t decode(const uint8_t *p, size_t n, uint8_t *out) { return decode_as(p, n, out, true, true); }
-
-size_t xc_decode_lines(const uint8_t *in, size_t n, uint8_t *out) { return decode_as(in, n, out, false, false); }
-size_t xc_decode_text(const uint8_t *in, size_t n, uint8_t *out) { return decode_as(in, n, out, false, true); }
-size_t xc_decode_value(const uint8_t *in, size_t n, uint8_t *out) { return decode_as(in, n, out, true, true); }
-
-size_t xc_characters(const uint8_t *in, size_t n, uint32_t *highest) {
-    size_t count = 0;
-    uint8_t lead = 0;
-    for (const uint8_t *end = in + n; in < end; in++) {
-        count += (*in & 0xC0) != 0x80;
-        lead = *in > lead ? *in : lead;
-    }
-    *highest = lead < 0x80 ? 0x7F : lead < 0xC4 ? 0xFF : lead < 0xF0 ? 0xFFFF : 0x10FFFF;
-    return count;
-}
-
-#define WIDEN(type)                                                                                                                        \
-    for (type *o = out; in < end; in += length) *o++ = (type)(*in < 0x80 ? (length = 1, *in) : decode_char(in, &length))
-
-void xc_widen(const uint8_t *in, size_t n, uint32_t highest, void *out) {
-    const uint8_t *end = in + n;
-    unsigned length;
-    if (highest <= 0xFF)
-        WIDEN(uint8_t);
-    else if (highest <= 0xFFFF)
-        WIDEN(uint16_t);
-    else
-        WIDEN(uint32_t);
-}
-
-/* ---- contexts ---- */
-
-static xc_context *context_alloc(uint32_t nbinds, uint32_t size) {
-    xc_context *c = malloc(sizeof *c + nbinds * sizeof c->binds[0] + size);
-    if (!c) return NULL;
-    *c = (xc_context){.refs = 1, .size = 1, .nbinds = 0};
-    c->bytes = (const uint8_t *)&c->binds[nbinds];
-    return c;
-}
-
-static xc_span context_put(xc_context *c, const uint8_t *p, uint32_t n, bool coded) {
-    uint8_t *to = (uint8_t *)c->bytes + c->size;
-    xc_span span = {c->size, coded ? (uint32_t)decode(p, n, to) : n};
-    if (!coded && n) memcpy(to, p, n);
-    c->size += span.len;
-    return span;
-}
-
-xc_context *xc_context_new(const char *default_ns) {
-    uint32_t n = (uint32_t)strlen(default_ns);
-    xc_context *c = context_alloc(1, n + 1);
-    if (!c) return NULL;
-    c->nbinds = 1;
-    c->binds[0].prefix = (xc_span){1, 0};
-    c->binds[0].uri = context_put(c, (const uint8_t *)default_ns, n, false);
-    return c;
-}
-
-void xc_context_release(xc_context *c) {
-    if (c && --c->refs == 0) free(c);
-}
 
 /* ---- shared memory ---- */
 
@@ -381,28 +67,31 @@ const char *xc_error_condition(xc_error e) {
     }
 }
 
-/* One call's working set. */
-struct run {
-    xc_xml *x;
-    xc_shared *s;
-    uint8_t *buf;
-    const uint8_t *end; /* a zero byte stands there */
-    xc_head *head;
-    tag tag;
-    xc_error error;       /* of the token in hand */
-    const uint8_t *off;   /* where it is reported */
-    const uint8_t *known; /* last byte that had to be seen */
-};
+/* ---- names ---- */
 
-typedef enum verdict { OK, MORE, FAIL } verdict;
-
-static verdict fail(run *r, xc_error e, const uint8_t *off, const uint8_t *known) {
-    r->error = e, r->off = off, r->known = known;
-    return FAIL;
+/* XML 1.0 fifth edition, productions 4 and 4a, above ASCII. */
+static bool name_start(uint32_t c) {
+    return (c >= 0xC0 && c <= 0x2FF && c != 0xD7 && c != 0xF7) || (c >= 0x370 && c <= 0x1FFF && c != 0x37E) || c == 0x200C || c == 0x200D ||
+           (c >= 0x2070 && c <= 0x218F) || (c >= 0x2C00 && c <= 0x2FEF) || (c >= 0x3001 && c <= 0xD7FF) || (c >= 0xF900 && c <= 0xFDCF) ||
+           (c >= 0xFDF0 && c <= 0xFFFD) || (c >= 0x10000 && c <= 0xEFFFF);
 }
 
-/* An unexpected byte at p: the input's end, or not well-formed. */
-static verdict stray(run *r, const uint8_t *p) { return p == r->end ? MORE : fail(r, XC_ERROR_NOT_WELL_FORMED, p, p); }
+static bool name_char(uint32_t c) { return name_start(c) || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040; }
+
+/* End of the name without a colon at p; p itself if there is none. */
+static inline const uint8_t *scan_name(const uint8_t *p) {
+    const uint8_t *start = p;
+    unsigned length;
+    if (classes[*p] & C_START) p++;
+    for (;;) {
+        if (p != start)
+            while (classes[*p] & C_NAME) p++;
+        if (*p < 0x80) return p;
+        uint32_t c = decode_char(p, &length);
+        if (!(p == start ? name_start(c) : name_char(c))) return p;
+        p += length;
+    }
+}
 
 /* ---- tokens ---- */
 
@@ -550,249 +239,6 @@ INLINE verdict start_tag(run *r, const uint8_t *p, const xc_kernels *k) {
         if (met & bit && is_double(s, a)) return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, q - 1);
         met |= bit;
     }
-}
-
-/* ---- namespaces ---- */
-
-/* The character at *p of an attribute's value, as written (coded) or decoded already; moves *p behind it. */
-static uint32_t value_char(const uint8_t **p, bool coded) {
-    unsigned length = 1;
-    uint32_t c = **p;
-    if (coded && c == '&') return reference(*p, p);
-    if (coded && white((uint8_t)c)) {
-        length = c == '\r' && (*p)[1] == '\n' ? 2 : 1;
-        c = ' ';
-    } else if (c >= 0x80) {
-        c = decode_char(*p, &length);
-    }
-    *p += length;
-    return c;
-}
-
-static bool same_value(const uint8_t *p, uint32_t n, bool p_coded, const uint8_t *q, uint32_t m, bool q_coded) {
-    if (!p_coded && !q_coded) return n == m && memcmp(p, q, n) == 0;
-    const uint8_t *p_end = p + n, *q_end = q + m;
-    while (p < p_end && q < q_end)
-        if (value_char(&p, p_coded) != value_char(&q, q_coded)) return false;
-    return p == p_end && q == q_end;
-}
-
-static inline bool value_is(const attr *a, const char *text, uint32_t n) {
-    if (!a->decode) return a->value_len == n && memcmp(a->value, text, n) == 0;
-    return same_value(a->value, a->value_len, true, (const uint8_t *)text, n, false);
-}
-
-enum { OUTSIDE = -1, XML_PREFIX = -2, UNBOUND = -3 }; /* else: index into stack->binds */
-
-/* Which declaration binds this prefix. *outer is the root's binding when the answer is OUTSIDE. */
-static int find_prefix(run *r, const uint8_t *prefix, uint32_t len, uint32_t *outer) {
-    xc_stack *st = r->x->stack;
-    const xc_context *c = r->x->context;
-    if (st) {
-        uint64_t key = name_key(prefix, len);
-        const uint8_t *base = r->buf + r->x->start;
-        for (uint32_t i = st->nbinds; i-- > 0;) {
-            bind *b = &st->binds[i];
-            if (same_name(key, prefix, len, b->key, base + b->prefix, b->prefix_len)) return (int)i;
-        }
-    }
-    if (c)
-        for (uint32_t i = c->nbinds; i-- > 0;) {
-            xc_span declared = c->binds[i].prefix;
-            if (declared.len == len && (len == 0 || memcmp(c->bytes + declared.off, prefix, len) == 0)) return *outer = i, OUTSIDE;
-        }
-    if (len == 3 && memcmp(prefix, "xml", 3) == 0) return XML_PREFIX;
-    return len == 0 ? OUTSIDE : UNBOUND;
-}
-
-/* Is this attribute a namespace declaration? The prefix declared is then name + *skip. */
-static inline bool declares(const attr *a, uint32_t *skip) {
-    if (a->prefix_len == 0) return *skip = 5, a->key == KEY5('x', 'm', 'l', 'n', 's');
-    return *skip = 6, a->prefix_len == 5 && (a->key & 0xFFFFFFFFFF) == KEY5('x', 'm', 'l', 'n', 's');
-}
-
-static verdict check_declaration(run *r, const attr *a, uint32_t skip) {
-    uint32_t len = a->name_len - skip;
-    const uint8_t *prefix = a->name + skip;
-    bool xml = len == 3 && memcmp(prefix, "xml", 3) == 0;
-    /* Namespaces in XML 1.0 section 3 and constraint "No Prefix Undeclaring". */
-    if (xml != value_is(a, XML_NS, sizeof XML_NS - 1) || value_is(a, XMLNS_NS, sizeof XMLNS_NS - 1) ||
-        (len == 5 && memcmp(prefix, "xmlns", 5) == 0) || (len && a->value_len == 0))
-        return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, r->tag.end - 1);
-    return OK;
-}
-
-/* A number for the namespace of an attribute with a bound prefix. It is found once for each declaration: long names that differ only at
- * their ends must not be compared again for each pair of attributes. */
-static uint32_t namespace_number(run *r, const attr *a) {
-    const xc_context *c = r->x->context;
-    if (a->bound == XML_PREFIX) return 0;
-    if (a->bound == OUTSIDE) return c->binds[a->outer].uri.off; /* there, the same namespace has the same place */
-    bind *binds = r->x->stack->binds, *b = &binds[a->bound];
-    if (b->number) return b->number;
-    const uint8_t *base = r->buf + r->x->start;
-    for (uint32_t i = 0; c && i < c->nbinds; i++)
-        if (same_value(base + b->uri, b->uri_len, b->decode, c->bytes + c->binds[i].uri.off, c->binds[i].uri.len, false))
-            return b->number = c->binds[i].uri.off;
-    bind *first = binds;
-    while (first < b && !same_value(base + b->uri, b->uri_len, b->decode, base + first->uri, first->uri_len, first->decode)) first++;
-    return b->number = (c ? c->size : 1) + (uint32_t)(first - binds);
-}
-
-/* Declarations, bound prefixes, and attributes that are the same only by namespace, of the whole tag in hand. */
-static verdict check_namespaces(run *r) {
-    xc_shared *s = r->s;
-    xc_stack *st = r->x->stack;
-    tag *t = &r->tag;
-    const uint8_t *base = r->buf + r->x->start;
-    uint32_t prefixed = 0, skip;
-    for (uint32_t i = 0; i < t->nattrs; i++) {
-        attr *a = &s->attrs[i];
-        if (declares(a, &skip)) {
-            verdict v = check_declaration(r, a, skip);
-            if (v != OK) return v;
-            if (st->nbinds == s->limits.max_namespaces) return fail(r, XC_ERROR_POLICY_VIOLATION, a->name, t->end - 1);
-            bind *b = &st->binds[st->nbinds++];
-            b->prefix = (uint32_t)(a->name + skip - base);
-            b->prefix_len = skip == 5 ? 0 : a->name_len - skip;
-            b->key = name_key(a->name + skip, b->prefix_len);
-            b->uri = (uint32_t)(a->value - base);
-            b->uri_len = a->value_len;
-            b->number = 0;
-            b->decode = a->decode;
-        } else {
-            prefixed += a->prefix_len != 0;
-        }
-    }
-    if (t->prefix_len) {
-        uint32_t outer;
-        int b = find_prefix(r, t->name, t->prefix_len, &outer);
-        if (b == UNBOUND) return fail(r, XC_ERROR_NOT_WELL_FORMED, t->name, t->end - 1);
-        if (b == OUTSIDE) st->head.outer_prefix = true;
-    }
-    if (!prefixed) return OK;
-    for (uint32_t i = 0; i < t->nattrs; i++) {
-        attr *a = &s->attrs[i];
-        if (!a->prefix_len || declares(a, &skip)) continue;
-        uint32_t local = a->prefix_len + 1;
-        a->bound = find_prefix(r, a->name, a->prefix_len, &a->outer);
-        if (a->bound == UNBOUND) return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, t->end - 1);
-        if (a->bound == OUTSIDE) st->head.outer_prefix = true;
-        for (uint32_t j = 0; prefixed > 1 && j < i; j++) {
-            attr *b = &s->attrs[j];
-            uint32_t other = b->prefix_len + 1;
-            if (!b->prefix_len || a->name_len - local != b->name_len - other ||
-                memcmp(a->name + local, b->name + other, a->name_len - local) != 0 || declares(b, &skip))
-                continue;
-            if (namespace_number(r, a) == namespace_number(r, b)) return fail(r, XC_ERROR_NOT_WELL_FORMED, a->name, t->end - 1);
-        }
-    }
-    return OK;
-}
-
-/* ---- headers ---- */
-
-static inline xc_span span_of(const uint8_t *base, const uint8_t *p, uint32_t n) { return (xc_span){(uint32_t)(p - base), n}; }
-
-/* The namespace that `prefix` means here, as a span. */
-static xc_span namespace_of(run *r, const uint8_t *prefix, uint32_t len, uint8_t *in, bool *coded) {
-    uint32_t outer = UINT32_MAX;
-    int b = find_prefix(r, prefix, len, &outer);
-    *coded = false;
-    if (b >= 0) {
-        bind *d = &r->x->stack->binds[b];
-        *coded = d->decode;
-        *in = d->uri_len ? XC_IN_RAW : XC_IN_NONE;
-        return (xc_span){d->uri, d->uri_len};
-    }
-    if (b == OUTSIDE && outer != UINT32_MAX && r->x->context->binds[outer].uri.len)
-        return *in = XC_IN_CONTEXT, r->x->context->binds[outer].uri;
-    *in = b == XML_PREFIX ? XC_IN_XML : XC_IN_NONE;
-    return (xc_span){0, 0};
-}
-
-static void read_head(run *r, const uint8_t *base) {
-    tag *t = &r->tag;
-    xc_head *h = &r->x->stack->head;
-    bool outer = h->outer_prefix;
-    memset(h, 0, sizeof *h);
-    h->outer_prefix = outer;
-    uint32_t skip = t->prefix_len ? t->prefix_len + 1 : 0;
-    bool coded;
-    h->name = span_of(base, t->name + skip, t->name_len - skip);
-    h->name_end = (uint32_t)(t->name + t->name_len - base);
-    h->prefixed = t->prefix_len != 0;
-    h->ns = namespace_of(r, t->name, t->prefix_len, &h->ns_in, &coded);
-    if (coded) h->decode |= XC_NS;
-    for (attr *a = r->s->attrs, *end = a + t->nattrs; a < end; a++) {
-        xc_span value = span_of(base, a->value, a->value_len);
-        switch (a->key) {
-        case KEY2('t', 'o'):
-            h->to = value;
-            h->decode |= a->decode ? XC_TO : 0;
-            break;
-        case KEY2('i', 'd'):
-            h->id = value;
-            h->decode |= a->decode ? XC_ID : 0;
-            break;
-        case KEY4('f', 'r', 'o', 'm'):
-            h->from = value;
-            h->from_start = (uint32_t)(a->start - base);
-            h->decode |= a->decode ? XC_FROM : 0;
-            break;
-        case KEY4('t', 'y', 'p', 'e'):
-            h->type = value;
-            h->decode |= a->decode ? XC_TYPE : 0;
-            break;
-        case KEY5('x', 'm', 'l', 'n', 's'): h->inner_ns = true; break;
-        case KEY7('v', 'e', 'r', 's', 'i', 'o', 'n'):
-            h->version = value;
-            h->decode |= a->decode ? XC_VERSION : 0;
-            break;
-        case KEY8('x', 'm', 'l', ':', 'l', 'a', 'n', 'g'):
-            if (a->name_len > 8) break;
-            h->lang = value;
-            h->decode |= a->decode ? XC_LANG : 0;
-            break;
-        }
-    }
-}
-
-static void read_payload(run *r, const uint8_t *base) {
-    tag *t = &r->tag;
-    xc_head *h = &r->x->stack->head;
-    if (h->children < UINT16_MAX) h->children++;
-    uint32_t skip = t->prefix_len ? t->prefix_len + 1 : 0;
-    if (t->name_len - skip == 9 && memcmp(t->name + skip, "stanza-id", 9) == 0) h->stanza_id = true;
-    if (h->children > 1) return;
-    bool coded;
-    h->payload = span_of(base, t->name + skip, t->name_len - skip);
-    h->payload_ns = namespace_of(r, t->name, t->prefix_len, &h->payload_ns_in, &coded);
-    if (coded) h->decode |= XC_PAYLOAD_NS;
-}
-
-/* The root's start tag becomes the stream's context. */
-static xc_context *read_context(run *r) {
-    tag *t = &r->tag;
-    xc_stack *st = r->x->stack;
-    const uint8_t *base = r->buf + r->x->start;
-    uint32_t size = 1 + t->name_len + st->head.lang.len;
-    for (uint32_t i = 0; i < st->nbinds; i++) size += st->binds[i].prefix_len + st->binds[i].uri_len;
-    xc_context *c = context_alloc(st->nbinds, size);
-    if (!c) return NULL;
-    c->nbinds = st->nbinds;
-    c->name = context_put(c, t->name, t->name_len, false);
-    c->lang = context_put(c, base + st->head.lang.off, st->head.lang.len, st->head.decode & XC_LANG);
-    for (uint32_t i = 0; i < st->nbinds; i++) {
-        bind *b = &st->binds[i];
-        c->binds[i].prefix = context_put(c, base + b->prefix, b->prefix_len, false);
-        xc_span uri = context_put(c, base + b->uri, b->uri_len, b->decode);
-        for (uint32_t j = 0; j < i; j++) /* the same namespace, the same place */
-            if (c->binds[j].uri.len == uri.len && memcmp(c->bytes + c->binds[j].uri.off, c->bytes + uri.off, uri.len) == 0)
-                uri = c->binds[j].uri;
-        c->binds[i].uri = uri;
-    }
-    return c;
 }
 
 /* ---- the search for a token's end ---- */
@@ -949,13 +395,13 @@ INLINE verdict open_element(run *r, const uint8_t *p, const xc_kernels *k) {
     const uint8_t *base = r->buf + x->start;
     uint32_t outside = st->nbinds;
     if (t->spaces) {
-        v = check_namespaces(r);
+        v = xc_tag_check_names(r);
         if (v != OK) return v;
     }
     if (x->depth < 2)
-        read_head(r, base);
+        xc_tag_read_head(r, base);
     else if (x->depth == 2)
-        read_payload(r, base);
+        xc_tag_read_payload(r, base);
     if (t->empty) {
         if (x->depth) st->nbinds = outside;
         return OK;
@@ -1040,7 +486,7 @@ INLINE int stanza(run *r, const uint8_t *p, size_t *at) {
 INLINE int opened(run *r, size_t *at) {
     xc_xml *x = r->x;
     if (x->state != BODY) { /* the root */
-        if (!(x->context = read_context(r))) return fail(r, XC_ERROR_NO_MEMORY, r->tag.end, r->tag.end), XC_ERROR;
+        if (!(x->context = xc_tag_read_context(r))) return fail(r, XC_ERROR_NO_MEMORY, r->tag.end, r->tag.end), XC_ERROR;
         x->state = r->tag.empty ? CLOSING : BODY;
     } else if (!(r->tag.empty && x->depth == 1)) {
         return GO_ON;
@@ -1307,123 +753,4 @@ void xc_xml_shift(xc_xml *x, size_t n) {
     x->pos -= (uint32_t)n;
     x->start -= x->stack ? (uint32_t)n : 0;
     x->checked -= (uint32_t)n;
-}
-
-/* ---- walking over checked bytes ---- */
-
-/* Eight bytes at a time, since behind the bytes there may be nothing to read. In what these give, the lowest bit is that of the first
- * byte found, which is all that counts. */
-#define EACH(byte) (0x0101010101010101u * (byte))
-
-static inline uint64_t load8(const uint8_t *p) {
-    uint64_t word;
-    memcpy(&word, p, 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
-    return word;
-}
-
-static inline uint64_t bytes_equal(uint64_t word, uint8_t byte) {
-    word ^= EACH((uint64_t)byte);
-    return (word - EACH(1)) & ~word & EACH(0x80);
-}
-
-static inline uint64_t bytes_below(uint64_t word, uint8_t byte) { return (word - EACH((uint64_t)byte)) & ~word & EACH(0x80); }
-
-/* The value at p up to its quote. */
-static inline const uint8_t *walk_value(const uint8_t *p, const uint8_t *end, uint8_t quote, xc_attr *a) {
-    uint64_t care = 0, high = 0;
-    a->value = p;
-    for (; end - p >= 8; p += 8) {
-        uint64_t word = load8(p), stop = bytes_equal(word, quote), before = (stop & -stop) - 1; /* all ones if there is none */
-        care |= (bytes_equal(word, '&') | bytes_below(word, ' ')) & before;
-        high |= word & before;
-        if (stop) {
-            p += __builtin_ctzll(stop) / 8;
-            goto done;
-        }
-    }
-    for (; *p != quote; p++) {
-        care |= *p == '&' || *p < ' ';
-        high |= *p;
-    }
-done:
-    a->value_len = (uint32_t)(p - a->value);
-    a->decode = care;
-    a->ascii = !(high & EACH(0x80));
-    return p;
-}
-
-static const uint8_t *walk_name(const uint8_t *p, uint32_t *prefix_len) {
-    const uint8_t *q = p;
-    *prefix_len = 0;
-    for (;; q++) {
-        while (classes[*q] & (C_NAME | C_MULTI)) q++;
-        if (*q != ':') return q;
-        *prefix_len = (uint32_t)(q - p);
-    }
-}
-
-static xc_token walk_tag(xc_walk *w, const uint8_t *p) {
-    const uint8_t *q;
-    xc_attr *a = w->attrs;
-    w->text = ++p;
-    q = walk_name(p, &w->prefix_len);
-    w->text_len = (size_t)(q - p);
-    for (;; a++) {
-        q = skip_white(q);
-        if (*q == '>' || *q == '/') break;
-        a->name = q;
-        q = walk_name(q, &a->prefix_len);
-        a->name_len = (uint32_t)(q - a->name);
-        q = skip_white(skip_white(q) + 1); /* '=' */
-        q = walk_value(q + 1, w->end, *q, a) + 1;
-    }
-    w->nattrs = (uint32_t)(a - w->attrs);
-    if (*q == '>') return w->p = q + 1, XC_T_START;
-    return w->p = q + 2, XC_T_EMPTY;
-}
-
-/* The text [p, p + n): what it is made of. */
-static void walk_text(xc_walk *w, const uint8_t *p, size_t n) {
-    uint64_t care = 0, high = 0;
-    w->text = p;
-    w->text_len = n;
-    for (; n >= 8; p += 8, n -= 8) {
-        uint64_t word = load8(p);
-        care |= bytes_equal(word, '&') | bytes_equal(word, '\r');
-        high |= word;
-    }
-    for (; n; p++, n--) {
-        care |= *p == '&' || *p == '\r';
-        high |= *p;
-    }
-    w->decode = care;
-    w->ascii = !(high & EACH(0x80));
-}
-
-xc_token xc_walk_next(xc_walk *w) {
-    const uint8_t *p = w->p, *q;
-    if (p == w->end) return XC_T_END_OF_INPUT;
-    if (*p != '<') {
-        q = memchr(p, '<', (size_t)(w->end - p));
-        if (!q) q = w->end;
-        walk_text(w, p, (size_t)(q - p));
-        w->p = q;
-        return XC_T_TEXT;
-    }
-    if (p[1] == '/') {
-        q = memchr(p, '>', (size_t)(w->end - p));
-        w->p = q + 1;
-        return XC_T_END;
-    }
-    if (p[1] == '!') { /* "<![CDATA[" */
-        for (q = p += 9; q[0] != ']' || q[1] != ']' || q[2] != '>'; q++) {
-        }
-        walk_text(w, p, (size_t)(q - p));
-        w->p = q + 3;
-        return XC_T_CDATA;
-    }
-    return walk_tag(w, p);
 }
