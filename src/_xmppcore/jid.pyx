@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """JIDs, the addresses of XMPP: parsed, prepared and compared as RFC 7622 says.
 
-Theory of operation.  `c/jid.c` prepares ASCII. A part that it calls slow goes to Python, alone: localparts and resourceparts to the
-PRECIS profiles (RFC 8265), domainparts to IDNA2008 (RFC 5891) or `ipaddress`, and the answers are kept in bounded caches. What a JID
-object holds is prepared already, so that comparing and hashing are those of its text.
+Theory of operation.  `c/jid.c` prepares ASCII. A part that it calls slow goes to `_xmppcore.precis`, alone, and the answers are kept
+there in bounded caches. What a JID object holds is prepared already, so that comparing and hashing are those of its text.
 """
-
-from functools import lru_cache
-from unicodedata import bidirectional, is_normalized, normalize
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Hash, PyTypeObject
@@ -31,8 +27,6 @@ cdef extern from "Python.h":
 
 ctypedef int (*prepare_part)(const uint8_t *octets, size_t *n, uint8_t *out) noexcept nogil
 
-_CACHED = 512  # prepared parts of a kind: at most some 5 MB, were all of them as long as can be
-
 
 cdef object bad(int code):
     """The JidError for a code of c/jid.h."""
@@ -45,118 +39,6 @@ cdef object bad(int code):
     return JidError("jid", f"longer than {XC_JID_INPUT_MAX} octets")
 
 
-# Beyond ASCII: functions from text to prepared text, which raise ValueError if there is none.
-
-@lru_cache(None)
-def _profile(name):
-    from precis_i18n import get_profile
-
-    return get_profile(name)
-
-
-@lru_cache(4096)
-def _property(character):
-    """The PRECIS derived property of a character (RFC 8264 section 8): PVALID, FREE_PVAL, CONTEXTJ, CONTEXTO, ..."""
-    from precis_i18n.derived import derived_property
-
-    return derived_property(ord(character), _profile("OpaqueString").base.ucd)[0]
-
-
-@lru_cache(4096)
-def _stays(profile, character):
-    """True if the profile leaves the character as it is wherever it stands, but for normalization."""
-    try:
-        return profile.enforce(character) == character and bidirectional(character) not in ("R", "AL", "AN")
-    except ValueError:
-        return False
-
-
-def _enforce(profile, allowed, text):
-    """Enforces a PRECIS profile (RFC 8264 section 7), in time linear in the length of `text`.
-
-    `profile.enforce` would not do: it judges each occurrence of a character anew, and some by a look at the whole string, so that 340
-    characters in a stanza's address could stop a server for 0.1 s.
-    """
-    if is_normalized("NFC", text) and all([_stays(profile, character) for character in set(text)]):
-        prepared = text
-    else:
-        prepared = profile.idempotence_check(profile.apply_five_rules(text))
-        for character in set(prepared):
-            kind = _property(character)
-            if kind in ("CONTEXTJ", "CONTEXTO"):
-                _check_context(profile, character, prepared)
-            elif kind not in allowed:
-                raise ValueError(f"U+{ord(character):04X} is not allowed")
-    if not 0 < len(prepared.encode()) <= XC_JID_PART_MAX:
-        raise ValueError("empty or too long")
-    return prepared
-
-
-def _check_context(profile, character, prepared):
-    """Raises ValueError where the character stands in a context that RFC 5892 appendix A forbids."""
-    from precis_i18n.context import context_rule_error
-
-    places = [place for place, c in enumerate(prepared) if c == character]
-    if character == "\u30fb" or character.isdecimal():  # appendix A.7 to A.9 look at the whole string: all places are alike
-        del places[1:]
-    if any([context_rule_error(prepared, place, profile.base.ucd) for place in places]):
-        raise ValueError(f"U+{ord(character):04X} is not allowed where it is")
-
-
-@lru_cache(_CACHED)
-def _local(text):
-    """RFC 7622 section 3.3: UsernameCaseMapped, and then no character of section 3.3.1, which the mapping may have brought in."""
-    prepared = _enforce(_profile("UsernameCaseMapped"), ("PVALID",), text)
-    if not set(prepared).isdisjoint("\"&'/:<>@"):
-        raise ValueError("excluded character")
-    return prepared
-
-
-@lru_cache(_CACHED)
-def _resource(text):
-    """RFC 7622 section 3.4: OpaqueString."""
-    return _enforce(_profile("OpaqueString"), ("PVALID", "FREE_PVAL"), text)
-
-
-@lru_cache(_CACHED)
-def _label(text):
-    """The U-label or NR-LDH label of a mapped label (RFC 5891 section 5), and how many octets its A-label has."""
-    import idna
-
-    label = idna.ulabel(text)
-    return label, len(label) if label.isascii() else len("xn--") + len(label.encode("punycode"))
-
-
-@lru_cache(_CACHED)
-def _domain(text):
-    """RFC 7622 section 3.2: an IPv6 address in brackets, or U-labels and NR-LDH labels, mapped as RFC 5895 section 2 has it."""
-    if text.startswith("["):
-        return _ip_literal(text.removesuffix("."))
-
-    # Lower case by code point: a capital sigma is a small one wherever it stands, as in all other mappings of domain names.
-    narrow = _profile("UsernameCaseMapped").width_mapping_rule("".join([character.lower() for character in text]))
-    mapped = normalize("NFC", narrow).replace("\u3002", ".").removesuffix(".")
-    labels = mapped.split(".")
-    # No A-label is shorter than its U-label, so this refuses nothing that the exact test would not; it bounds the work before that.
-    if len(mapped) > XC_JID_DOMAIN_MAX or max(map(len, labels)) > XC_JID_LABEL_MAX:
-        raise ValueError("too long")
-    labels, lengths = zip(*map(_label, labels))
-    if max(lengths) > XC_JID_LABEL_MAX or sum(lengths) + len(lengths) - 1 > XC_JID_DOMAIN_MAX:
-        raise ValueError("too long")
-    return ".".join(labels)  # less than 1023 octets: one of four octets takes at least one of the 253
-
-
-def _ip_literal(text):
-    """An IPv6 address in brackets, as RFC 5952 writes it. RFC 9844 took back the zone identifiers of RFC 6874."""
-    from ipaddress import IPv6Address
-
-    address = IPv6Address(text[1:-1])
-    if text[-1] != "]" or address.scope_id is not None:
-        raise ValueError("no IPv6 address in brackets")
-    mapped = address.ipv4_mapped  # written out here, since Python's own form of these depends on its version
-    return f"[{address}]" if mapped is None else f"[::ffff:{mapped}]"
-
-
 # From parts and octets to objects.
 
 cdef str ascii_str(const uint8_t *octets, Py_ssize_t n):
@@ -165,7 +47,7 @@ cdef str ascii_str(const uint8_t *octets, Py_ssize_t n):
     return text
 
 
-cdef str prepared_part(str text, prepare_part in_c, object in_python, int code_if_bad):
+cdef str prepared_part(str text, prepare_part in_c, str in_python, int code_if_bad):
     cdef uint8_t out[XC_JID_INPUT_MAX]
     cdef Py_ssize_t n
     try:
@@ -176,22 +58,24 @@ cdef str prepared_part(str text, prepare_part in_c, object in_python, int code_i
         if code == XC_JID_OK:
             return ascii_str(out, n)
         if code == XC_JID_SLOW:
-            return in_python(text)
+            from _xmppcore import precis  # not at the top: it takes 20 ms, and where all is ASCII nobody needs it
+
+            return getattr(precis, in_python)(text)
     except ValueError as error:
         raise bad(code_if_bad) from error
     raise bad(code)
 
 
 cdef str prepared_local(str text):
-    return prepared_part(text, xc_jid_prepare_local, _local, XC_JID_BAD_LOCAL)
+    return prepared_part(text, xc_jid_prepare_local, "local", XC_JID_BAD_LOCAL)
 
 
 cdef str prepared_domain(str text):
-    return prepared_part(text, xc_jid_prepare_domain, _domain, XC_JID_BAD_DOMAIN)
+    return prepared_part(text, xc_jid_prepare_domain, "domain", XC_JID_BAD_DOMAIN)
 
 
 cdef str prepared_resource(str text):
-    return prepared_part(text, xc_jid_prepare_resource, _resource, XC_JID_BAD_RESOURCE)
+    return prepared_part(text, xc_jid_prepare_resource, "resource", XC_JID_BAD_RESOURCE)
 
 
 cdef JID made(str full, Py_ssize_t local_len, Py_ssize_t bare_len):

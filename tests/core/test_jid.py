@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import random
 import re
 import string
+import stringprep
 import subprocess
 import time
+import unicodedata
 from collections.abc import Callable
+from encodings.idna import nameprep
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ from tests.shared import fuzz_target
 
 OK, SLOW, BAD_LOCAL, BAD_DOMAIN, BAD_RESOURCE, TOO_LONG = range(6)
 ROOT = Path(__file__).parents[2]
+LONG = os.environ.get("XIOT_SOAK") == "1"
 
 LOCAL = precis_i18n.get_profile("UsernameCaseMapped")
 RESOURCE = precis_i18n.get_profile("OpaqueString")
@@ -69,12 +74,29 @@ def ascii_model(text: str) -> Parts | str:
 
 
 def precis_model(part: str, text: str) -> str | None:
-    """What precis_i18n and RFC 7622 section 3.3.1 make of a short local or resource part; None if it is bad."""
+    """What precis_i18n and RFC 7622 section 3.3.1 make of a short local or resource part, if RFC 6122 agrees; None if it is bad."""
     try:
         prepared = (LOCAL if part == "local" else RESOURCE).enforce(text)
     except UnicodeEncodeError:
         return None
-    return None if part == "local" and set(prepared) & set("\"&'/:<>@") else prepared
+    if part == "local" and set(prepared) & set("\"&'/:<>@"):
+        return None
+    return prepared if stringprep_model(part, text) == stringprep_model(part, prepared) == prepared else None
+
+
+def stringprep_model(part: str, text: str) -> str | None:
+    """Nodeprep and Resourceprep of RFC 6122 appendices A and B, by way of Nameprep of RFC 3491 in Python's own words."""
+    known = not any(map(stringprep.in_table_a1, text))
+    assume(known)  # Python's tables give characters that came after Unicode 3.2 today's lower case
+    try:
+        if part == "local":
+            return nameprep(text)
+        mapped = "".join(c for c in text if not stringprep.in_table_b1(c))
+        normal = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
+        # With capitals put aside, Resourceprep is Nameprep.
+        return normal if nameprep(normal) is not None else None
+    except UnicodeError:
+        return None
 
 
 def parts(jid: JID) -> Parts:
@@ -107,11 +129,9 @@ def refused(text: str) -> str:
         ("juliet@example.com/foo@bar", ("juliet", "example.com", "foo@bar")),
         (r"foo\20bar@example.com", (r"foo\20bar", "example.com", None)),
         ("fussball@example.com", ("fussball", "example.com", None)),
-        ("fußball@example.com", ("fußball", "example.com", None)),
         ("π@example.com", ("π", "example.com", None)),
         ("Σ@example.com/foo", ("σ", "example.com", "foo")),
         ("σ@example.com/foo", ("σ", "example.com", "foo")),
-        ("ς@example.com/foo", ("ς", "example.com", "foo")),
         ("king@example.com/♚", ("king", "example.com", "♚")),
         ("example.com", (None, "example.com", None)),
         ("example.com/foobar", (None, "example.com", "foobar")),
@@ -295,7 +315,6 @@ def test_false_a_label_is_refused(label: str) -> None:
 
 def test_capital_sigma_in_a_domain_is_small_sigma_wherever_it_stands() -> None:
     assert JID("ΑΣ.gr") == JID("ασ.gr")
-    assert JID("ας.gr") != JID("ασ.gr")  # IDNA2008 tells them apart
 
 
 def test_compatibility_characters_are_refused_in_a_domain() -> None:
@@ -345,8 +364,8 @@ def test_other_bracketed_domain_is_refused(domain: str) -> None:
 # ---- Resourcepart (section 3.4)
 
 
-def test_resource_keeps_its_case_and_its_width() -> None:
-    assert JID("a@b/FooＢar").resource == "FooＢar"
+def test_resource_keeps_its_case() -> None:
+    assert JID("a@b/FooBarÉ").resource == "FooBarÉ"
 
 
 def test_resource_is_normalized_and_its_spaces_are_ascii() -> None:
@@ -356,6 +375,98 @@ def test_resource_is_normalized_and_its_spaces_are_ascii() -> None:
 @pytest.mark.parametrize("character", "\x00\t\n\x1f\x7f\u0085\u0378\u1100\u200b\ud800\ufffe")
 def test_resource_excludes(character: str) -> None:
     assert outcome(JID("a@example.com").with_resource, f"x{character}y") == "resource"
+
+
+# ---- Where preparations disagree: refused
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("fußball@example.com", "local"),  # "fussball" by RFC 6122; legal in RFC 7622 section 3.5, as is the next
+        ("ς@example.com/foo", "local"),
+        ("ΝΙΚΟΣ@example.com", "local"),  # a final sigma by RFC 8265, another by RFC 3454
+        ("straße.example", "domain"),
+        ("xn--strae-oqa.example", "domain"),
+        ("STRAẞE.example", "domain"),
+        ("νίκος.example", "domain"),
+        ("क्\u200dष.example", "domain"),  # a joiner is dropped by IDNA2003
+        ("نامه\u200cای.example", "domain"),
+        ("क्\u200dष@example.com", "local"),
+        ("نامه\u200cای@example.com", "local"),
+        ("a/क्\u200dष", "resource"),
+        ("a/FooＢar", "resource"),  # kept by OpaqueString, ASCII by resourceprep
+        ("a/x／y", "resource"),
+        ("a/Ⅳ", "resource"),
+        ("a/℀", "resource"),
+        ("a/ﬁ", "resource"),
+        ("a/x²", "resource"),
+        ("a/…", "resource"),
+        ("a/ᴬ", "resource"),  # of Unicode 4.0: only by the normalization of today
+        ("a/\ufffc", "resource"),  # prohibited by RFC 6122
+        ("a/\u1680x", "resource"),
+        ("a/אa", "resource"),  # two directions
+        ("a/א1", "resource"),
+        ("א1@example.com", "local"),
+        ("א1.example", "domain"),
+        ("Ɂa@example.com", "local"),  # the small letter came after Unicode 3.2
+        ("Ɂa.example", "domain"),
+        ("Ⴀ@example.com", "local"),
+        ("Ⴀ.example", "domain"),
+        ("\U0002f868@example.com", "local"),  # Unicode's corrigendum 4
+        ("\U0002f868.example", "domain"),
+        ("a/\U0002f868", "resource"),
+        ("a/\U00011099\U000110ba", "resource"),  # composed since Unicode 5.2
+    ],
+)
+def test_part_of_which_rfc_6122_makes_something_else_is_refused(text: str, part: str) -> None:
+    assert refused(text) == part
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ɂa@example.com",
+        "ა@example.com",
+        "ɂa.example",
+        "a/😀",
+        "a/Ɂ",
+        "a/\U0001109a",
+        "ასა.example/ᲐბგĐ",
+        "अनुच्छेद.example",
+        "a/शर्मा’s “iPhone” – 1",
+    ],
+)
+def test_characters_that_came_after_unicode_3_2_are_accepted_where_nothing_is_done_to_them(text: str) -> None:
+    assert str(JID(text)) == text
+
+
+@pytest.mark.parametrize("old", [r"d\27artagnan", r"foo\20bar", r"\5c20", r"a\40b", r"\2f", r"\xx", "\\"])
+def test_escapes_of_xep_0106_are_plain_characters(old: str) -> None:
+    """They are unescaped for display only; `\\2F` and `\\2f` are one, since a localpart has no case (XEP-0106 section 4.4)."""
+    assert JID(f"{old}@example.com").local == old
+    assert JID(f"{old}@example.com") == JID(f"{old.upper()}@example.com")
+    assert JID(r"a\20b@example.com") != JID("a20b@example.com")
+
+
+# Not a test of one's own against oneself: this is another one's RFC 6122.
+@pytest.mark.parametrize("template", ["a{}b@d", "{}@d", "d/a{}b"])
+def test_whatever_is_accepted_is_prepared_to_the_same_by_slixmpp(template: str) -> None:
+    theirs = pytest.importorskip("slixmpp.jid")
+    accepted = 0
+    for number in range(0x80, 0x110000 if LONG else 0x3400):
+        text = template.format(chr(number))
+        prepared = outcome(JID, text)
+        if isinstance(prepared, str):
+            continue
+        try:
+            other = theirs.JID(text)
+        except theirs.InvalidJID:  # unassigned in Unicode 3.2: refused, not taken for another
+            assert stringprep.in_table_a1(chr(number))
+            continue
+        accepted += 1
+        assert (other.local or None, other.domain, other.resource or None) == prepared
+    assert accepted > 1000
 
 
 # ---- The C code
@@ -542,7 +653,7 @@ def test_bare_jid_is_its_own_bare_jid() -> None:
 
 def test_with_resource_puts_or_replaces_the_resource() -> None:
     for text in ("é@b", "é@b/x", "é@b/é"):
-        assert str(JID(text).with_resource("Ｙ /@")) == "é@b/Ｙ /@"
+        assert str(JID(text).with_resource("Ы /@")) == "é@b/Ы /@"
     assert str(JID("b").with_resource("r")) == "b/r"
     with pytest.raises(JidError):
         JID("a@b").with_resource("")
@@ -634,8 +745,8 @@ def test_error_says_the_part_but_not_the_text_and_can_be_pickled() -> None:
 def test_longest_part_takes_milliseconds(unit: str) -> None:
     seconds = []
     for number in range(3):  # a text that no cache knows, each time
-        text = f"example.com/{unit * (1000 // len(unit.encode()))}{number}"
+        text = f"example.com/{unit * (1000 // len(unit.encode()) - number)}"
         start = time.process_time()
-        JID(text)
+        outcome(JID, text)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 0.03
