@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JIDs, the addresses of XMPP: parsed, prepared and compared as RFC 7622 says.
 
-Theory of operation.  `c/jid.c` prepares ASCII. A part that it calls slow goes to `_xmppcore.precis`, alone, and the answers are kept
+Theory of operation.  `c/jid.c` prepares what is plain. A part that it calls slow goes to `_xmppcore.precis`, alone, and the answers are kept
 there in bounded caches. What a JID object holds is prepared already, so that comparing and hashing are those of its text.
 """
 
@@ -17,6 +17,8 @@ from libc.string cimport memcmp, memcpy
 from _xmppcore.errors import JidError
 
 cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+
     ctypedef object (*newfunc)(PyTypeObject *, PyObject *, PyObject *)
     ctypedef object (*vectorcallfunc)(object, PyObject *const *, size_t, PyObject *)
     ctypedef struct type_slots "PyTypeObject":
@@ -47,6 +49,20 @@ cdef str ascii_str(const uint8_t *octets, Py_ssize_t n):
     return text
 
 
+cdef bint is_ascii(const uint8_t *octets, Py_ssize_t n) noexcept:
+    cdef uint8_t found = 0
+    for octet in octets[:n]:
+        found |= octet
+    return found < 0x80
+
+
+cdef Py_ssize_t code_points(const uint8_t *octets, Py_ssize_t n) noexcept:
+    cdef Py_ssize_t found = 0
+    for octet in octets[:n]:
+        found += octet & 0xC0 != 0x80
+    return found
+
+
 cdef str prepared_part(str text, prepare_part in_c, str in_python, int code_if_bad):
     cdef uint8_t out[XC_JID_INPUT_MAX]
     cdef Py_ssize_t n
@@ -56,7 +72,7 @@ cdef str prepared_part(str text, prepare_part in_c, str in_python, int code_if_b
             raise ValueError("too long")
         code = in_c(<const uint8_t *>octets, <size_t *>&n, out)
         if code == XC_JID_OK:
-            return ascii_str(out, n)
+            return PyUnicode_DecodeUTF8(<const char *>out, n, NULL)
         if code == XC_JID_SLOW:
             from _xmppcore import precis  # not at the top: it takes 20 ms, and where all is ASCII nobody needs it
 
@@ -104,11 +120,15 @@ cdef JID parsed(const uint8_t *octets, Py_ssize_t n, str text):
     cdef xc_jid_parts parts
     cdef Py_ssize_t length
     cdef int code = xc_jid_prepare(octets, n, out, &parts)
+    cdef bint ascii
     if code == XC_JID_OK:
         length = xc_jid_len(&parts)
+        ascii = is_ascii(octets, n) if text is None else PyUnicode_IS_ASCII(text)
         if text is None or length != n or memcmp(out, octets, n) != 0:
-            text = ascii_str(out, length)
-        return made(text, parts.local_len, xc_jid_bare_len(&parts))
+            text = ascii_str(out, length) if ascii else PyUnicode_DecodeUTF8(<const char *>out, length, NULL)
+        if ascii:
+            return made(text, parts.local_len, xc_jid_bare_len(&parts))
+        return made(text, code_points(out, parts.local_len), code_points(out, xc_jid_bare_len(&parts)))
     if code != XC_JID_SLOW:
         raise bad(code)
     if text is None:

@@ -69,22 +69,17 @@ def resource(text):
 @lru_cache(_CACHED)
 def domain(text):
     """RFC 7622 section 3.2: an IPv6 address in brackets, or U-labels and NR-LDH labels, mapped as RFC 5895 section 2 has it."""
-    text = text.removesuffix(".")
     if text.startswith("["):
-        return _ip_literal(text)
+        return _ip_literal(text.removesuffix("."))
 
     # Lower case by code point: a capital sigma is a small one wherever it stands, as in all other mappings of domain names.
     narrow = _USERNAME.width_mapping_rule("".join([character.lower() for character in text]))
     mapped = normalize("NFC", narrow).replace("\u3002", ".").split(".")
     written = _OLD_DOTS.split(text)
-    if not mapped[-1] and not written[-1] and not text.endswith("."):  # a final dot that is written in another way
+    if len(mapped) > 1 and not mapped[-1] and not written[-1]:  # a final dot
         del mapped[-1], written[-1]
     # No A-label is shorter than its U-label, so this refuses nothing that the exact test would not; it bounds the work before that.
-    if (
-        len(mapped) != len(written)
-        or sum(map(len, mapped)) > DOMAIN_MAX
-        or max(map(len, mapped), default=0) > LABEL_MAX
-    ):
+    if len(mapped) != len(written) or max(map(len, mapped)) > LABEL_MAX or sum(map(len, mapped)) > DOMAIN_MAX:
         raise ValueError("too long, or dots that come and go")
     labels, lengths = zip(*map(_label, mapped, written), strict=True)
     if max(lengths) > LABEL_MAX or sum(lengths) + len(lengths) - 1 > DOMAIN_MAX:
@@ -151,9 +146,7 @@ def _enforce(profile, allowed, text):
 def _check_context(profile, character, prepared):
     """Raises ValueError where the character stands in a context that RFC 5892 appendix A forbids."""
     places = [place for place, c in enumerate(prepared) if c == character]
-    if (
-        character == "\u30fb" or character.isdecimal()
-    ):  # appendix A.7 to A.9 look at the whole string: all places are alike
+    if character == "\u30fb" or character.isdecimal():  # appendix A.7 to A.9 look at the whole string, not at places
         del places[1:]
     if any(context_rule_error(prepared, place, profile.base.ucd) for place in places):
         raise ValueError(f"U+{ord(character):04X} is not allowed where it is")
@@ -176,7 +169,7 @@ _PROHIBITED = (
 
 
 def _agreed(text, prepared, fold):
-    """Returns `prepared`, which RFC 7622 made of `text`, if stringprep makes the same of it, and leaves it at that.
+    """Return `prepared`, which RFC 7622 made of `text`, if stringprep makes the same of it, and leaves it at that.
 
     So it must with the normalization of today, since many libraries know no other.
     """

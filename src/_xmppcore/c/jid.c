@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation.  The scalar code is the definition: split, then three loops that map every byte and look it up in a set of
- * 128 bits. The SSE2 code is a filter in front of it, for JIDs of 16 to 63 bytes. It makes one 64-bit word each of the places of '@',
+ * 128 bits. A part with other bytes than ASCII is mapped anew, character by character, with tables of those that mean the same
+ * wherever they stand; what depends on neighbours, and all that is bad, is left to the caller: slow. The SSE2 code is a filter in front of it, for JIDs of 16 to 63 bytes. It makes one 64-bit word each of the places of '@',
  * '/', '.' and '-', so that split and label rules are a few shifts and ands, without a loop whose end is mispredicted; a second pass
  * knows which part a byte is in, and maps and judges 16 at a time. It has only one verdict, "all of it plain": whatever else it
  * sees, the scalar code decides.
  */
 #include "jid.h"
+#include "jid_tables.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -40,13 +42,147 @@ static int map(const uint8_t *in, size_t n, uint8_t *out, const byte_set *forbid
     return high & 0x80 ? XC_JID_SLOW : found & 1 ? bad : XC_JID_OK;
 }
 
+/* ---- beyond ASCII ---- */
+
+/* The character at `in`, which is not `end`, and how many octets it has; TABLE_END if it is no UTF-8 or not in the tables. */
+static uint32_t decode(const uint8_t *in, const uint8_t *end, unsigned *octets) {
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t c = *in;
+    unsigned n = c < 0x80 ? 1 : c < 0xC0 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF8 ? 4 : 0;
+    if (n == 0 || n > (size_t)(end - in)) return TABLE_END;
+    if (n > 1) c &= 0x7Fu >> n;
+    for (unsigned i = 1; i < n; i++) {
+        if ((in[i] & 0xC0) != 0x80) return TABLE_END;
+        c = c << 6 | (in[i] & 0x3F);
+    }
+    *octets = n;
+    return c < least[n] ? TABLE_END : c; /* surrogates have no flags in the tables */
+}
+
+static uint8_t *encode(uint32_t c, uint8_t *out) {
+    if (c < 0x80) {
+        *out++ = (uint8_t)c;
+        return out;
+    }
+    if (c < 0x800) {
+        *out++ = (uint8_t)(0xC0 | c >> 6);
+    } else {
+        if (c < 0x10000) {
+            *out++ = (uint8_t)(0xE0 | c >> 12);
+        } else {
+            *out++ = (uint8_t)(0xF0 | c >> 18);
+            *out++ = (uint8_t)(0x80 | (c >> 12 & 0x3F));
+        }
+        *out++ = (uint8_t)(0x80 | (c >> 6 & 0x3F));
+    }
+    *out++ = (uint8_t)(0x80 | (c & 0x3F));
+    return out;
+}
+
+static const char_kind *kind_of(uint32_t c) {
+    return &char_kinds[c < TABLE_END ? table_blocks[table_places[c / TABLE_BLOCK] * TABLE_BLOCK + c % TABLE_BLOCK] : 0];
+}
+
+/* Marks out of order would be sorted by NFC: slow. */
+static bool is_usable(const char_kind *kind, unsigned flag, unsigned last_class) {
+    return kind->flags & flag && (kind->combining_class == 0 || kind->combining_class >= last_class);
+}
+
+/* A localpart or resourcepart. The tables have no mapping to more octets, so `out` does not run ahead of `in`. */
+static int map_chars(const uint8_t *in, size_t *n, uint8_t *out, unsigned flag) {
+    const uint8_t *end = in + *n, *start = out;
+    unsigned octets = 0, last_class = 0;
+    for (; in < end; in += octets) {
+        uint32_t c = decode(in, end, &octets);
+        const char_kind *kind = kind_of(c);
+        if (!is_usable(kind, flag, last_class)) return XC_JID_SLOW;
+        last_class = kind->combining_class;
+        out = encode(flag == RESOURCE_CHAR ? c : c + (uint32_t)kind->add, out);
+    }
+    *n = (size_t)(out - start);
+    return *n <= XC_JID_PART_MAX ? XC_JID_OK : XC_JID_SLOW;
+}
+
+/* Octets of a label in Punycode (RFC 3492 section 6.3). */
+static unsigned punycode_octets(const uint32_t *label, unsigned n) {
+    uint32_t delta = 0, least = 0x80;
+    unsigned basic = 0, bias = 72;
+    for (unsigned i = 0; i < n; i++) basic += label[i] < 0x80;
+    unsigned octets = basic + (basic != 0);
+    for (unsigned done = basic; done < n; delta++, least++) {
+        uint32_t next = UINT32_MAX;
+        for (unsigned i = 0; i < n; i++) {
+            if (label[i] >= least && label[i] < next) next = label[i];
+        }
+        delta += (next - least) * (done + 1);
+        least = next;
+        for (unsigned i = 0; i < n; i++) {
+            delta += label[i] < least;
+            if (label[i] != least) continue;
+            uint32_t rest = delta;
+            for (unsigned k = 36;; k += 36) {
+                unsigned digit = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+                octets++;
+                if (rest < digit) break;
+                rest = (rest - digit) / (36 - digit);
+            }
+            delta /= done == basic ? 700 : 2;
+            delta += delta / ++done;
+            for (bias = 0; delta > 455; bias += 36) delta /= 35;
+            bias += 36 * delta / (delta + 38);
+            delta = 0;
+        }
+    }
+    return octets;
+}
+
+/* Octets of a label in A-label form, 0 if there is something with it. */
+static unsigned label_octets(const uint32_t *label, unsigned n) {
+    if (n == 0 || label[0] == '-' || label[n - 1] == '-' || (n >= 4 && label[2] == '-' && label[3] == '-')) return 0;
+    unsigned i = 0;
+    while (i < n && label[i] < 0x80) i++;
+    unsigned octets = i == n ? n : 4 + punycode_octets(label, n); /* "xn--" */
+    return octets <= XC_JID_LABEL_MAX ? octets : 0;
+}
+
+static int map_u_labels(const uint8_t *in, size_t *n, uint8_t *out) {
+    const uint8_t *end = in + *n, *start = out;
+    uint32_t label[XC_JID_LABEL_MAX]; /* no A-label is shorter than its U-label */
+    unsigned chars = 0, octets = 1, last_class = 0, a_octets = 0;
+    for (;; in += octets) {
+        if (in == end || *in == '.') {
+            unsigned length = label_octets(label, chars);
+            if (length == 0) return XC_JID_SLOW;
+            a_octets += length + 1;
+            if (in == end) break;
+            *out++ = '.';
+            chars = last_class = 0;
+            octets = 1;
+            continue;
+        }
+        uint32_t c = decode(in, end, &octets);
+        const char_kind *kind = kind_of(c);
+        if (!is_usable(kind, DOMAIN_CHAR, last_class) || chars == XC_JID_LABEL_MAX) return XC_JID_SLOW;
+        if (chars == 0 && kind->flags & MARK_CHAR) return XC_JID_SLOW; /* RFC 5891 section 4.2.3.2 */
+        last_class = kind->combining_class;
+        label[chars] = c + (uint32_t)kind->add;
+        out = encode(label[chars++], out);
+    }
+    *n = (size_t)(out - start);
+    return a_octets - 1 <= XC_JID_DOMAIN_MAX ? XC_JID_OK : XC_JID_SLOW;
+}
+
+/* ---- the parts ---- */
+
 int xc_jid_prepare_local(const uint8_t *in, size_t *n, uint8_t *out) {
     int code = map(in, *n, out, &not_local, true, XC_JID_BAD_LOCAL);
+    if (code == XC_JID_SLOW) return map_chars(in, n, out, LOCAL_CHAR);
     return code == XC_JID_OK && (*n == 0 || *n > XC_JID_PART_MAX) ? XC_JID_BAD_LOCAL : code;
 }
 
 int xc_jid_prepare_resource(const uint8_t *in, size_t *n, uint8_t *out) {
     int code = map(in, *n, out, &not_resource, false, XC_JID_BAD_RESOURCE);
+    if (code == XC_JID_SLOW) return map_chars(in, n, out, RESOURCE_CHAR);
     return code == XC_JID_OK && (*n == 0 || *n > XC_JID_PART_MAX) ? XC_JID_BAD_RESOURCE : code;
 }
 
@@ -61,6 +197,7 @@ int xc_jid_prepare_domain(const uint8_t *in, size_t *n, uint8_t *out) {
     if (*n && in[*n - 1] == '.') --*n; /* RFC 7622 section 3.2: before anything else */
     if (*n && in[0] == '[') return XC_JID_SLOW;
     int code = map(in, *n, out, &not_domain, true, XC_JID_BAD_DOMAIN);
+    if (code == XC_JID_SLOW) return map_u_labels(in, n, out);
     const uint8_t *label = out, *end = out + *n;
     while (code == XC_JID_OK) {
         const uint8_t *dot = memchr(label, '.', (size_t)(end - label));

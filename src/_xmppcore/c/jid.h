@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JID preparation (RFC 7622) for the addresses that are plain ASCII, which is nearly all of them.
+ * JID preparation (RFC 7622) for the addresses that are plain, which is nearly all of them.
  *
  * Contract.  Every function reads only [in, in + n) and writes only [out, out + n); `in` and `out` do not overlap. Bytes may have
  * any value, NUL and broken UTF-8 included. If the answer is not XC_JID_OK, what `out` and `parts` hold is undefined. XC_JID_SLOW
- * says: nothing definite, Unicode tables are needed (a byte above 0x7F, an A-label, an IP literal). Prepared JIDs come out as they
+ * says: nothing definite, a look at the whole is needed (an A-label, an IP literal, characters that join, that depend on context or are
+ * written from right to left, or that are bad). Prepared JIDs come out as they
  * went in, and two JIDs are the same if and only if their prepared forms are equal byte for byte.
  */
 #ifndef XC_JID_H
