@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from _xmppcore import JID, Element, parse_element
+from _xmppcore import JID, Element, JidError, parse_element
 from xiot.errors import STANZA_ERROR_TYPES, StanzaError
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ MessageType = Literal["chat", "error", "groupchat", "headline", "normal"]
 PresenceType = Literal["error", "probe", "subscribe", "subscribed", "unavailable", "unsubscribe", "unsubscribed"]
 
 _ERROR_TYPES = frozenset(STANZA_ERROR_TYPES.values()) | {"continue"}
+
+
+def same_jid(address: str | None, jid: JID) -> bool:
+    """Return whether `address`, in whatever spelling, is `jid` (RFC 7622 section 3.1): texts of others are compared by nothing else."""
+    try:
+        return address is not None and JID(address) == jid
+    except JidError:
+        return False
 
 
 def iq(

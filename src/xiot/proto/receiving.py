@@ -23,7 +23,7 @@ from xiot.proto.events import (
 )
 from xiot.proto.scram import ScramKeys
 from xiot.proto.stream import Phase, Stream
-from xiot.stanzas import error_to, reply_to
+from xiot.stanzas import error_to, reply_to, same_jid
 
 
 class ServerStream(Stream):
@@ -301,7 +301,7 @@ class ServerStream(Stream):
             raise StreamError("unsupported-stanza-type")
         if stanza.from_ is not None and not _is_own(stanza.from_, jid):
             raise StreamError("invalid-from")
-        if bind.is_session_request(stanza) and stanza.to in (None, self.host):
+        if bind.is_session_request(stanza) and (stanza.to is None or same_jid(stanza.to, JID(self.host))):
             return [Reply(reply_to(stanza))]
         if bind.is_request(stanza):
             answer = error_to(stanza, StanzaError("not-allowed", text="this stream has its resource"))
@@ -311,9 +311,4 @@ class ServerStream(Stream):
 
 def _is_own(address: str, jid: JID) -> bool:
     """Section 8.1.2.1: a client sends as itself, by its full or its bare JID."""
-    if address == str(jid):
-        return True
-    try:
-        return JID(address) in (jid, jid.bare)
-    except JidError:
-        return False
+    return address == str(jid) or same_jid(address, jid) or same_jid(address, jid.bare)

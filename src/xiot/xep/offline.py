@@ -3,10 +3,10 @@
 
 from datetime import datetime
 
-from _xmppcore import Element, XmlError
+from _xmppcore import JID, Element, XmlError
 from xiot.errors import StanzaError
 from xiot.ext import HOST, Extension
-from xiot.stanzas import NS_CLIENT, reread
+from xiot.stanzas import NS_CLIENT, reread, same_jid
 from xiot.xep.delay import NS as NS_DELAY
 from xiot.xep.delay import Delay
 
@@ -38,7 +38,7 @@ def kept(message: Element, host: str, now: datetime) -> bytes:
     (policy-violation) if it could not be read again: nobody must be kept from his messages by one of them.
     """
     for delay in message.findall(f"{{{NS_DELAY}}}delay"):
-        if delay.get("from") == host:
+        if same_jid(delay.get("from"), JID(host)):
             message.remove(delay)
     message.append(Delay(from_=host, stamp=now).to_element())
     octets = message.tobytes(NS_CLIENT)

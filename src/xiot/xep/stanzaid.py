@@ -7,9 +7,10 @@ of that name by itself, and the server removes it where it delivers a message.
 
 from uuid import uuid4
 
-from _xmppcore import JID, Element, JidError
+from _xmppcore import JID, Element
 from xiot.ext import ACCOUNT, Extension
 from xiot.schema import Payload, attr
+from xiot.stanzas import same_jid
 
 NS = "urn:xmpp:sid:0"
 ext = Extension("stanzaid", spec="XEP-0359", version="0.7.0", features=[NS], at=ACCOUNT)
@@ -37,7 +38,7 @@ class ReferencedStanza(Payload, tag=(NS, "referenced-stanza")):
 
 def strip(stanza: Element, by: JID) -> None:
     """Remove the ids that somebody else gave in the name of `by` (section 3, rule 2)."""
-    for forged in [child for child in stanza.findall(StanzaId.TAG) if _is_by(child, by)]:
+    for forged in [child for child in stanza.findall(StanzaId.TAG) if same_jid(child.get("by"), by)]:
         stanza.remove(forged)
 
 
@@ -52,7 +53,7 @@ def stanza_id(stanza: Element, by: JID) -> str | None:
 
     To be believed only if `by` announces `NS` (section 6).
     """
-    ids = [child.get("id") for child in stanza.findall(StanzaId.TAG) if _is_by(child, by)]
+    ids = [child.get("id") for child in stanza.findall(StanzaId.TAG) if same_jid(child.get("by"), by)]
     return ids[0] if len(ids) == 1 and ids[0] else None
 
 
@@ -65,10 +66,3 @@ def add_origin_id(stanza: Element) -> str:
     stanza.set("id", id)
     stanza.append(OriginId(id=id).to_element())
     return id
-
-
-def _is_by(child: Element, by: JID) -> bool:
-    try:
-        return JID(child.get("by", "")) == by
-    except JidError:
-        return False
