@@ -189,7 +189,8 @@ bool conn_open(struct conn *c) {
         return false;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     c->transport = CONNECTING;
-    c->online = c->finished = false;
+    c->online = c->finished = c->managed = c->sees = false;
+    c->retry_ns = 0;
     c->began_ns = now_ns();
     if (connect(c->fd, (const struct sockaddr *)&on.peer, sizeof on.peer) && errno != EINPROGRESS) {
         conn_close(c);

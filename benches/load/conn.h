@@ -42,7 +42,14 @@ struct conn {
     char *jid;               // owned; full JID once bound
     uint64_t began_ns;       // when this login began
 
+    bool managed;     // XEP-0198 is on
+    uint32_t handled; // stanzas received since then
+    uint32_t unasked; // sent since we last asked for an acknowledgement
+
     struct flow *flow; // borrowed; the numbered messages that end or begin here
+    uint64_t high;     // one above the highest number that came in here
+    bool sees;         // has got the presence that it waits for
+    uint64_t retry_ns; // when to connect again; 0: not waiting
     // Received messages of a flow differ in their number alone: one comparison with the last tells.
     char *seen; // owned
     size_t seen_bytes, seen_number_at;

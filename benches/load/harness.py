@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Literal
 
 HERE = Path(__file__).resolve().parent
-GENERATOR_SOURCES = ("loadgen.c", "conn.c", "xmpp.c", "scram.c", "stats.c")
+GENERATOR_SOURCES = ("loadgen.c", "conn.c", "xmpp.c", "mqtt.c", "scram.c", "stats.c")
 COMPILE = ("cc", "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion")
+PEERS = HERE.parents[1] / "build" / "load" / "peers" / "bin" / "python"
+"""Where other Python servers are: what `peers.txt` names would not go together with ours."""
 START_S = 60.0
 """How long a server may take to accept connections: Erlang on a busy machine needs 10."""
 STOP_S = 20.0
@@ -86,11 +89,11 @@ class Place:
 
     @property
     def certificate(self) -> Path:
-        return self.data / "certificate.pem"
+        return self.data / "localhost_cert.pem"
 
     @property
     def key(self) -> Path:
-        return self.data / "key.pem"
+        return self.data / "localhost_key.pem"
 
     @property
     def both(self) -> Path:
@@ -116,8 +119,14 @@ class Kind:
     words: Mapping[str, str] | None = None
     """What stands in the template besides ports and paths."""
     environment: Callable[[Place], dict[str, str]] = lambda place: {}
-    xmpp: bool = True
-    """False: moves bytes only."""
+    speaks: Literal["xmpp", "mqtt", "bytes"] = "xmpp"
+    """bytes: joins connections two by two, and moves what comes."""
+    starttls_only: bool = False
+    """Nothing goes without TLS, and that is not there from the first octet."""
+
+    @property
+    def xmpp(self) -> bool:
+        return self.speaks == "xmpp"
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ class Server:
 
 
 def _on_path(program: str) -> Callable[[], str | None]:
-    return lambda: None if shutil.which(program) else f"{program} is not installed"
+    return lambda: None if shutil.which(program, path=_sbin()) else f"{program} is not installed"
 
 
 def _debian(package: str) -> Callable[[], str]:
@@ -170,6 +179,11 @@ def _ejabberd_environment(place: Place) -> dict[str, str]:
     }
 
 
+def _sbin() -> str:
+    """The search path with where Debian puts servers."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+
+
 def _xiot() -> str | None:
     """The command of the environment that runs this, else the one on the path."""
     beside = Path(sys.executable).with_name("xiot")
@@ -182,6 +196,47 @@ def _xiot_missing() -> str | None:
     return None if _succeeds(str(_xiot()), "serve", "--help") else "xiot has no command serve"
 
 
+def _not_beside(module: str) -> Callable[[], str | None]:
+    """What is missing of a module of the other Python servers, which have an environment of their own."""
+
+    def missing() -> str | None:
+        if PEERS.exists() and _succeeds(str(PEERS), "-c", f"import {module}"):
+            return None
+        return f"{module} is not installed: python -m venv {PEERS.parents[1]}, and pip install -r {HERE / 'peers.txt'}"
+
+    return missing
+
+
+def _python_relay(python: str, loop: str) -> Callable[[Place], list[str]]:
+    return lambda place: [python, str(HERE / "relay.py"), loop, str(place.port)]
+
+
+def _version(module: str) -> Callable[[], str]:
+    code = f"from importlib.metadata import version; print(version({module!r}))"
+    return lambda: _output(sys.executable if module == "trio" else str(PEERS), "-c", code)
+
+
+def _pyjabber_command(place: Place) -> list[str]:
+    arguments = ["--client_port", str(place.port), "--server_port", str(place.tls_port), "--cert_path", str(place.data)]
+    arguments += ["--database_path", str(place.data / "pyjabber.db"), "--timeout", "3600", "--family", "ipv4"]
+    return [str(PEERS.with_name("pyjabber")), *arguments]
+
+
+_MOSQUITTO = Kind(
+    "mosquitto",
+    _on_path("mosquitto"),
+    lambda place: [shutil.which("mosquitto", path=_sbin()) or "", "-c", str(place.config.with_suffix(".conf"))],
+    _debian("mosquitto"),
+    "mosquitto.conf",
+    speaks="mqtt",
+)
+_PYJABBER = Kind(
+    "pyjabber",
+    _not_beside("pyjabber"),
+    _pyjabber_command,
+    _version("pyjabber"),
+    starttls_only=True,
+)
 _PROSODY = Kind(
     "prosody",
     _on_path("prosody"),
@@ -198,24 +253,41 @@ _EJABBERD = Kind(
     "ejabberd.yml",
     environment=_ejabberd_environment,
 )
+_XIOT = Kind(
+    "xiot",
+    _xiot_missing,
+    lambda place: [str(_xiot()), "serve", "--config", str(place.config.with_suffix(".toml"))],
+    lambda: _output(str(_xiot()), "--version"),
+    "xiot.toml",
+    {"more": ""},
+)
+# What its defaults cost: no stored messages, no watch over silent clients, no resumption, no line for each login.
+_BARE = 'offline_messages_per_account = 0\nidle_s = 0\nresume_s = 0\n\n[log]\nlevel = "error"'
 # No busy waiting: schedulers that have nothing to do sleep at once, which costs a wake-up and saves CPU.
 _NO_BUSY_WAIT = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("relay", _on_path("cc"), lambda place: [str(place.tools.relay), str(place.port)], lambda: "", xmpp=False),
         Kind(
-            "xiot",
-            _xiot_missing,
-            lambda place: [str(_xiot()), "serve", "--config", str(place.config.with_suffix(".toml"))],
-            lambda: _output(str(_xiot()), "--version"),
-            "xiot.toml",
+            "relay", _on_path("cc"), lambda place: [str(place.tools.relay), str(place.port)], lambda: "", speaks="bytes"
         ),
+        Kind("relay-trio", lambda: None, _python_relay(sys.executable, "trio"), _version("trio"), speaks="bytes"),
+        Kind(
+            "relay-uvloop",
+            _not_beside("uvloop"),
+            _python_relay(str(PEERS), "uvloop"),
+            _version("uvloop"),
+            speaks="bytes",
+        ),
+        _XIOT,
+        replace(_XIOT, name="xiot-bare", words={"more": _BARE}),
         _PROSODY,
         replace(_PROSODY, name="prosody-gen", words={"gc": "generational"}),
         _EJABBERD,
         replace(_EJABBERD, name="ejabberd-nobw", command=lambda place: _ejabberd_command(place) + _NO_BUSY_WAIT),
+        _MOSQUITTO,
+        _PYJABBER,
     )
 }
 """All servers that can be measured, by name."""
@@ -226,8 +298,9 @@ def make_place(kind: Kind, data: Path, tools: Tools) -> Place:
     (data / "data").mkdir(parents=True, exist_ok=True)
     port, tls_port = _free_ports(2)
     place = Place(data, port, tls_port, tools)
-    if kind.config:
+    if kind.speaks != "bytes":
         _make_certificate(place)
+    if kind.config:
         words: dict[str, object] = {"data": data, "port": port, "tls_port": tls_port, "pem": place.both}
         words |= {"certificate": place.certificate, "key": place.key}
         text = Template((HERE / "servers" / kind.config).read_text(encoding="utf-8"))
@@ -282,7 +355,7 @@ def running(kind: Kind, place: Place) -> Iterator[Server]:
 def _await_ports(process: subprocess.Popen[bytes], place: Place, output: Path, kind: Kind) -> None:
     deadline = time.monotonic() + START_S
     # The relay joins connections two by two: trials must not shift the pairs.
-    ports = [place.port, place.tls_port] if kind.xmpp else [place.port, place.port]
+    ports = [place.port, place.port] if kind.speaks == "bytes" else [place.port, place.tls_port]
     while ports:
         if process.poll() is not None or time.monotonic() > deadline:
             raise LoadError(f"{kind.name} did not start:\n{output.read_text(errors='replace')[-2000:]}")
@@ -306,10 +379,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 # Cases
 
+NAMES = ("chat", "ping", "presence", "idle", "login", "storm", "return", "growth")
+
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure: ``chat/10/w64``, ``chat/100/2000ps``, ``ping/10/w1/direct``, ``login/64/scram-sha-1``."""
+    """One thing to measure: ``chat/10/w64``, ``chat/100/2000ps``, ``ping/10/w1/direct``, ``login/64/scram-sha-1``,
+    ``presence/100/w8``, ``chat/100/w1/sm``, ``idle/5000``, ``storm/1000/direct``, ``return/500``, ``growth/10/w64``.
+    """
 
     text: str
     name: str
@@ -318,12 +395,13 @@ class Case:
     rate_per_s: int = 0
     tls: str = "none"
     sasl: str = "plain"
+    sm: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Case:
         """Read the text form. Raises ValueError."""
         name, *parts = text.split("/")
-        if name not in ("chat", "ping", "idle", "login") or not parts or not parts[0].isdecimal():
+        if name not in NAMES or not parts or not parts[0].isdecimal():
             raise ValueError(f"{text} is not like chat/10/w64")
         case = cls(text, name, int(parts[0]))
         for part in parts[1:]:
@@ -331,6 +409,8 @@ class Case:
                 case = replace(case, window=int(part[1:]))
             elif part[-2:] == "ps" and part[:-2].isdecimal():
                 case = replace(case, rate_per_s=int(part[:-2]))
+            elif part == "sm":
+                case = replace(case, sm=True)
             elif part in ("none", "starttls", "direct"):
                 case = replace(case, tls=part)
             elif part in ("plain", "scram-sha-1", "anonymous"):
@@ -342,20 +422,37 @@ class Case:
     @property
     def accounts(self) -> int:
         """How many accounts the case logs in."""
-        return self.count * (2 if self.name == "chat" else 1) if self.sasl != "anonymous" else 0
+        if self.sasl == "anonymous":
+            return 0
+        return self.count * (2 if self.name in ("chat", "growth") else 1) + (self.name in ("presence", "storm"))
+
+    @property
+    def alone(self) -> bool:
+        """Whether it wants a fresh process, in which nothing else is measured."""
+        return self.name in ("idle", "storm", "return", "growth")
 
     def suits(self, kind: Kind, tools: Tools) -> bool:
         """Returns whether this can be measured there: a relay knows no logins, and TLS must be built in."""
-        return (kind.xmpp or (self.name == "chat" and self.tls == "none")) and (tools.tls or self.tls == "none")
+        if self.tls != "none" and not tools.tls:
+            return False
+        if kind.speaks == "bytes":
+            return self.name == "chat" and self.tls == "none" and not self.sm
+        if kind.speaks == "mqtt":
+            return self.name in ("chat", "idle") and not self.sm and self.tls != "starttls"
+        if kind.starttls_only:
+            return self.name in ("chat", "idle", "ping") and self.tls != "none" and self.sasl == "plain" and not self.sm
+        return True
 
     def arguments(self, server: Server) -> list[str]:
         """The generator's command line, less its name."""
-        place = server.place
-        port = place.tls_port if self.tls == "direct" else place.port
-        found = [self.name, "--port", str(port), "--count", str(self.count), "--tls", self.tls, "--sasl", self.sasl]
+        place, kind = server.place, server.kind
+        tls = "starttls" if kind.starttls_only else self.tls
+        port = place.tls_port if tls == "direct" else place.port
+        found = [self.name, "--port", str(port), "--count", str(self.count), "--tls", tls, "--sasl", self.sasl]
         found += ["--rate", str(self.rate_per_s)] if self.rate_per_s else ["--window", str(self.window)]
         found += ["--domain", "anon.localhost" if self.sasl == "anonymous" else "localhost", "--pid", str(server.pid)]
-        return found if server.kind.xmpp else [*found, "--raw"]
+        found += ["--sm"] if self.sm else []
+        return [*found, *{"xmpp": [], "bytes": ["--raw"], "mqtt": ["--mqtt"]}[kind.speaks]]
 
 
 def generate(tools: Tools, *arguments: str) -> Result:
@@ -373,9 +470,72 @@ def register(tools: Tools, server: Server, count: int) -> None:
     """Make the first `count` accounts. Raises LoadError."""
     if count and server.kind.xmpp:
         arguments = ["idle", "--port", str(server.place.port), "--count", str(count), "--register"]
+        arguments += ["--tls", "starttls"] if server.kind.starttls_only else []
         generate(tools, *arguments, "--warmup", "0", "--seconds", "0", "--setup", "600")
 
 
 def measure(tools: Tools, server: Server, case: Case, seconds: float, warmup_s: float = 0.5) -> Result:
     """Run `case` once. Raises LoadError."""
     return generate(tools, *case.arguments(server), "--seconds", str(seconds), "--warmup", str(warmup_s))
+
+
+def measure_alone(tools: Tools, kind: Kind, place: Place, case: Case, seconds: float) -> Result:
+    """Run `case`, one of those that are `alone`, in a process of its own. Raises LoadError."""
+    with running(kind, place) as server:
+        # The first logins load what every login needs: that is no cost of a connection.
+        measure(tools, server, replace(case, name="idle", count=min(20, case.count)), 0, 0)
+        if case.name == "return":
+            return _kill_and_return(tools, server, case)
+        if case.name == "growth":
+            return _grow(tools, server, case, seconds)
+        return measure(tools, server, case, seconds)
+
+
+def _kill_and_return(tools: Tools, server: Server, case: Case) -> Result:
+    """Kill the server under its clients, start it again, and wait until all are back."""
+    command = [str(tools.loadgen), *case.arguments(server)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as clients:
+        assert clients.stdout is not None
+        assert clients.stderr is not None
+        if clients.stderr.readline() != "ready\n":
+            raise LoadError(f"{server.kind.name}: {clients.stdout.read()}")
+        os.killpg(server.pid, signal.SIGKILL)
+        while _lives(server.pid):
+            time.sleep(0.01)
+        with running(server.kind, server.place) as again:
+            result: Result = json.loads(clients.stdout.read())
+            # From its start on: with what it costs to start, since its clients come at once.
+            cpu_s = time.clock_gettime((~again.pid << 3) | 2)  # CLOCK_PROCESS_CPUTIME_ID of that process
+        result["server"]["cpu_s"], result["per_server_cpu_s"] = cpu_s, result["done"] / cpu_s
+    return result
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process, a child of ours, has not ended."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+
+
+GROWTH_STANZAS = 1_000_000
+GROWTH_LOOPS = 6
+
+
+def _grow(tools: Tools, server: Server, case: Case, seconds: float) -> Result:
+    """Put a million stanzas of several kinds through one process, and look at its memory behind each hundred thousand or so."""
+    kinds = [
+        replace(case, name="chat"),
+        replace(case, name="chat", sm=True),
+        replace(case, name="ping"),
+        replace(case, name="presence", window=8),
+    ]
+    points: list[tuple[int, int]] = []
+    stanzas = 0
+    while stanzas < GROWTH_STANZAS or len(points) < GROWTH_LOOPS:
+        results = [measure(tools, server, kind, seconds) for kind in kinds]
+        stanzas += sum(result["done"] for result in results)
+        points.append((stanzas, results[-1]["server"]["rss_kib"]))
+    last = results[0]
+    for name in ("lost", "doubled", "reordered", "errors", "disconnects", "failed_logins"):
+        last[name] = sum(result[name] for result in results)
+    slope = statistics.linear_regression(*zip(*points[1:], strict=True)).slope
+    last["growth"] = {"points": points, "stanzas": stanzas, "bytes_per_stanza": slope * 1024}
+    return last

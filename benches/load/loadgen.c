@@ -8,9 +8,13 @@
 // Chat and ping run over flows. A flow numbers its stanzas; the time each was due stands in a ring until the number
 // comes in at the other end. Closed loop: `window` are kept in flight, each arrival lets the next one go. Open loop:
 // stanzas fall due at a fixed rate over all flows whatever the server does, and latency counts from that time, so a
-// slow server cannot slow its own load down (no coordinated omission).
+// slow server cannot slow its own load down (no coordinated omission). A presence comes in at all contacts: each
+// arrival counts, and the next one goes when the last has come.
 //
-// To add a case: a row in `cases` and its functions. To add a protocol (MQTT): a `struct protocol` beside xmpp.c's.
+// Crowds. In a storm one connection pings all the time while all the others log in at once. In a return the server is
+// killed and started again by whoever reads "ready" on stderr; all come back as soon as they can.
+//
+// To add a case: a row in `cases` and its functions. To add a protocol: a `struct protocol` beside xmpp.c's and mqtt.c's.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,6 +29,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "mqtt.h"
 #include "stats.h"
 #include "xmpp.h"
 
@@ -32,6 +37,7 @@
 // Open loop: at most this many unanswered in a flow; what falls due beyond that is not sent but counted as shed.
 #define OPEN_LOOP_RING 4096
 #define BATCH_BYTES (256 * 1024)
+#define RETRY_MS 200 // between tries to connect to a server that is gone, at random by half
 
 static struct {
     const char *host;
@@ -43,7 +49,7 @@ static struct {
     double warmup_s, seconds, drain_s, setup_s;
     unsigned concurrency; // logins at once
     const char *user;     // prefix of account names
-    bool raw;
+    bool raw, mqtt;
     pid_t pids[MAX_PIDS];
     unsigned pid_count;
     struct xmpp_options xmpp;
@@ -63,15 +69,16 @@ static struct {
 
 struct slot {
     uint64_t number;
-    uint64_t due_ns; // 0 = free
+    uint64_t due_ns;  // 0 = free
+    unsigned awaited; // arrivals
 };
 
 struct flow {
     struct conn *from, *to; // borrowed; the same one for a ping
     char *stanza;           // owned; holds the digits of the number to be sent next
     size_t bytes, number_at;
-    uint64_t next; // number to be sent next
-    uint64_t high; // one above the highest number that came in
+    uint64_t next;       // number to be sent next
+    unsigned receivers;  // of each stanza
     struct slot *ring;
     uint64_t mask;
     unsigned in_flight;
@@ -80,8 +87,9 @@ struct flow {
 struct load_case {
     const char *name;
     const char *counts;  // what `count` is the number of
-    unsigned conns_each; // connections to each of them; 0: a storm, in which `concurrency` take turns
+    unsigned conns_each; // connections to each of them; 0: `concurrency` connections take turns
     char *(*stanza)(const struct flow *f, size_t *size, size_t *number_at); // malloc'ed; NULL: no flows
+    enum crowd { ALONE, CONTACTS, STORM, RETURN } crowd; // the first two of these: behind a connection more, the first
 };
 
 static enum phase { SETUP, WARMUP, TIMED, DRAIN, GOODBYE } phase;
@@ -103,7 +111,7 @@ static struct {
     uint64_t lost, doubled, reordered, errors, shed, disconnects, failed_logins;
     char first_error[512];
 } counts;
-static struct hist latency, send_lag;
+static struct hist latency, login_latency, send_lag;
 
 static void note_failure(uint64_t *counter, const char *why) {
     ++*counter;
@@ -131,62 +139,69 @@ static void flow_send(struct flow *f, unsigned stanzas, uint64_t due_ns) {
                 counts.shed++;
                 break;
             }
-            counts.lost++; // a whole ring of later ones has come in: this one is not late but gone
+            counts.lost += slot->awaited; // a whole ring of later ones has come in: this one is not late but gone
             f->in_flight--;
         }
-        *slot = (struct slot){f->next, due_ns};
+        *slot = (struct slot){f->next, due_ns, f->receivers};
         f->in_flight++;
-        if (used + f->bytes > sizeof batch) {
+        if (used + f->bytes + sizeof SM_ASK > sizeof batch) {
             conn_send(f->from, batch, used);
             used = 0;
         }
         memcpy(batch + used, f->stanza, f->bytes);
         used += f->bytes;
+        if (f->from->managed && ++f->from->unasked == SM_EVERY) {
+            memcpy(batch + used, SM_ASK, sizeof SM_ASK - 1);
+            used += sizeof SM_ASK - 1;
+            f->from->unasked = 0;
+        }
         next_number(f);
     }
     conn_send(f->from, batch, used);
-}
-
-// Returns true if `number` was under way and has now come to its end.
-static bool flow_settle(struct flow *f, uint64_t number, uint64_t *due_ns) {
-    struct slot *slot = &f->ring[number & f->mask];
-    if (number >= f->next) {
-        note_failure(&counts.errors, "a number came in that was never sent");
-        return false;
-    }
-    if (slot->number != number || !slot->due_ns) {
-        counts.doubled++;
-        return false;
-    }
-    *due_ns = slot->due_ns;
-    slot->due_ns = 0;
-    f->in_flight--;
-    return true;
 }
 
 // Arrivals of one read from one connection are answered by one send.
 static struct flow *refill_flow;
 static unsigned refill;
 
-static void on_numbered(struct conn *c, uint64_t number, bool error, uint64_t now) {
+// Returns true if `number` was under way to `c`.
+static bool flow_settle(const struct conn *c, uint64_t number, uint64_t *due_ns) {
     struct flow *f = c->flow;
+    struct slot *slot = &f->ring[number & f->mask];
+    if (number >= f->next) {
+        note_failure(&counts.errors, "a number came in that was never sent");
+        return false;
+    }
+    if (slot->number != number || !slot->due_ns || (f->receivers > 1 && number < c->high)) {
+        counts.doubled++;
+        return false;
+    }
+    *due_ns = slot->due_ns;
+    if (!--slot->awaited) {
+        slot->due_ns = 0;
+        f->in_flight--;
+        refill_flow = f;
+        refill++;
+    }
+    return true;
+}
+
+static void on_numbered(struct conn *c, uint64_t number, bool error, uint64_t now) {
     uint64_t due_ns;
-    if (!f || !flow_settle(f, number, &due_ns))
+    if (!c->flow || !flow_settle(c, number, &due_ns))
         return;
     if (error) {
         note_failure(&counts.errors, "a stanza came back as an error");
     } else {
-        if (number < f->high)
+        if (number < c->high)
             counts.reordered++;
         else
-            f->high = number + 1;
-        if (phase == TIMED) {
-            counts.done++;
+            c->high = number + 1;
+        if (phase == TIMED)
+            counts.done += running->crowd != STORM;
+        if (phase == TIMED || (phase == DRAIN && running->crowd == STORM)) // the longest wait may end there
             hist_add(&latency, now - due_ns);
-        }
     }
-    refill_flow = f;
-    refill++;
 }
 
 static void refill_now(void) {
@@ -199,13 +214,17 @@ static void flows_make(void) {
     uint64_t ring = opt.rate_per_s > 0 ? OPEN_LOOP_RING : 64;
     while (ring < 2ull * opt.window)
         ring *= 2;
-    flow_count = opt.count;
+    flow_count = running->crowd ? 1 : opt.count;
     flows = calloc(flow_count, sizeof *flows);
     for (unsigned i = 0; i < flow_count; i++) {
         struct flow *f = &flows[i];
         f->from = &conns[i * running->conns_each];
-        f->to = &conns[(i + 1) * running->conns_each - 1];
-        f->from->flow = f->to->flow = f;
+        f->to = &conns[(i + 1) * running->conns_each - (running->crowd != CONTACTS)];
+        f->receivers = running->crowd == CONTACTS ? opt.count : 1;
+        for (unsigned k = 0; k < f->receivers; k++)
+            f->to[k].flow = f;
+        if (running->crowd != CONTACTS) // whose sender gets a copy that nobody counts
+            f->from->flow = f;
         f->stanza = running->stanza(f, &f->bytes, &f->number_at);
         f->ring = calloc(ring, sizeof *f->ring);
         f->mask = ring - 1;
@@ -213,7 +232,14 @@ static void flows_make(void) {
 }
 
 static char *chat_stanza(const struct flow *f, size_t *size, size_t *number_at) {
+    if (opt.mqtt)
+        return mqtt_publish(f->to->jid, opt.message_bytes, size, number_at);
     return xmpp_chat(opt.raw ? "load00001@localhost/load" : f->to->jid, opt.message_bytes, size, number_at);
+}
+
+static char *presence_stanza(const struct flow *f, size_t *size, size_t *number_at) {
+    (void)f;
+    return xmpp_presence(size, number_at);
 }
 
 static char *ping_stanza(const struct flow *f, size_t *size, size_t *number_at) {
@@ -258,7 +284,7 @@ static void flows_start(void) {
 
 // Connections ------------------------------------------------------------------------------------
 
-static bool storms(void) { return running->conns_each == 0; }
+static bool take_turns(void) { return running->conns_each == 0; }
 
 static void begin_login(struct conn *c) {
     if (!conn_open(c)) {
@@ -267,7 +293,7 @@ static void begin_login(struct conn *c) {
     }
 }
 
-// In a storm connection i takes accounts i, i + connections, ... in turn: none is logged in twice at once.
+// Connection i takes accounts i, i + connections, ... in turn: none is logged in twice at once.
 static void storm_next(struct conn *c) {
     const unsigned first = (unsigned)(c - conns), next = (unsigned)(c->account - accounts) + conn_count;
     c->account = &accounts[next < account_count ? next : first];
@@ -280,7 +306,15 @@ static void storm_next(struct conn *c) {
 static void on_online(struct conn *c) {
     c->online = true;
     counts.logins++;
-    if (storms()) {
+    hist_add(&login_latency, now_ns() - c->began_ns);
+    if (phase == TIMED && running->crowd)
+        counts.done++;
+    if (running->crowd == CONTACTS && c != conns && !c->sees) {
+        char subscribe[128];
+        snprintf(subscribe, sizeof subscribe, "<presence type='subscribe' to='%s@%s'/>", accounts->user,
+                 opt.xmpp.domain);
+        conn_send(c, subscribe, strlen(subscribe)); // settled when the presence comes
+    } else if (take_turns()) {
         if (phase == TIMED) {
             counts.done++;
             hist_add(&latency, now_ns() - c->began_ns);
@@ -291,9 +325,34 @@ static void on_online(struct conn *c) {
     }
 }
 
+// Who takes part in a presence: the first lets all others see it.
+static void on_presence(struct conn *c, const char *from, size_t from_bytes, const char *type, size_t type_bytes) {
+    if (running->crowd != CONTACTS)
+        return;
+    const size_t user = strlen(accounts->user);
+    if (c == conns && type_bytes == 9 && !memcmp(type, "subscribe", 9)) {
+        char answer[512];
+        const int n = snprintf(answer, sizeof answer, "<presence type='subscribed' to='%.*s'/>", (int)from_bytes, from);
+        conn_send(c, answer, (size_t)n);
+    } else if (c != conns && !c->sees && !type_bytes && from_bytes > user && !memcmp(from, accounts->user, user)) {
+        c->sees = true;
+        settled += c->online;
+    }
+}
+
+static bool returns(const struct conn *c) { return running->crowd == RETURN && phase != SETUP && !c->finished; }
+
+static void retry_later(struct conn *c) {
+    c->retry_ns = now_ns() + RETRY_MS * 500000ull + (unsigned)(rand() % RETRY_MS) * 1000000ull;
+}
+
 static void on_failed(struct conn *c, const char *why) {
+    if (returns(c)) {
+        retry_later(c);
+        return;
+    }
     note_failure(&counts.failed_logins, why);
-    if (storms())
+    if (take_turns())
         storm_next(c);
     else
         settled++;
@@ -302,15 +361,19 @@ static void on_failed(struct conn *c, const char *why) {
 static void on_lost(struct conn *c, const char *why) {
     if (!c->online)
         on_failed(c, why);
-    else if (!c->finished)
+    else if (returns(c)) {
+        settled--;
+        retry_later(c);
+    } else if (!c->finished)
         note_failure(&counts.disconnects, why);
-    else if (storms())
+    else if (take_turns())
         storm_next(c);
 }
 
 static void conns_make(void) {
-    account_count = opt.count * (storms() ? 1 : running->conns_each);
-    conn_count = storms() && opt.concurrency < account_count ? opt.concurrency : account_count;
+    account_count = opt.count * (take_turns() ? 1 : running->conns_each) +
+                    (running->crowd == CONTACTS || running->crowd == STORM);
+    conn_count = take_turns() && opt.concurrency < account_count ? opt.concurrency : account_count;
     accounts = calloc(account_count, sizeof *accounts);
     conns = calloc(conn_count, sizeof *conns);
     if (!accounts || !conns)
@@ -326,7 +389,9 @@ static void conns_make(void) {
 static void turn(uint64_t until_ns) {
     struct epoll_event events[256];
     const uint64_t now = now_ns();
-    const int wait_ms = until_ns > now ? (int)((until_ns - now + 999999) / 1000000) : 0;
+    int wait_ms = until_ns > now ? (int)((until_ns - now + 999999) / 1000000) : 0;
+    if (running->crowd == RETURN && wait_ms > RETRY_MS / 10)
+        wait_ms = RETRY_MS / 10; // somebody may be due to try again
     const int n = epoll_wait(epoll_fd, events, 256, wait_ms);
     for (int i = 0; i < n; i++) {
         if (!events[i].data.ptr) {
@@ -339,8 +404,23 @@ static void turn(uint64_t until_ns) {
 }
 
 static bool all_settled(void) {
-    while (opened < conn_count && opened < settled + opt.concurrency)
+    const bool crowd = running->crowd == STORM && phase == TIMED;
+    const unsigned wanted = running->crowd == STORM && phase < TIMED ? 1 : conn_count;
+    while (opened < wanted && (crowd || opened < settled + opt.concurrency))
         begin_login(&conns[opened++]);
+    return settled >= wanted;
+}
+
+static bool one_gone(void) { return settled < conn_count; }
+
+static bool all_back(void) {
+    const uint64_t now = now_ns();
+    for (unsigned i = 0; i < conn_count; i++)
+        if (conns[i].retry_ns && conns[i].retry_ns <= now && conns[i].transport == CLOSED) {
+            conns[i].retry_ns = 0;
+            if (!conn_open(&conns[i]))
+                retry_later(&conns[i]);
+        }
     return settled >= conn_count;
 }
 
@@ -371,6 +451,8 @@ static double run_phase(enum phase next, double seconds, bool (*done)(void)) {
 
 static struct usage server_usage(void) {
     struct usage u = {0};
+    if (running->crowd == RETURN && phase > SETUP)
+        return u; // another process by now
     if (opt.pid_count && !usage_read(opt.pids, opt.pid_count, &u)) {
         fprintf(stderr, "loadgen: a process given by --pid is gone\n");
         exit(1);
@@ -391,7 +473,7 @@ static struct report run(void) {
     r.setup_s = run_phase(SETUP, opt.setup_s, all_settled);
     r.ready = server_usage();
     r.setup_logins = counts.logins;
-    if (r.setup_logins < account_count) {
+    if (!all_settled() || counts.failed_logins) {
         if (!counts.failed_logins)
             note_failure(&counts.failed_logins, "not all logins came to an end in time");
         return r;
@@ -401,27 +483,34 @@ static struct report run(void) {
         flows_make();
         flows_start();
     }
-    for (unsigned i = 0; storms() && i < conn_count; i++) {
+    for (unsigned i = 0; take_turns() && i < conn_count; i++) {
         conns[i].account = &accounts[i];
         begin_login(&conns[i]);
     }
-    run_phase(WARMUP, opt.warmup_s, never);
+    if (running->crowd == RETURN)
+        fprintf(stderr, "ready\n");
+    run_phase(WARMUP, running->crowd == RETURN ? opt.setup_s : opt.warmup_s, running->crowd == RETURN ? one_gone : never);
     r.before = server_usage();
     r.own_cpu_s = -own_cpu_s();
     r.busy_s = -machine_busy_s();
-    r.timed_s = run_phase(TIMED, opt.seconds, never);
+    r.timed_s = running->crowd == STORM    ? run_phase(TIMED, opt.setup_s, all_settled)
+                : running->crowd == RETURN ? run_phase(TIMED, opt.setup_s, all_back)
+                                           : run_phase(TIMED, opt.seconds, never);
+    if (settled < conn_count && !take_turns())
+        note_failure(&counts.failed_logins, "not all came back in time");
     r.busy_s += machine_busy_s();
     r.own_cpu_s += own_cpu_s();
     r.after = server_usage();
-    run_phase(DRAIN, opt.drain_s, storms() ? all_closed : all_arrived);
+    run_phase(DRAIN, opt.drain_s, take_turns() ? all_closed : all_arrived);
     for (unsigned i = 0; i < flow_count; i++)
-        counts.lost += flows[i].in_flight;
+        for (uint64_t k = 0; k <= flows[i].mask; k++)
+            counts.lost += flows[i].ring[k].due_ns ? flows[i].ring[k].awaited : 0;
     return r;
 }
 
 static void say_good_bye(void) {
     for (unsigned i = 0; i < conn_count; i++)
-        conn_finish(&conns[i], opt.raw ? "" : XMPP_END);
+        conn_finish(&conns[i], opt.raw || opt.mqtt ? "" : XMPP_END);
     run_phase(GOODBYE, 5, all_closed);
     for (unsigned i = 0; i < conn_count; i++)
         conn_free(&conns[i]);
@@ -454,7 +543,7 @@ static void print_report(const struct report *r) {
     const double others_s = r->busy_s - r->own_cpu_s - cpu_s;
 
     printf("{\"case\": \"%s\", \"protocol\": \"%s\", \"tls\": \"%s\", \"sasl\": \"%s\", \"%s\": %u, ", running->name,
-           opt.raw ? "raw" : "xmpp", tls[opt.xmpp.tls], sasl[opt.xmpp.sasl], running->counts, opt.count);
+           opt.raw ? "raw" : opt.mqtt ? "mqtt" : "xmpp", tls[opt.xmpp.tls], sasl[opt.xmpp.sasl], running->counts, opt.count);
     if (flow_count)
         printf("\"window\": %u, \"rate_per_s\": %.0f, \"sent_bytes\": %zu, \"received_bytes\": %zu, ", opt.window,
                opt.rate_per_s, flows[0].bytes, flows[0].to->seen_bytes);
@@ -463,6 +552,8 @@ static void print_report(const struct report *r) {
            per(done, cpu_s));
     printf("\"latency_us\": {\"p50\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f}, ", hist_us(&latency, 0.5),
            hist_us(&latency, 0.99), hist_us(&latency, 0.999), (double)latency.max_ns * 1e-3);
+    printf("\"login_us\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ", hist_us(&login_latency, 0.5),
+           hist_us(&login_latency, 0.99), (double)login_latency.max_ns * 1e-3);
     printf("\"lost\": %" PRIu64 ", \"doubled\": %" PRIu64 ", \"reordered\": %" PRIu64 ", ", counts.lost, counts.doubled,
            counts.reordered);
     printf("\"errors\": %" PRIu64 ", \"shed\": %" PRIu64 ", ", counts.errors, counts.shed);
@@ -474,8 +565,8 @@ static void print_report(const struct report *r) {
     printf("\"server\": {\"processes\": %u, \"cpu_s\": %.4f, ", r->after.processes, cpu_s);
     printf("\"user_s\": %.2f, \"system_s\": %.2f, ", r->after.user_s - r->before.user_s,
            r->after.system_s - r->before.system_s);
-    printf("\"rss_fresh_kib\": %" PRIu64 ", \"rss_ready_kib\": %" PRIu64 ", \"rss_kib\": %" PRIu64 "}, ",
-           r->fresh.rss_kib, r->ready.rss_kib, r->after.rss_kib);
+    printf("\"rss_fresh_kib\": %" PRIu64 ", \"rss_ready_kib\": %" PRIu64 ", \"rss_kib\": %" PRIu64 ", \"fds\": %u}, ",
+           r->fresh.rss_kib, r->ready.rss_kib, r->after.rss_kib, r->after.fds);
     printf("\"generator\": {\"cpu_s\": %.4f, \"cpu_percent\": %.1f, \"send_lag_p99_us\": %.1f}, ", r->own_cpu_s,
            100 * per(r->own_cpu_s, r->timed_s), hist_us(&send_lag, 0.99));
     printf("\"others\": {\"cpu_percent\": %.1f}}\n",
@@ -485,24 +576,32 @@ static void print_report(const struct report *r) {
 // Options ----------------------------------------------------------------------------------------
 
 static const struct load_case cases[] = {
-    {"chat", "pairs", 2, chat_stanza},
-    {"ping", "connections", 1, ping_stanza},
-    {"idle", "connections", 1, NULL},
-    {"login", "accounts", 0, NULL},
+    {"chat", "pairs", 2, chat_stanza, ALONE},
+    {"ping", "connections", 1, ping_stanza, ALONE},
+    {"presence", "contacts", 1, presence_stanza, CONTACTS},
+    {"idle", "connections", 1, NULL, ALONE},
+    {"login", "accounts", 0, NULL, ALONE},
+    {"storm", "connections", 1, ping_stanza, STORM},
+    {"return", "connections", 1, NULL, RETURN},
 };
 
 static const char usage_text[] =
     "usage: loadgen CASE --port PORT [OPTION VALUE]...\n"
-    "cases: chat   numbered chat messages over `count` pairs of connections\n"
-    "       ping   pings to the server on `count` connections\n"
-    "       idle   `count` connections that do nothing\n"
-    "       login  `concurrency` connections log in and out with `count` accounts in turn\n"
+    "cases: chat      numbered chat messages over `count` pairs of connections\n"
+    "       ping      pings to the server on `count` connections\n"
+    "       presence  one connection changes its presence, which `count` contacts see\n"
+    "       idle      `count` connections that do nothing\n"
+    "       login     `concurrency` connections log in and out with `count` accounts in turn\n"
+    "       storm     `count` log in at once, while another one pings; done: logins; latency: of the pings\n"
+    "       return    `count` connections, told by \"ready\" on stderr; they come back when the server is killed\n"
     "The result is one JSON object on stdout; exit status 0 if all logins of the set-up succeeded.\n"
     "  --host ADDRESS      loopback address, default 127.0.0.1\n"
     "  --domain NAME       the server's domain, default localhost\n"
     "  --tls HOW           none (default), starttls, direct; certificates are not checked\n"
     "  --sasl HOW          plain (default), scram-sha-1, anonymous\n"
+    "  --sm                with stream management (XEP-0198), acknowledgements asked for behind each tenth stanza\n"
     "  --raw               no stream, no login: for a relay that joins connections 0-1, 2-3, ...\n"
+    "  --mqtt              MQTT 3.1.1 with QoS 0 in place of XMPP\n"
     "  --count N           default 10\n"
     "  --window N          stanzas in flight per pair or connection, default 1\n"
     "  --rate N            open loop: N stanzas a second over all, in place of a window\n"
@@ -546,11 +645,11 @@ static void parse_pids(char *text) {
 static void parse(int argc, char **argv) {
     static const char *const tls[] = {"none", "starttls", "direct"};
     static const char *const sasl[] = {"plain", "scram-sha-1", "anonymous"};
-    enum { HOST, PORT, DOMAIN_, TLS, SASL, RAW, COUNT, WINDOW, RATE, BYTES, WARMUP_, SECONDS, DRAIN_, SETUP_,
+    enum { HOST, PORT, DOMAIN_, TLS, SASL, SM, RAW, MQTT, COUNT, WINDOW, RATE, BYTES, WARMUP_, SECONDS, DRAIN_, SETUP_,
            CONCURRENCY, USER, PASSWORD, REGISTER, PID };
     static const struct option long_options[] = {
         {"host", 1, 0, HOST},       {"port", 1, 0, PORT},         {"domain", 1, 0, DOMAIN_},
-        {"tls", 1, 0, TLS},         {"sasl", 1, 0, SASL},         {"raw", 0, 0, RAW},
+        {"tls", 1, 0, TLS},         {"sasl", 1, 0, SASL},         {"raw", 0, 0, RAW},         {"sm", 0, 0, SM},           {"mqtt", 0, 0, MQTT},
         {"count", 1, 0, COUNT},     {"window", 1, 0, WINDOW},     {"rate", 1, 0, RATE},
         {"bytes", 1, 0, BYTES},     {"warmup", 1, 0, WARMUP_},    {"seconds", 1, 0, SECONDS},
         {"drain", 1, 0, DRAIN_},    {"setup", 1, 0, SETUP_},      {"concurrency", 1, 0, CONCURRENCY},
@@ -563,7 +662,9 @@ static void parse(int argc, char **argv) {
         case DOMAIN_: opt.xmpp.domain = optarg; break;
         case TLS: opt.xmpp.tls = (enum tls)choice(optarg, tls, 3); break;
         case SASL: opt.xmpp.sasl = (enum sasl)choice(optarg, sasl, 3); break;
+        case SM: opt.xmpp.sm = true; break;
         case RAW: opt.raw = true; break;
+        case MQTT: opt.mqtt = true; break;
         case COUNT: opt.count = (unsigned)number(optarg, 1, 100000); break;
         case WINDOW: opt.window = (unsigned)number(optarg, 1, 65536); break;
         case RATE: opt.rate_per_s = number(optarg, 1, 1e7); break;
@@ -587,6 +688,8 @@ static void parse(int argc, char **argv) {
         usage_exit("a case and --port are needed");
     if (opt.raw && running->stanza != chat_stanza)
         usage_exit("--raw knows only chat");
+    if (opt.mqtt && running->stanza && running->stanza != chat_stanza)
+        usage_exit("--mqtt knows only chat and idle");
     if (strlen(opt.user) > 32 || strlen(opt.xmpp.domain) > 255 || strlen(opt.xmpp.password) > 100)
         usage_exit("a name is too long");
 }
@@ -603,10 +706,11 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN); // OpenSSL writes without MSG_NOSIGNAL
 
-    static const struct xmpp_events events = {on_online, on_failed, on_numbered};
+    static const struct xmpp_events events = {on_online, on_failed, on_numbered, on_presence};
     xmpp_setup(&opt.xmpp, &events);
+    mqtt_setup(&events);
     epoll_fd = conn_setup(&peer, opt.xmpp.tls != TLS_NONE, opt.xmpp.tls == TLS_DIRECT, opt.xmpp.domain,
-                          opt.raw ? &raw_protocol : &xmpp_protocol, on_lost);
+                          opt.raw ? &raw_protocol : opt.mqtt ? &mqtt_protocol : &xmpp_protocol, on_lost);
     if (epoll_fd < 0)
         usage_exit("TLS is not built in");
     conns_make();

@@ -18,7 +18,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +33,11 @@ from harness import (
     LoadError,
     Place,
     Result,
-    Server,
     Tools,
     build,
     make_place,
     measure,
+    measure_alone,
     register,
     running,
 )
@@ -43,10 +46,16 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 DEFAULT_CASES = ("chat/10/w64", "chat/100/w1")
+ALL_CASES = (
+    *("chat/100/w1", "chat/10/w64", "chat/2000/w8", "chat/100/w1/direct", "chat/10/w64/direct", "chat/100/2000ps"),
+    *("presence/100/w1", "presence/100/w8", "chat/100/w1/sm", "chat/10/w64/sm"),
+    *("login/64/scram-sha-1", "login/64/direct/scram-sha-1"),
+    *("idle/5000", "idle/5000/direct", "storm/1000/direct/scram-sha-1", "return/500", "growth/10/w64"),
+)
 BUSY_PERCENT = 90.0
 """Above this the generator may have been the limit of what is counted per second (never of per cpu-s)."""
 
-MIN_WIDTH = 160
+MIN_WIDTH = 200
 """Columns of text that the table needs."""
 
 WRONG = ("lost", "doubled", "reordered", "errors", "shed", "disconnects", "failed_logins")
@@ -54,7 +63,7 @@ WRONG = ("lost", "doubled", "reordered", "errors", "shed", "disconnects", "faile
 
 COLUMNS = (
     *("per s", "per cpu-s", "spread %", "p50 us", "p99 us", "p99.9 us", "login/cpu-s", "RSS MiB", "lost+err"),
-    *("gen cpu %", "others %"),
+    *("fds", "gen cpu %", "others %", "note"),
 )
 
 DISTURBED_PERCENT = 20.0
@@ -77,6 +86,9 @@ class Plan:
 @click.option("--cache", type=click.Path(path_type=Path), help="Where to build; default build/load in the repository.")
 @click.option("--server", "names", multiple=True, type=click.Choice(list(KINDS)), help="Default: all installed.")
 @click.option("--case", "cases", multiple=True, default=DEFAULT_CASES, show_default=True, help="Repeatable.")
+@click.option(
+    "--all", "everything", is_flag=True, help="All cases that there are figures for: it takes an hour or two."
+)
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--seconds", default=2.0, show_default=True, help="Length of a case's timed part.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Default: results.json in the cache.")
@@ -87,6 +99,7 @@ def main(
     cache: Path | None,
     names: tuple[str, ...],
     cases: tuple[str, ...],
+    everything: bool,
     rounds: int,
     seconds: float,
     target: Path | None,
@@ -98,7 +111,7 @@ def main(
     console.width = max(console.width, MIN_WIDTH)
     cache = cache or Path(__file__).resolve().parents[2] / "build" / "load"
     try:
-        plan = Plan([Case.parse(text) for text in cases], rounds, seconds, patience)
+        plan = Plan([Case.parse(text) for text in (ALL_CASES if everything else cases)], rounds, seconds, patience)
         tools = build(cache)
         kinds = _installed(console, names)
         with (cache / "lock").open("w") as lock, tempfile.TemporaryDirectory(prefix="xiot-load-") as work:
@@ -138,7 +151,8 @@ def _prepare(console: Console, kinds: list[Kind], plan: Plan, tools: Tools, work
         place = places[kind.name] = make_place(kind, work / kind.name, tools)
         if kind.xmpp:
             with console.status(f"accounts for {kind.name}"), running(kind, place) as server:
-                register(tools, server, max(case.accounts for case in plan.cases))
+                suited = [case.accounts for case in plan.cases if case.suits(kind, tools)]
+                register(tools, server, max(suited, default=0))
     return places
 
 
@@ -152,20 +166,30 @@ def _rounds(
         task = progress.add_task("", total=sum(len(suited) for _, suited in steps))
         for kind, suited in steps:
             progress.update(task, description=f"{kind.name} starts")
-            with running(kind, places[kind.name]) as server:
-                for case in suited:
+            place = places[kind.name]
+
+            def note(case: Case, result: Result, kind: Kind = kind) -> None:
+                runs.setdefault((kind.name, case.text), []).append(result)
+                progress.advance(task)
+
+            together = [case for case in suited if not case.alone]
+            with running(kind, place) if together else nullcontext() as server:
+                for case in together:
                     progress.update(task, description=f"{kind.name} {case.text}")
-                    runs.setdefault((kind.name, case.text), []).append(_run(tools, server, case, plan))
-                    progress.advance(task)
+                    note(case, _run(partial(measure, tools, server, case, plan.seconds), plan))
+            for case in suited:
+                if case.alone:
+                    progress.update(task, description=f"{kind.name} {case.text}")
+                    note(case, _run(partial(measure_alone, tools, kind, place, case, plan.seconds), plan))
     return runs
 
 
-def _run(tools: Tools, server: Server, case: Case, plan: Plan) -> Result:
+def _run(once: Callable[[], Result], plan: Plan) -> Result:
     """The first run that nobody disturbed; once patience has ended, the one disturbed least."""
     deadline = time.monotonic() + plan.patience_s
     tried = []
     while True:
-        result = measure(tools, server, case, plan.seconds)
+        result = once()
         tried.append(result)
         if result["others"]["cpu_percent"] <= DISTURBED_PERCENT or time.monotonic() > deadline:
             return min(tried, key=lambda each: float(each["others"]["cpu_percent"]))
@@ -188,6 +212,9 @@ def _row(kind: Kind, case: str, runs: list[Result]) -> Row:
         "p50_us": median("latency_us", "p50"),
         "p99_us": median("latency_us", "p99"),
         "p99.9_us": median("latency_us", "p99.9"),
+        "max_us": median("latency_us", "max"),
+        "seconds": median("seconds"),
+        "bytes_per_stanza": median("growth", "bytes_per_stanza") if "growth" in runs[0] else 0.0,
         "setup_logins_per_cpu_s": median("setup", "per_server_cpu_s"),
         "rss_kib": median("server", "rss_kib"),
         "rss_kib_each": median("server", "rss_ready_kib") / runs[0]["setup"]["logins"]
@@ -195,6 +222,7 @@ def _row(kind: Kind, case: str, runs: list[Result]) -> Row:
         "wrong": sum(run[name] for run in runs for name in WRONG),
         "generator_cpu_percent": median("generator", "cpu_percent"),
         "others_cpu_percent": median("others", "cpu_percent"),
+        "fds": median("server", "fds"),
         "runs": runs,
     }
 
@@ -226,10 +254,29 @@ def _table(rows: list[Row]) -> Table:
             f"{row['setup_logins_per_cpu_s']:,.0f}",
             f"{row['rss_kib'] / 1024:,.1f}",
             f"{row['wrong']}",
+            f"{row['fds']:.0f}",
             f"{row['generator_cpu_percent']:.0f}",
             f"{row['others_cpu_percent']:.0f}",
+            _note(row, rows),
         )
     return table
+
+
+def _note(row: Row, rows: list[Row]) -> str:
+    """What a case is about, if no column says it."""
+    case, first = str(row["case"]), row["runs"][0]
+    if case.startswith("idle/"):
+        return f"{row['rss_kib_each']:.1f} KiB each"
+    if case.startswith("storm/"):
+        return f"{row['seconds']:.1f} s; a ping waited {row['max_us'] / 1000:.0f} ms"
+    if case.startswith("return/"):
+        return f"all back in {row['seconds']:.1f} s"
+    if "growth" in first:
+        return f"{first['growth']['stanzas']:,} stanzas, {row['bytes_per_stanza']:.3f} B each"
+    for other in rows:  # with stream management: the share of the rate without
+        if case == f"{other['case']}/sm" and other["server"] == row["server"]:
+            return f"{row['per_server_cpu_s'] / max(other['per_server_cpu_s'], 1e-9):.2f} of without"
+    return ""
 
 
 def _document(kinds: list[Kind], rows: list[Row], plan: Plan) -> dict[str, Any]:

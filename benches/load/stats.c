@@ -119,6 +119,18 @@ static uint64_t process_rss_kib(pid_t pid) {
     return kib;
 }
 
+static unsigned process_fds(pid_t pid) {
+    char path[64];
+    unsigned n = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        n += isdigit((unsigned char)entry->d_name[0]) != 0;
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
 static double process_cpu_s(const struct process *p) {
     clockid_t clock;
     struct timespec t;
@@ -173,8 +185,10 @@ bool usage_read(const pid_t *roots, unsigned count, struct usage *out) {
         out->processes++;
     }
     for (size_t i = 0; i < n; i++) // last: the walk takes milliseconds, in which the server goes on
-        if (all[i].wanted)
+        if (all[i].wanted) {
             out->rss_kib += process_rss_kib(all[i].pid);
+            out->fds += process_fds(all[i].pid);
+        }
     free(all);
     return found == count;
 }

@@ -34,6 +34,7 @@ struct usage {
     double system_s;  // from ticks
     uint64_t rss_kib; // resident now, summed over processes (pages they share count for each)
     unsigned processes;
+    unsigned fds; // open descriptors
 };
 
 // Reads the usage of `roots` and their descendants; false if one of the roots is not there.

@@ -21,6 +21,7 @@ enum state {
     AUTH,          // SASL runs
     AUTH_FEATURES, // the stream after SASL is opened
     BIND,
+    ENABLE, // XEP-0198 was asked for
     PRESENCE, // presence and a ping were sent: the ping's answer proves that the presence was processed
     ONLINE,
 };
@@ -166,8 +167,9 @@ static void refuse(struct conn *c, const char *what, struct span why) {
 }
 
 static void open_stream(struct conn *c, enum state next) {
-    say(c, "<?xml version='1.0'?><stream:stream to='%s' version='1.0' xmlns='jabber:client' "
-           "xmlns:stream='http://etherx.jabber.org/streams'>", with.domain);
+    say(c, "%s<stream:stream to='%s' version='1.0' xmlns='jabber:client' "
+           "xmlns:stream='http://etherx.jabber.org/streams'>",
+        next == FEATURES && !c->ssl ? "<?xml version='1.0'?>" : "", with.domain); // pyjabber wants none in a restart
     c->state = next;
 }
 
@@ -233,6 +235,11 @@ static void on_auth(struct conn *c, const struct item *it) {
     }
 }
 
+static void appear(struct conn *c) {
+    say(c, "<presence/><iq type='get' id='ready' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", with.domain);
+    c->state = PRESENCE;
+}
+
 static void on_bind(struct conn *c, const struct item *it) {
     const struct span jid = text_of(it->all, "jid");
     if (!is(attribute(it->tag, "type"), "result") || !jid.n) {
@@ -241,8 +248,22 @@ static void on_bind(struct conn *c, const struct item *it) {
     }
     free(c->jid);
     c->jid = strndup(jid.p, jid.n);
-    say(c, "<presence/><iq type='get' id='ready' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", with.domain);
-    c->state = PRESENCE;
+    if (with.sm) {
+        say(c, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+        c->state = ENABLE;
+    } else {
+        appear(c);
+    }
+}
+
+static void on_enable(struct conn *c, const struct item *it) {
+    if (is(it->name, "enabled")) {
+        c->managed = true;
+        c->handled = c->unasked = 0;
+        appear(c);
+    } else if (is(it->name, "failed")) {
+        refuse(c, "stream management refused", it->all);
+    }
 }
 
 static void on_login_item(struct conn *c, const struct item *it) {
@@ -281,6 +302,9 @@ static void on_login_item(struct conn *c, const struct item *it) {
         break;
     case BIND:
         on_bind(c, it);
+        break;
+    case ENABLE:
+        on_enable(c, it);
         break;
     case PRESENCE:
         if (is(attribute(it->tag, "id"), "ready")) { // a result, or an error if it knows no ping: both are answers
@@ -326,10 +350,22 @@ static void on_stanza(struct conn *c, const struct item *it, uint64_t now) {
     tell.numbered(c, digits(id.p + 1), error, now);
 }
 
+// XEP-0198: counts stanzas, answers requests. Returns false if the item was of stream management.
+static bool on_managed(struct conn *c, const struct item *it) {
+    if (is(it->name, "r"))
+        say(c, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", (unsigned)c->handled);
+    else if (!is(it->name, "a")) {
+        c->handled++;
+        return true;
+    }
+    return false;
+}
+
 static size_t received(struct conn *c, const char *p, size_t n, uint64_t now) {
     size_t used = 0;
     while (used < n && c->transport == OPEN) {
         if (seen_again(c, p + used, n - used)) {
+            c->handled++;
             tell.numbered(c, digits(p + used + c->seen_number_at), false, now);
             used += c->seen_bytes;
             continue;
@@ -338,6 +374,12 @@ static size_t received(struct conn *c, const char *p, size_t n, uint64_t now) {
         if (!item_next(p + used, n - used, &it))
             break;
         used += it.all.n;
+        if (it.kind == ITEM_ELEMENT && is(it.name, "presence")) {
+            const struct span from = attribute(it.tag, "from"), type = attribute(it.tag, "type");
+            tell.presence(c, from.p, from.n, type.p, type.n);
+        }
+        if (it.kind == ITEM_ELEMENT && c->managed && !on_managed(c, &it))
+            continue;
         if (it.kind == ITEM_ELEMENT && c->state == ONLINE)
             on_stanza(c, &it, now);
         else if (it.kind == ITEM_ELEMENT)
@@ -378,6 +420,13 @@ char *xmpp_chat(const char *to, size_t bytes, size_t *size, size_t *number_at) {
     if (asprintf(&stanza, around, to, (int)fill, body) < 0)
         abort();
     free(body);
+    return finished(stanza, size, number_at);
+}
+
+char *xmpp_presence(size_t *size, size_t *number_at) {
+    char *stanza;
+    if (asprintf(&stanza, "<presence id='n0000000000'><show>chat</show><status>warm enough</status></presence>") < 0)
+        abort();
     return finished(stanza, size, number_at);
 }
 

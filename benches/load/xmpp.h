@@ -14,6 +14,7 @@ struct xmpp_options {
     const char *resource;
     enum tls tls;
     enum sasl sasl;
+    bool sm;    // XEP-0198: enabled, its requests answered, and our own made by xmpp_ask()
     bool enrol; // XEP-0077 before the first login of an account; one that exists already is fine
 };
 
@@ -22,7 +23,12 @@ struct xmpp_events {
     void (*online)(struct conn *c);                                        // bound, presence processed
     void (*failed)(struct conn *c, const char *why);                       // the login was refused
     void (*numbered)(struct conn *c, uint64_t number, bool error, uint64_t now); // one of our ids came (back)
+    void (*presence)(struct conn *c, const char *from, size_t from_bytes, const char *type, size_t type_bytes);
 };
+
+// With stream management: an acknowledgement is asked for behind each so many stanzas.
+#define SM_EVERY 10
+#define SM_ASK "<r xmlns='urn:xmpp:sm:3'/>"
 
 // Ids of measured stanzas: NUMBER_PREFIX and then exactly NUMBER_DIGITS digits.
 #define NUMBER_PREFIX 'n'
@@ -36,6 +42,8 @@ extern const struct protocol raw_protocol;
 
 // The numbered stanzas, number 0, malloc'ed; `*number_at` is where the digits start.
 char *xmpp_chat(const char *to, size_t bytes, size_t *size, size_t *number_at);
+// A presence with a status, which the server broadcasts.
+char *xmpp_presence(size_t *size, size_t *number_at);
 char *xmpp_ping(const char *to, size_t *size, size_t *number_at);
 
 #define XMPP_END "</stream:stream>"

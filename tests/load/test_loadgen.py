@@ -205,6 +205,8 @@ def test_runner_writes_medians_of_all_rounds(cache: Path, tools: Any, tmp_path: 
         "ping/4/w4",
         "ping/2/w1/anonymous",
         "login/8/scram-sha-1",
+        "chat/4/w4/sm",
+        "presence/7/w4",
     ],
 )
 def test_real_server_answers_every_stanza(tools: Any, server: Any, case: str) -> None:
@@ -222,6 +224,44 @@ def test_idle_connections_stay_online(tools: Any, server: Any) -> None:
     result = harness.measure(tools, server, harness.Case.parse("idle/20/anonymous"), seconds=0.2)
     assert result["setup"]["logins"] == 20
     assert clean(result), result["first_error"]
+
+
+@pytest.fixture(scope="module")
+def ours(tools: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Our server with 200 accounts; it does not run."""
+    kind = harness.KINDS["xiot"]
+    place = harness.make_place(kind, tmp_path_factory.mktemp("ours"), tools)
+    with harness.running(kind, place) as server:
+        harness.register(tools, server, 200)
+    return kind, place
+
+
+@pytest.mark.peers
+def test_all_of_a_login_storm_get_in_and_who_is_in_is_still_answered(tools: Any, ours: tuple[Any, Any]) -> None:
+    case = harness.Case.parse("storm/100/" + ("direct/scram-sha-1" if tools.tls else "scram-sha-1"))
+    result = harness.measure_alone(tools, *ours, case, seconds=0)
+    assert result["done"] == 100
+    assert clean(result), result["first_error"]
+    # One at a time, the ping would wait for them all: it is to wait for a few steps of theirs.
+    assert 0 < result["latency_us"]["p50"] < result["seconds"] * 1e6 / 20
+
+
+@pytest.mark.peers
+def test_all_come_back_to_a_server_that_was_killed(tools: Any, ours: tuple[Any, Any]) -> None:
+    result = harness.measure_alone(tools, *ours, harness.Case.parse("return/100/scram-sha-1"), seconds=0)
+    assert result["done"] == 100
+    assert clean(result), result["first_error"]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("case", "kib"), [("idle/200/scram-sha-1", 5), ("idle/200/direct/scram-sha-1", 23)])
+def test_an_idle_connection_costs_little_memory(tools: Any, ours: tuple[Any, Any], case: str, kib: float) -> None:
+    parsed = harness.Case.parse(case)
+    if not parsed.suits(ours[0], tools):
+        missing("the generator was built without TLS: no OpenSSL headers")
+    result = harness.measure_alone(tools, *ours, parsed, seconds=0)
+    grown = result["server"]["rss_ready_kib"] - result["server"]["rss_fresh_kib"]
+    assert grown / 200 < kib * 1.25  # a few pools grow in steps
 
 
 @pytest.mark.peers
