@@ -153,7 +153,7 @@ cdef class Drain:
             if n < 0:
                 return False
             link.sent_bytes += n
-            link.out.sent(n)
+            link.drop(n)
             if <size_t>n < size:
                 return False
         return True

@@ -212,7 +212,9 @@ cdef class JID:
     def with_resource(self, resource):
         """The full JID of the same account or host with this resourcepart instead (RFC 7622 section 3.4). Raises JidError."""
         cdef str bare = PyUnicode_Substring(self.full, 0, self.bare_len)
-        return made(f"{bare}/{prepared_resource(PyUnicode_FromObject(resource))}", self.local_len, self.bare_len)
+        cdef JID jid = made(f"{bare}/{prepared_resource(PyUnicode_FromObject(resource))}", self.local_len, self.bare_len)
+        jid.kept_bare = self.bare
+        return jid
 
     def __str__(self):
         return self.full

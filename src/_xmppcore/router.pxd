@@ -98,7 +98,7 @@ cdef class OutBuf:
     cdef xc_out *out        # the link's, while it lives; else own_out
     cdef xc_pool own_pool
     cdef xc_out own_out
-    cdef list views         # handed out by buffers() and valid until the queue changes
+    cdef list views         # handed out by buffers() and valid until the queue changes; None if none were
     cpdef sent(self, size_t n)
     cdef bytes _joined(self)
     cdef int _release(self) except -1
@@ -110,11 +110,12 @@ cdef class Link:
     cdef readonly Router router
     cdef public object owner     # whatever the caller ties to the link; borrowed by nobody else
     cdef readonly object jid     # JID it is bound to, None before
-    cdef readonly OutBuf out
+    cdef OutBuf face             # of link.out, made when first asked for: what a Drain serves needs none
     cdef int fd                  # of the socket that a Drain serves it on; -1: none does
     cdef readonly uint64_t received_bytes
     cdef readonly uint64_t sent_bytes
     cpdef feed(self, size_t received=*)
+    cdef int drop(self, size_t n) except -1
     cdef xc_sm *_sm(self) except NULL
 
 

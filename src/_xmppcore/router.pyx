@@ -36,7 +36,6 @@ cdef class OutBuf:
     def __cinit__(self):
         self.pool = &self.own_pool
         self.out = &self.own_out
-        self.views = []
 
     def __dealloc__(self):
         self._release()
@@ -60,12 +59,15 @@ cdef class OutBuf:
     def buffers(self, Py_ssize_t limit=64):
         """Up to `limit` memoryviews of the queued bytes in order, for send or sendmsg; valid until the next call of a method."""
         cdef xc_block *b = self.out.head
+        cdef list views = []
         self._release()
-        while b is not NULL and len(self.views) < limit:
+        while b is not NULL and len(views) < limit:
             if b.end > b.start:
-                self.views.append(PyMemoryView_FromMemory(<char *>b.data + b.start, b.end - b.start, PyBUF_READ))
+                views.append(PyMemoryView_FromMemory(<char *>b.data + b.start, b.end - b.start, PyBUF_READ))
             b = b.next
-        return self.views
+        if views:
+            self.views = views
+        return views
 
     cpdef sent(self, size_t n):
         """Drop the first `n` bytes. ValueError if there are fewer."""
@@ -85,10 +87,10 @@ cdef class OutBuf:
         return data
 
     cdef int _release(self) except -1:
-        if self.views:
+        if self.views is not None:
             for view in self.views:
                 view.release()
-            self.views = []
+            self.views = None
         return 0
 
 
@@ -98,20 +100,35 @@ cdef class Link:
     """One peer's stream, with the limits of before login, expecting a stream header. `owner` is the caller's."""
 
     def __cinit__(self, Router router not None, owner=None):
-        self.out = OutBuf.__new__(OutBuf)
         self.fd = -1
         xc_link_init(&router.router, &self.link)
         self.router = router
         self.owner = owner
-        self.out.pool = &router.router.pool
-        self.out.out = &self.link.out
 
     def __dealloc__(self):
         if self.router is not None:
-            self.out._release()
+            if self.face is not None:
+                self.face._release()
             xc_link_free(&self.router.router, &self.link)
-            self.out.pool = &self.out.own_pool  # whoever still holds it has an empty queue of his own
-            self.out.out = &self.out.own_out
+            if self.face is not None:
+                self.face.pool = &self.face.own_pool  # whoever still holds it has an empty queue of his own
+                self.face.out = &self.face.own_out
+
+    @property
+    def out(self):
+        """What is queued to be sent."""
+        if self.face is None:
+            self.face = OutBuf.__new__(OutBuf)
+            self.face.pool = &self.router.router.pool
+            self.face.out = &self.link.out
+        return self.face
+
+    cdef int drop(self, size_t n) except -1:
+        """The first `n` bytes that were queued have been sent."""
+        if self.face is not None:
+            self.face._release()
+        xc_out_drop(&self.router.router.pool, &self.link.out, n)
+        return 0
 
     cpdef feed(self, size_t received=0):
         """Parse `received` bytes of `Router.buffer` behind what is left of earlier ones, and route what needs nobody.
@@ -308,7 +325,8 @@ cdef class Link:
     def detach(self):
         """The connection is gone, and may be resumed: drop what is queued for it, and keep, also of what is sent from now on."""
         self._sm()
-        self.out._release()
+        if self.face is not None:
+            self.face._release()
         xc_link_detach(&self.router.router, &self.link)
 
     @property

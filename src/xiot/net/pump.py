@@ -131,7 +131,7 @@ class Connection:
         self._deadline: float | None = None
         self._progress = 0.0  # when the peer last took, or acknowledged, something of what somebody waits for
         self._acknowledged = 0  # then
-        self._waiters: list[Connection] = []
+        self._waiters: list[Connection] | None = None  # until there are some: it would be 56 bytes
         self._tls: ssl.SSLObject | None = None
         self._securing = False
         self._incoming: ssl.MemoryBIO | None = None
@@ -571,6 +571,8 @@ class Pump:
         self.send(slow)
         link = slow.link
         if slow.lost is None and link.load > self.low_bytes and not link.stalled:
+            if slow._waiters is None:
+                slow._waiters = []
             slow._waiters.append(connection)
             if link.managed and not link.awaited:
                 link.awaited = True
@@ -582,8 +584,8 @@ class Pump:
             self._resumed.append(connection)
 
     def _wake(self, slow: Connection) -> None:
-        waiters, slow._waiters = slow._waiters, []
-        for connection in waiters:
+        waiters, slow._waiters = slow._waiters, None
+        for connection in waiters or ():
             self.resume(connection)
 
     # ---- sending ----

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xiot.core import JID, Element, JidError, Stanza, StreamOpen
@@ -204,7 +205,7 @@ class ServerStream(Stream):
         if policy is None:
             raise StreamError("host-unknown")
         if not self.host:
-            self.host, self._policy = to.domain, policy
+            self.host, self._policy = sys.intern(to.domain), policy  # one string for all streams of a host
         elif to.domain != self.host:
             raise StreamError("not-authorized", "the stream began with another host")
         if self.jid is not None and peer not in (None, self.jid):

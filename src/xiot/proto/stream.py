@@ -21,6 +21,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import STREAM_ERRORS, LinkError, StreamError, XiotError
@@ -28,6 +29,7 @@ from xiot.proto import framing
 from xiot.proto.events import Closed, Event, RestartStream, StanzaReceived
 from xiot.stanzas import NS_CLIENT, NS_SERVER
 
+_NO_BINDINGS: Mapping[str, bytes] = MappingProxyType({})  # shared: there are as many streams as clients
 STANZAS = frozenset(("message", "presence", "iq"))
 
 
@@ -54,7 +56,7 @@ class Stream(ABC):
         """Whether TLS is on."""
         self.jid: JID | None = None
         """The client: bare from login on, full from binding on. None before."""
-        self._bindings = bindings or {}
+        self._bindings = bindings or _NO_BINDINGS
         self._out = bytearray()
         self._opened = False  # our header is out, in this (re)start of the stream
         self._was_ready = False
@@ -114,7 +116,7 @@ class Stream(ABC):
         if self.phase is not Phase.TLS:
             raise RuntimeError("TLS was not asked for")
         self.secure = True
-        self._bindings = bindings or {}
+        self._bindings = bindings or _NO_BINDINGS
         return self._restart()
 
     def _end(self, error: XiotError | None, tail: bytes = framing.CLOSE) -> list[Event]:

@@ -83,7 +83,7 @@ class ServerContext(Context):
         self._server.delivery.push(account, payload)
 
     def interest(self, ns: str) -> None:
-        self._session.interests.add(ns)
+        self._session.interest(ns)
 
     def resources(self, bare: JID) -> Sequence[JID]:
         host = self._server.hosts.get(bare.domain)

@@ -123,7 +123,7 @@ class Hooks(blocking.Enforcer, carbons.Switch):
             for jid in sorted(seen, key=str):
                 reached = [other for other in self._server.delivery.audience(jid) if rules.blocks(entries, other.jid)]
                 if gone and rules.blocks(entries, jid):
-                    mine.directed.discard(jid)
+                    mine.undirect(jid)
                 if reached and gone:
                     self._server.delivery.deliver(presence(type="unavailable", from_=session.jid, to=jid), reached)
                 elif reached and mine.presence is not None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from xiot.ext import Extension, Handler, Key, dispatch_table, find_service
@@ -52,7 +52,7 @@ class LocalHost(Place):
         self.policy = policy
         self.online: dict[JID, dict[str, ClientSession]] = {}
         """Bare JID -> resource -> session, for bound sessions."""
-        self.watchers: dict[JID, set[str]] = {}
+        self.watchers: dict[JID, frozenset[str]] = {}
         """Bare JID -> bare JIDs that see its presence, for accounts with an available resource."""
 
     def become(self, other: Place) -> None:
@@ -99,7 +99,7 @@ class LocalHost(Place):
 class Availability:
     """What a session says of its presence (RFC 6121 section 4)."""
 
-    __slots__ = ("arriving", "directed", "presence", "priority", "status")
+    __slots__ = ("_directed", "arriving", "presence", "priority", "status")
 
     def __init__(self) -> None:
         self.presence: Element | None = None
@@ -107,7 +107,27 @@ class Availability:
         self.priority = 0
         self.status = ""
         """The last words: of the last presence of type unavailable (XEP-0012 section 3)."""
-        self.directed: set[JID] = set()
-        """Who got directed presence and is to be told when the session ends (section 4.6)."""
+        self._directed: set[JID] | None = None  # until there is somebody: most have none, and an empty set is large
         self.arriving: Stanza | None = None
         """Initial presence of a session that has yet to get the messages that wait for it."""
+
+    @property
+    def directed(self) -> Collection[JID]:
+        """Who got directed presence and is to be told when the session ends (section 4.6)."""
+        return self._directed or ()
+
+    def direct(self, jid: JID) -> None:
+        """`jid` gets directed presence."""
+        if self._directed is None:
+            self._directed = set()
+        self._directed.add(jid)
+
+    def undirect(self, jid: JID) -> None:
+        """`jid` need not be told any more."""
+        if self._directed is not None:
+            self._directed.discard(jid)
+
+    def take_directed(self) -> Collection[JID]:
+        """All who got directed presence; they are forgotten."""
+        directed, self._directed = self._directed, None
+        return directed or ()

@@ -158,7 +158,7 @@ class Presences(Subscriptions):
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         first = mine.presence is None
         mine.presence, mine.priority, mine.arriving = element, priority, None
-        host.watchers[bare] = {jid for jid, state in known.subscribed if state in ("from", "both")}
+        host.watchers[bare] = frozenset(jid for jid, state in known.subscribed if state in ("from", "both"))
         self._broadcast(session, element)
         if not first:
             return
@@ -189,7 +189,7 @@ class Presences(Subscriptions):
         """The session is unavailable, by its own word or because it has ended (sections 4.5 and 4.6.5)."""
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         was, mine.presence, mine.arriving = mine.presence, None, None
-        directed, mine.directed = mine.directed, set()
+        directed = mine.take_directed()
         element = presence(type="unavailable") if element is None else element
         if was is not None:
             mine.status = element.findtext(f"{{{NS_CLIENT}}}status", "")[:MAX_STATUS_CHARS]
@@ -227,14 +227,14 @@ class Presences(Subscriptions):
 
     def _direct(self, stanza: Stanza, session: ClientSession, to: JID) -> None:
         """Section 4.6."""
-        directed = session.availability.directed
+        mine = session.availability
         if stanza.type is None:
             read_priority(stanza.element)
-            if to not in directed and len(directed) >= MAX_DIRECTED:
+            if to not in mine.directed and len(mine.directed) >= MAX_DIRECTED:
                 raise StanzaError("resource-constraint")
-            directed.add(to)
+            mine.direct(to)
         else:
-            directed.discard(to)
+            mine.undirect(to)
         self._show(stamp(stanza, session), self._server.delivery.audience(to))
 
     # ---- subscriptions: section 3 ----
@@ -288,7 +288,7 @@ class Presences(Subscriptions):
         watchers = host.watchers.get(account)
         if watchers is None:
             return  # nobody is available
-        (watchers.add if visible else watchers.discard)(contact)
+        host.watchers[account] = watchers | {contact} if visible else watchers - {contact}
         for session in host.available_sessions(account):
             assert session.availability.presence is not None
             gone = presence(type="unavailable", from_=session.jid)

@@ -65,7 +65,7 @@ class ClientSession:
         self.connection = connection
         self._certificates = server.certificates  # of its handshake, though a reload may bring others
         self.availability = Availability()
-        self.interests: set[str] = set()
+        self.interests: tuple[str, ...] = ()
         """Namespaces of which this session wants pushes."""
         self.carbons = False
         """Whether it wants copies of the messages of its account (XEP-0280)."""
@@ -94,7 +94,7 @@ class ClientSession:
         self._stuck = (0, 0.0)  # how many stanzas were acknowledged when too many were not, and since when
         self._stream = ServerStream(server.policy, secure=direct_tls)
         self._direct_tls = direct_tls
-        self._scopes: set[trio.CancelScope] = set()
+        self._scopes: set[trio.CancelScope] | None = None  # of its tasks, while it has any
         self._since = monotonic()
         self._mechanism: str | None = None
         self._tried = "other"  # the mechanism of a login under way
@@ -177,7 +177,7 @@ class ClientSession:
     def _finish(self) -> None:
         """Nothing comes after this."""
         self._ended = True
-        for scope in self._scopes:
+        for scope in self._scopes or ():
             scope.cancel()
         self._guard(self._leave)
         self.server.forget(self)
@@ -240,6 +240,11 @@ class ClientSession:
             self._stuck = link.acknowledged, monotonic()
         elif link.detached or monotonic() - since > self.server.config.limits.stall_s:
             self.server.resumptions.hold(self, 0)
+
+    def interest(self, ns: str) -> None:
+        """The client wants pushes of that namespace."""
+        if ns not in self.interests:
+            self.interests += (ns,)
 
     def send(self, element: Element) -> bool:
         """Queue a stanza; see `write`."""
@@ -511,7 +516,7 @@ class ClientSession:
             return False
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
-        self.jid = jid
+        self.jid, self.account = jid, jid.bare
         self.bound = self.online = True
         host.add(jid, self)
         self.connection.link.bind(jid)
@@ -662,7 +667,8 @@ class ClientSession:
     def spawn(self, fn: Callable[[], Awaitable[None]]) -> None:
         """Run `fn` in a task that ends with the session."""
         scope = trio.CancelScope()
-        self._scopes.add(scope)
+        scopes = self._scopes = self._scopes or set()
+        scopes.add(scope)
 
         async def run() -> None:
             try:
@@ -671,7 +677,9 @@ class ClientSession:
             except Exception:
                 self._fault()
             finally:
-                self._scopes.discard(scope)
+                scopes.discard(scope)
+                if not scopes:
+                    self._scopes = None
             self.server.pump.flush()
 
         if not self._ended:
