@@ -33,11 +33,13 @@ class Outcome:
     failure: str | None
 
     def __str__(self) -> str:
+        row = self.attack.row
+        numbers = ", ".join(map(str, row if isinstance(row, tuple) else (row,)))
         failure = "NOTHING: NOT NEEDED, OR NOT TESTED" if self.failure is None else " ".join(self.failure.split())
-        return f"{self.attack.name:<34} | {self.attack.rows:<8} | {self.attack.switch!s:<46} | {failure[:90]}"
+        return f"{self.attack.name:<40} | {numbers:<8} | {self.attack.switch!s:<46} | {failure[:90]}"
 
 
-HEAD = f"{'attack':<34} | {'rows':<8} | {'defence, off':<46} | what the attack's check says then"
+HEAD = f"{'attack':<40} | {'rows':<8} | {'defence, off':<46} | what the attack's check says then"
 
 
 async def without(attack: Attack, making: trio.Lock) -> Outcome:
@@ -52,7 +54,7 @@ async def without(attack: Attack, making: trio.Lock) -> Outcome:
                 stack.close()
                 making.release()
             try:
-                await carry_out(attack, running, attack.transports[0], PATIENCE_S / 2 if alone else PATIENCE_S)
+                await carry_out(attack, running, attack.transports[0], PATIENCE_S / 4 if alone else PATIENCE_S)
             except AssertionError as error:
                 failure = str(error) or "the check failed"
         if alone:

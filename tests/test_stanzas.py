@@ -105,6 +105,7 @@ def test_reply_has_the_same_id_and_the_addresses_swapped() -> None:
 
 
 @pytest.mark.parametrize("xml", ["<message type='error'/>", "<iq type='error' id='1'/>", "<iq type='result' id='1'/>"])
+@pytest.mark.security(statement=54)
 def test_error_and_result_are_never_answered_by_an_error(xml: str) -> None:
     assert error_to(stanza(xml), StanzaError("bad-request")) is None
 

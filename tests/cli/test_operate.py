@@ -139,8 +139,9 @@ def test_init_writes_a_configuration_that_serves(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o022 == 0
 
 
+@pytest.mark.security(row=73)
 def test_what_is_commented_out_is_the_default_and_nothing_is_left_out() -> None:
-    """And there is no secret among it, so none to forget to change (security.md row 73)."""
+    """And there is no secret among it, so none to forget to change."""
     lines = [re.sub(r"^# (?=\[?[\w.]+\]?( = |$| +#))", "", line) for line in TEMPLATE.splitlines()]
     text = "\n".join(lines).format(host="a.example", path="", data_dir='"x"', listen='["127.0.0.1:1"]', listen_tls="[]")
     written = tomllib.loads(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log of ``xiot serve``: nothing that a peer says forges a line or commands a terminal (security.md row 72)."""
+"""The log of ``xiot serve``: nothing that a peer says forges a line or commands a terminal."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def logged(capsys: pytest.CaptureFixture[str], *, as_json: bool = False, **value
 
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("value", [HOSTILE, HOSTILE.encode(), [HOSTILE], {HOSTILE: HOSTILE}, ValueError(HOSTILE)])
+@pytest.mark.security(row=72)
 def test_a_value_stays_on_its_line(capsys: pytest.CaptureFixture[str], value: object, as_json: bool) -> None:
     text = logged(capsys, as_json=as_json, user=value)
     assert text.endswith("\n")
@@ -41,6 +42,7 @@ def test_a_value_stays_on_its_line(capsys: pytest.CaptureFixture[str], value: ob
 
 
 @pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.security(row=72)
 def test_what_an_exception_quotes_forges_no_line(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     set_up_logs(json=as_json)
     try:
@@ -65,6 +67,7 @@ def test_numbers_and_names_stay_as_they_are(capsys: pytest.CaptureFixture[str]) 
 
 
 @given(st.dictionaries(st.sampled_from(["user", "why", "exception"]), st.text()))
+@pytest.mark.security(row=72)
 def test_whatever_comes_is_printable(event: dict[str, str]) -> None:
     for value in escape_controls(None, "info", dict(event)).values():
         assert all(line.isprintable() for line in value.split("\n  | "))

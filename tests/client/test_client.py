@@ -58,6 +58,7 @@ async def log_in(address: str, **options: object) -> None:
 
 
 @on_both
+@pytest.mark.security(row=25)
 async def test_a_server_without_starttls_gets_no_credentials() -> None:
     async with liar(HEADER + SCRAM) as (address, heard):
         with pytest.raises(xiot.LinkError, match="TLS is required, but the server does not offer it"):
@@ -66,6 +67,7 @@ async def test_a_server_without_starttls_gets_no_credentials() -> None:
 
 
 @on_both
+@pytest.mark.security(row=25, statement=29)
 async def test_plain_is_not_sent_without_tls_unless_told_so() -> None:
     async with liar(HEADER + PLAIN) as (address, heard):
         with pytest.raises(xiot.AuthError):
@@ -78,6 +80,7 @@ async def test_plain_is_not_sent_without_tls_unless_told_so() -> None:
 
 
 @on_both
+@pytest.mark.security(statement=43)
 async def test_a_server_that_cannot_prove_that_it_knows_us_is_refused() -> None:
     success = b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + base64.b64encode(b"v=AAAA") + b"</success>"
     async with liar(HEADER + SCRAM, success) as (address, _):
@@ -86,6 +89,7 @@ async def test_a_server_that_cannot_prove_that_it_knows_us_is_refused() -> None:
 
 
 @on_both
+@pytest.mark.security(row=24, statement=30)
 async def test_what_comes_behind_proceed_in_clear_is_refused() -> None:
     offer = b"<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>"
     proceed = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
@@ -109,6 +113,7 @@ async def test_nobody_listens() -> None:
 
 
 @on_both
+@pytest.mark.security(row=54)
 async def test_iq_reply_from_other_jid_is_ignored(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         await running.account("romeo", "juliet", "tybalt")

@@ -73,6 +73,7 @@ async def test_a_cut_is_mended_and_the_session_restored(tmp_path: Path) -> None:
 
 
 @on_both
+@pytest.mark.security(statement=80)
 async def test_what_is_sent_in_an_outage_waits_for_its_end(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         await running.account("boiler", "app")
@@ -418,6 +419,7 @@ async def silent_line(running: Served) -> AsyncIterator[tuple[str, list[bool]]]:
 
 
 @on_both
+@pytest.mark.security(statement=83)
 async def test_a_server_that_is_silent_is_pinged_and_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,6 +481,7 @@ PROCEED = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 
 @on_both
 @pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.security(row=31)
 async def test_the_certificate_must_be_that_of_the_jid_wherever_the_dns_leads(tmp_path: Path, direct: bool) -> None:
     async with served(tmp_path) as running:
         context = server_context(running)
@@ -545,6 +548,7 @@ async def sending_on(running: Served, *, tls: bool) -> AsyncIterator[tuple[str, 
 
 
 @on_both
+@pytest.mark.security(statement=23)
 async def test_a_server_that_has_proved_who_it_is_may_send_us_on(tmp_path: Path) -> None:
     async with served(tmp_path) as running, sending_on(running, tls=True) as (address, sent):
         await running.account("romeo")
@@ -554,6 +558,7 @@ async def test_a_server_that_has_proved_who_it_is_may_send_us_on(tmp_path: Path)
 
 
 @on_both
+@pytest.mark.security(statement=23)
 async def test_a_server_that_has_not_may_not(tmp_path: Path) -> None:
     async with served(tmp_path) as running, sending_on(running, tls=False) as (address, sent):
         await running.account("romeo")

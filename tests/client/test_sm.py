@@ -43,6 +43,7 @@ async def test_without_resumption_a_receipt_of_a_lost_stream_is_an_error(tmp_pat
 
 
 @on_both
+@pytest.mark.security(statement=(74, 80))
 async def test_messages_over_many_cuts_come_once_and_in_order(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         await running.account("romeo", "juliet")

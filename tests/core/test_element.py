@@ -105,11 +105,13 @@ def deep_tree(depth: int) -> Element:
 
 
 @given(trees())
+@pytest.mark.security(row=(13, 15))
 def test_lxml_reads_the_tree_that_was_written(tree: Element) -> None:
     assert read_with_lxml(tree.tobytes()) == tree
 
 
 @given(trees(any_namespaces, ascii_names))
+@pytest.mark.security(row=(13, 15))
 def test_expat_reads_the_tree_that_was_written(tree: Element) -> None:
     assert from_oracle(ET.fromstring(tree.tobytes())) == tree
 
@@ -176,6 +178,7 @@ def test_xml_namespace_is_written_with_its_own_prefix() -> None:
     assert tree.tobytes("urn:x") == b"<xml:a xml:lang='en'><b/></xml:a>"
 
 
+@pytest.mark.security(row=15)
 def test_markup_and_white_space_are_escaped() -> None:
     tree = Element("a", {"k": "&<>'\"\t\n\r"}, "&<>'\"\t\n\r]]>")
     assert tree.tobytes() == b"<a k='&amp;&lt;&gt;&apos;\"&#9;&#10;&#13;'>&amp;&lt;&gt;'\"\t\n&#13;]]&gt;</a>"
@@ -229,6 +232,7 @@ BAD_NAMES = (
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.security(row=14)
 def test_bad_name_is_refused_for_elements_and_attributes(name: str) -> None:
     for tree in (Element(name), Element("a", {name: ""}), Element("{urn:a}a", None, None, Element(name))):
         with pytest.raises(ValueError, match="not a"):
@@ -236,6 +240,7 @@ def test_bad_name_is_refused_for_elements_and_attributes(name: str) -> None:
 
 
 @pytest.mark.parametrize("ns", ["http://www.w3.org/2000/xmlns/", "\x00", "a\x1f", "\ud800", "\ufffe", "\uffff"])
+@pytest.mark.security(row=14)
 def test_bad_namespace_is_refused_for_elements_and_attributes(ns: str) -> None:
     for tree in (Element(f"{{{ns}}}a"), Element("a", {f"{{{ns}}}a": ""})):
         with pytest.raises(ValueError, match="not a"):
@@ -258,6 +263,7 @@ def test_names_of_the_fifth_edition_are_written(name: str) -> None:
 
 @pytest.mark.parametrize("code", [*map(ord, CONTROLS), 0xD800, 0xDBFF, 0xDC00, 0xDFFF, 0xFFFE, 0xFFFF])
 @pytest.mark.parametrize("around", ["", "x" * 7, "x" * 8, "é", "я" * 9, "😀"])
+@pytest.mark.security(row=15)
 def test_character_that_xml_has_not_is_refused(code: int, around: str) -> None:
     text = around + chr(code) + around
     child = Element("b")
@@ -511,6 +517,7 @@ def test_every_pickle_protocol_keeps_the_tree(protocol: int) -> None:
     assert pickle.loads(pickle.dumps(tree, protocol)) == tree
 
 
+@pytest.mark.security(row=5)
 def test_depth_is_no_problem() -> None:
     tree = deep_tree(DEPTH)
     assert tree.tobytes("urn:a") == b"<x>" * DEPTH + b"bottom" + b"</x>" * DEPTH
@@ -560,10 +567,12 @@ def test_fromstring_is_the_inverse_of_tobytes() -> None:
 
 
 @given(trees(any_namespaces))
+@pytest.mark.security(row=(13, 15))
 def test_our_parser_reads_the_tree_that_was_written(tree: Element) -> None:
     assert Element.fromstring(tree.tobytes()) == tree
 
 
+@pytest.mark.security(row=(5, 22))
 def test_fromstring_limits_the_depth() -> None:
     assert Element.fromstring("<a><b/></a>", max_depth=2) == Element("a", None, None, Element("b"))
     with pytest.raises(XmlError):

@@ -138,6 +138,7 @@ def refused(text: str) -> str:
         ("a.example.com/b@example.net", (None, "a.example.com", "b@example.net")),
     ],
 )
+@pytest.mark.security(row=64)
 def test_legal_example_of_the_rfc(text: str, expected: Parts) -> None:
     assert parts(JID(text)) == expected
 
@@ -154,6 +155,7 @@ def test_legal_example_of_the_rfc(text: str, expected: Parts) -> None:
         ("/foobar", "domain"),
     ],
 )
+@pytest.mark.security(row=64)
 def test_illegal_example_of_the_rfc(text: str, part: str) -> None:
     assert refused(text) == part
 
@@ -183,6 +185,7 @@ def test_separators_are_found_before_mapping_makes_more_of_them() -> None:
 @pytest.mark.parametrize(
     ("text", "part"), [("", "domain"), ("@", "local"), ("@a", "local"), ("a@", "domain"), ("a/", "resource")]
 )
+@pytest.mark.security(row=65)
 def test_empty_part_is_refused(text: str, part: str) -> None:
     assert refused(text) == part
 
@@ -221,6 +224,7 @@ def test_localpart_obeys_the_bidi_rule() -> None:
 
 
 @pytest.mark.parametrize("part", ["local", "resource"])
+@pytest.mark.security(row=65)
 def test_part_has_at_most_1023_octets(part: str) -> None:
     template = "{}@d.example/r" if part == "local" else "l@d.example/{}"
     for text in ("a" * 1023, "é" * 511 + "a"):
@@ -232,6 +236,7 @@ def test_length_counts_after_normalization() -> None:
     assert len(JID("e\u0301" * 400 + "@example.com").local or "") == 400  # 1200 octets before, 800 after
 
 
+@pytest.mark.security(row=65)
 def test_longest_jid_has_3071_octets_and_may_come_with_a_final_dot() -> None:
     domain = ".".join(["d" * 61] * 4) + ".ddddd"
     jid = JID(f"{'l' * 1023}@{domain}./{'r' * 1023}")
@@ -553,6 +558,7 @@ def test_any_octets_are_judged_alike_by_simd_and_scalar_code(octets: bytes) -> N
     "octets",
     [b"\xc3", b"\xc3@b", b"a@b/\xe2\x82", b"a@\xf0\x9f\x98", b"\xff@b", b"a@b/\xed\xa0\x80", b"a/\xc0\xaf"],
 )
+@pytest.mark.security(row=21)
 def test_broken_utf8_is_refused_and_never_read_past(octets: bytes) -> None:
     with pytest.raises(JidError):
         _from_utf8(octets)
@@ -563,6 +569,7 @@ def test_jid_from_octets_is_that_from_text(text: str) -> None:
     assert outcome(_from_utf8, text.encode()) == outcome(JID, text)
 
 
+@pytest.mark.security(row=(10, 21))
 def test_c_code_stays_in_bounds_under_address_sanitizer(tmp_path: Path) -> None:
     program = fuzz_target("jid", ["jid"], tmp_path)
     rng = random.Random(7622)
@@ -589,6 +596,7 @@ def test_ascii_is_prepared_as_the_model_has_it(text: str) -> None:
 
 
 @given(st.one_of(st.text(string.printable, min_size=1, max_size=30), LIKELY_UNICODE))
+@pytest.mark.security(row=64)
 def test_local_and_resource_are_prepared_as_precis_i18n_does_it(text: str) -> None:
     local, resource = precis_model("local", text), precis_model("resource", text)
     assert outcome(JID.of, text, "d") == ("local" if local is None else (local, "d", None))
@@ -611,6 +619,7 @@ def test_prepared_domain_is_one_that_idna_can_encode(text: str) -> None:
 
 
 @given(st.one_of(LIKELY, LIKELY_UNICODE, SOUND))
+@pytest.mark.security(row=64)
 def test_prepared_jid_is_prepared_to_itself(text: str) -> None:
     prepared = outcome(JID, text)
     if isinstance(prepared, str):

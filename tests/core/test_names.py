@@ -42,12 +42,14 @@ def test_every_byte_of_a_name_counts(length: int) -> None:
         assert tag(b"urn:" + other, b"a") == f"{{urn:{other.decode()}}}a"
 
 
+@pytest.mark.security(row=12)
 def test_halves_are_kept_apart() -> None:
     assert tag(b"ab", b"c") == "{ab}c"
     assert tag(b"a", b"bc") == "{a}bc"
     assert tag(b"", b"abc") == "abc"
 
 
+@pytest.mark.security(row=7)
 def test_flood_of_names_gives_right_names_and_does_not_shut_out_new_ones() -> None:
     for i in range(20_000):
         assert tag(b"urn:%d" % i, b"n") == f"{{urn:{i}}}n"

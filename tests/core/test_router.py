@@ -102,6 +102,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.security(row=53, statement=56)
 def test_stanza_without_from_is_stamped_with_the_full_jid(sender: str) -> None:
     router = Router()
     a, b = online(router, sender), online(router, B)
@@ -124,6 +125,7 @@ OWN_FROMS = [
 
 @pytest.mark.parametrize("own", OWN_FROMS)
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.security(row=53, statement=56)
 def test_own_full_or_bare_from_is_replaced_wherever_it_stands(own: str, place: str) -> None:
     router = Router()
     full = next((jid for jid in ("d@x.example/it's", 'd@x.example/say "x"') if jid in own), A)
@@ -150,6 +152,7 @@ def test_own_full_or_bare_from_is_replaced_wherever_it_stands(own: str, place: s
         "&#97;@x.example",
     ],
 )
+@pytest.mark.security(row=53)
 def test_any_other_from_goes_to_python(from_: str) -> None:
     """RFC 6120 section 8.1.2.1. Also those that are ours when prepared or decoded: Python decides."""
     router = Router()
@@ -183,6 +186,7 @@ def test_attribute_that_only_ends_in_from_is_left() -> None:
         ("x&quot;y", "de", None, 'x"y'),
     ],
 )
+@pytest.mark.security(statement=58)
 def test_language_is_the_same_at_the_other_end(mine: str, theirs: str | None, own: str | None, seen: str) -> None:
     """RFC 6120 section 8.1.5: without xml:lang a stanza is in the language of its stream."""
     router = Router()
@@ -248,6 +252,7 @@ PYTHON = [
 
 
 @pytest.mark.parametrize("stanza", ROUTED)
+@pytest.mark.security(statement=59)
 def test_is_routed_without_python(stanza: str) -> None:
     router = Router()
     a, b = online(router, A), online(router, B)
@@ -381,6 +386,7 @@ def test_pending_destination_still_receives() -> None:
 # ---- order ----
 
 
+@pytest.mark.security(statement=57)
 def test_feed_stops_at_the_first_stanza_that_needs_python() -> None:
     """RFC 6120 section 10.1: what comes behind it is not looked at before the caller goes on."""
     router = Router()
@@ -504,6 +510,7 @@ def test_large_stanzas_come_out_whole(size: int, piece: int) -> None:
     assert a.unread_bytes == 0
 
 
+@pytest.mark.security(row=4)
 def test_large_stanza_byte_by_byte_is_linear() -> None:
     router = Router()
     a, b = online(router, A), online(router, B)
@@ -770,6 +777,7 @@ def test_slow_destination_is_named_to_its_sender() -> None:
     assert len(parsed(take(b))) == 1
 
 
+@pytest.mark.security(row=47)
 def test_above_four_times_the_mark_nothing_is_queued() -> None:
     router = Router(high_bytes=1000)
     a, b = online(router, A), online(router, B)
@@ -974,6 +982,7 @@ def resident_bytes() -> int:
     not Path("/proc/self/statm").exists() or "asan" in os.environ.get("LD_PRELOAD", ""),
     reason="no /proc, or an allocator that keeps what is freed",
 )
+@pytest.mark.security(row=44)
 def test_hundred_thousand_stanzas_leave_no_memory_behind() -> None:
     router = Router()
     jids = [f"u@x.example/{i}" for i in range(20)]
@@ -1008,6 +1017,7 @@ def test_hundred_thousand_stanzas_leave_no_memory_behind() -> None:
 # ---- the fuzz target, shortly ----
 
 
+@pytest.mark.security(row=(9, 10))
 def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -> None:
     """What tests/fuzz/fuzz_router.c checks, with inputs from a seed: two bytes a command."""
     program = fuzz_target("router", ["router", "outbuf", "sm", "jid", *PARSER], tmp_path)

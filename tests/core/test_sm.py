@@ -57,6 +57,7 @@ def test_stanza_for_the_caller_is_counted_when_the_caller_says_so() -> None:
     assert take(a) == ack(1)
 
 
+@pytest.mark.security(statement=73)
 def test_nonzas_are_not_counted() -> None:
     _, _, b = pair()
     assert receive(b, R * 3 + ack(0)) == []
@@ -142,6 +143,7 @@ def test_who_has_acknowledged_unasked_is_not_asked() -> None:
     assert take(b) == b""
 
 
+@pytest.mark.security(statement=73)
 def test_counts_wrap_around() -> None:
     _router, a, b = pair()
     # 2**32 stanzas are too many for a test: what an acknowledgement compares is differences, shown here around 0.
@@ -205,6 +207,7 @@ def test_resuming_what_cannot_be_resumed_is_an_error() -> None:
         a.detach()
 
 
+@pytest.mark.security(row=66, statement=79)
 def test_acknowledging_more_than_was_sent_is_an_error() -> None:
     _, a, b = pair()
     receive(a, message())
@@ -214,6 +217,7 @@ def test_acknowledging_more_than_was_sent_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("detached", "most"), [(False, 4 * HIGH), (True, HIGH)])
+@pytest.mark.security(row=47, statement=78)
 def test_who_does_not_acknowledge_gets_a_bounded_amount(detached: bool, most: int) -> None:
     _, a, b = pair(high_bytes=HIGH)
     if detached:

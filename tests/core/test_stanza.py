@@ -291,6 +291,7 @@ WRITABLE = [ns for ns in NAMESPACES if "}" not in ns]
 
 
 @given(st.integers(0, 2**32))
+@pytest.mark.security(row=13, statement=59)
 def test_what_is_written_reads_as_the_same_tree(seed: int) -> None:
     parser = StreamParser(max_attributes=1024)
     try:

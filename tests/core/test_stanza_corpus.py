@@ -77,6 +77,7 @@ def test_restricted_good_entries_are_those_with_comments(folder: Path) -> None:
             assert "unbound prefix" in str(expat.read(OPEN + entry).error)
 
 
+@pytest.mark.security(row=13, statement=59)
 def test_entries_mean_the_same_after_tobytes_and_after_the_tree_is_written(folder: Path) -> None:
     for entry in entries(*folder.glob("*.jsonl")):
         for stanza in read(entry)[0]:

@@ -368,6 +368,7 @@ ROOTED = re.compile(
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.security(row=(1, 2, 8), statement=(16, 17))
 def test_error_has_its_condition_and_offset_for_every_split(name: str) -> None:
     text, condition, before = BAD[name]
     front = b"" if ROOTED.match(text) and name != "declaration between stanzas" else OPEN + b"<iq/>"
@@ -425,6 +426,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", INVALID)
+@pytest.mark.security(row=11, statement=14)
 def test_invalid_utf8_is_refused_where_it_stands(name: str, place: str) -> None:
     before, after = PLACES[place]
     data = before + INVALID[name] + after + TAIL
@@ -445,6 +447,7 @@ def test_character_cut_in_two_is_no_error(character: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.security(row=11, statement=14)
 def test_other_encodings_are_refused_at_once(encoding: str) -> None:
     data = "<?xml version='1.0'?><s/>".encode(encoding)
     assert check_every_split(data).error in [
@@ -460,6 +463,7 @@ def test_utf8_may_be_declared_in_any_case(name: str) -> None:
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
+@pytest.mark.security(statement=15)
 def test_byte_order_mark_is_skipped_at_the_start_only(mark: bytes) -> None:
     outcome = check_every_split(mark + OPEN + b"<m>\xef\xbb\xbf</m>")
     assert outcome.error is None
@@ -572,6 +576,7 @@ def test_depth_limit() -> None:
         assert outcome.error == ("policy-violation", 3 + 3 * (depth - 1))
 
 
+@pytest.mark.security(row=5)
 def test_a_million_open_elements_are_refused_at_the_limit() -> None:
     assert parse(b"<a>" * 1_000_000).error == ("policy-violation", 3 * 64)
 
@@ -599,6 +604,7 @@ def test_namespace_limit_counts_declarations_in_force() -> None:
     assert outcome.error == ("policy-violation", 2 + len(declared) + 1)
 
 
+@pytest.mark.security(statement=61)
 def test_stanza_of_ten_thousand_bytes_is_accepted_by_default() -> None:
     assert parse(OPEN + b"<m>" + b"x" * 9993 + b"</m>").error is None
 
@@ -694,6 +700,7 @@ def test_pending_bytes_count_what_belongs_to_no_event_yet() -> None:
 
 
 @pytest.mark.parametrize("piece", [1000, 4096, SLICE, 3 * SLICE, 10**7])
+@pytest.mark.security(row=6)
 def test_memory_is_bounded_by_the_stanza_limit(piece: int) -> None:
     limit = 100_000
     endless = OPEN + b"<m>" + b"text" * 2_000_000
@@ -838,6 +845,7 @@ def count_steps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes, in
 
 
 @pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.security(row=(4, 7, 8))
 def test_steps_are_linear_in_the_input_for_every_size_of_pieces(
     name: str, count_steps: Callable[[bytes, int], int]
 ) -> None:
@@ -849,6 +857,7 @@ def test_steps_are_linear_in_the_input_for_every_size_of_pieces(
         assert steps <= 2.1 * count_steps(once, piece) + 1000
 
 
+@pytest.mark.security(row=7)
 def test_long_namespaces_are_compared_once_for_all_pairs_of_attributes(
     count_steps: Callable[[bytes, int], int],
 ) -> None:
@@ -860,6 +869,7 @@ def test_long_namespaces_are_compared_once_for_all_pairs_of_attributes(
 
 
 @pytest.mark.parametrize("piece", [1, 1000])
+@pytest.mark.security(row=4)
 def test_attribute_of_a_megabyte_costs_no_more_than_stanzas(piece: int) -> None:
     """CVE-2023-52425: the Python face, too, does no work twice."""
     n = 500_000
@@ -938,6 +948,7 @@ def compare_with_expat(data: bytes) -> str:
     return ours.error[0] if ours.error else "none"
 
 
+@pytest.mark.security(row=13)
 def test_mutants_get_expats_verdict_plus_restricted_xml() -> None:
     """XIOT_MUTANTS says how many: a million before a release."""
     count = int(os.environ.get("XIOT_MUTANTS", "8000"))
@@ -962,6 +973,7 @@ def test_expat_refuses_what_we_call_not_well_formed(name: str) -> None:
     assert result in (condition, "declaration")
 
 
+@pytest.mark.security(row=13)
 def test_trees_are_those_of_expat_and_lxml() -> None:
     compared = 0
     for seed in range(300):
@@ -1036,6 +1048,7 @@ def test_parse_element_refuses(data: bytes, condition: str, offset: int) -> None
     assert (error.value.condition, error.value.offset) == (condition, offset)
 
 
+@pytest.mark.security(row=22)
 def test_parse_element_has_limits() -> None:
     nested = b"<a>" * 5 + b"</a>" * 5
     assert parse_element(nested, max_depth=5).tag == "a"
@@ -1046,11 +1059,13 @@ def test_parse_element_has_limits() -> None:
         assert error.value.condition == "policy-violation"
 
 
+@pytest.mark.security(row=12)
 def test_namespace_with_a_null_is_refused() -> None:
     with pytest.raises(ValueError):
         parse_element(b"<a/>", "u\0")
 
 
+@pytest.mark.security(row=(9, 10))
 def test_fuzz_corpus_passes_under_the_sanitizers(tmp_path: Path) -> None:
     """tests/fuzz/fuzz_xml.c over its seeds: whole against split, in C, with every read checked."""
     program = fuzz_target("xml", PARSER, tmp_path)

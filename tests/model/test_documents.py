@@ -28,6 +28,7 @@ def test_less_than_before_is_kept_above_a_quota_that_was_lowered() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.binary(max_size=300))
+@pytest.mark.security(row=76)
 def test_quota_is_never_passed(quota: int, used: int, data: bytes) -> None:
     document = Document("me@h", "vcard", "", data)
     try:

@@ -161,6 +161,7 @@ def test_configuration_shows_and_takes_the_same_texts() -> None:
         config.changed({"persist_items": "yes"}, 10)
 
 
+@pytest.mark.security(row=62)
 def test_only_an_owner_configures_deletes_and_purges(plant: Plant) -> None:
     plant.affiliate(BOILER, {APP.bare: "publisher"})
     for who in (APP, STRANGER):
@@ -294,6 +295,7 @@ def test_publish_that_does_not_fit_the_node_is_refused(plant: Plant) -> None:
     assert refused(plant.publish, BOILER, name="") == ("bad-request", "nodeid-required")
 
 
+@pytest.mark.security(row=59)
 def test_publish_options_are_preconditions(plant: Plant) -> None:
     plant.publish(BOILER, access_model="open", max_items="20")
     unmet = ("conflict", "precondition-not-met")

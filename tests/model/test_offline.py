@@ -14,6 +14,7 @@ OWNER = "juliet@example.net"
     ("limits", "fits"),
     [(OfflineLimits(3, 30), True), (OfflineLimits(2, 30), False), (OfflineLimits(3, 29), False)],
 )
+@pytest.mark.security(row=76)
 def test_one_more_is_kept_if_it_fits_in_number_and_bytes(limits: OfflineLimits, fits: bool) -> None:
     store = MemoryTransaction(_Log()).offline
     for _ in range(2):

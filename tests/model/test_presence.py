@@ -79,11 +79,13 @@ def cells(table: dict[Verb, list[tuple[bool, State]]]) -> list[object]:
 
 
 @pytest.mark.parametrize(("before", "verb", "goes_on", "after"), cells(OUTBOUND))
+@pytest.mark.security(statement=67)
 def test_outbound(before: State, verb: Verb, goes_on: bool, after: State) -> None:
     assert outbound(before, verb) == (after, goes_on)
 
 
 @pytest.mark.parametrize(("before", "verb", "shown", "after"), cells(INBOUND))
+@pytest.mark.security(statement=67)
 def test_inbound(before: State, verb: Verb, shown: bool, after: State) -> None:
     assert inbound(before, verb) == (after, shown)
 
@@ -312,6 +314,7 @@ STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from([*get_args(Verb), "rem
 
 
 @given(STEPS)
+@pytest.mark.security(statement=67)
 def test_both_sides_always_agree_and_pushes_say_all(steps: list[tuple[bool, str]]) -> None:
     w = world()
     shown: dict[str, RosterItem | None] = {R: None, J: None}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What certificates of servers the client refuses, and that it says why (security.md rows 31 and 32)."""
+"""What certificates of servers the client refuses, and that it says why."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ async def handshake(folder: Path, ca: Pair, pair: Pair) -> str:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.security(row=(31, 32))
 async def test_wrong_certificate_is_refused_and_the_error_says_why(wrong: str, tmp_path: Path) -> None:
     build, why = WRONG[wrong]
     ca = root()
@@ -109,8 +110,9 @@ async def test_right_certificate_is_accepted(build: Callable[[Pair], Pair], tmp_
         ((), []),
     ],
 )
+@pytest.mark.security(row=34)
 def test_accounts_a_certificate_names(names: tuple[x509.GeneralName, ...], found: list[str]) -> None:
-    """security.md row 34: from id-on-xmppAddr and nowhere else."""
+    """From id-on-xmppAddr and nowhere else."""
     pair = make(None, *names, cn="cn@plant.example")
     assert addresses(pair.certificate.public_bytes(Encoding.DER)) == [JID(text) for text in found]
 

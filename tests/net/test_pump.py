@@ -148,6 +148,7 @@ async def test_what_nobody_routes_goes_to_the_owner_in_order(loop: bool) -> None
         assert [e.id for e in peer.events if isinstance(e, Stanza)] == [str(i) for i in range(50)]
 
 
+@pytest.mark.security(statement=(8, 9))
 async def test_last_words_arrive_before_the_connection_closes_though_the_peer_goes_on_sending(loop: bool) -> None:
     async with running(epoll=loop) as bench:
         one, peer = await bench.join()
@@ -334,6 +335,7 @@ async def test_starttls_sends_what_is_queued_in_clear_first(loop: bool, ca: trus
         assert peer.secured
 
 
+@pytest.mark.security(row=24)
 async def test_clear_text_behind_starttls_is_refused(ca: trustme.CA) -> None:
     server, _ = contexts(ca)
     async with running() as bench:
@@ -352,6 +354,7 @@ async def test_clear_text_behind_starttls_is_refused(ca: trustme.CA) -> None:
         await until(lambda: bool(refused))
 
 
+@pytest.mark.security(statement=31)
 async def test_a_failed_handshake_closes_with_an_alert(ca: trustme.CA) -> None:
     server, _ = contexts(ca)
     async with running(context=server) as bench:

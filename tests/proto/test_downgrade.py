@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody on the way may try so that a login proves less, and that it shows (security.md rows 35 to 37)."""
+"""What somebody on the way may try so that a login proves less, and that it shows."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def test_hash_of_an_offer_without_types_has_one_list() -> None:
         rb"<mechanism>PLAIN</mechanism>",
     ],
 )
+@pytest.mark.security(row=37, statement=46)
 def test_client_notices_each_mechanism_that_was_cut_out(cut: bytes, sasl2: bool) -> None:
-    """security.md section 2, 46: nothing is remembered, so only the hash tells."""
+    """Nothing is remembered, so only the hash tells."""
     client = client_end(secure=True, bindings=BINDINGS)
     server = server_end(policy(extra={"sasl2_offered": sasl2}), bindings=BINDINGS)
     login = client.feed(server.feed(client.stream.data_to_send()).replace(cut, b""))
@@ -48,6 +49,7 @@ def test_client_notices_each_mechanism_that_was_cut_out(cut: bytes, sasl2: bool)
     assert client.error.condition == "downgrade"
 
 
+@pytest.mark.security(row=37, statement=46)
 def test_client_notices_an_added_type_of_binding() -> None:
     client, server = client_end(secure=True, bindings=BINDINGS), server_end(bindings=BINDINGS)
     offer = server.feed(client.stream.data_to_send())
@@ -58,6 +60,7 @@ def test_client_notices_an_added_type_of_binding() -> None:
     assert client.error.condition == "downgrade"
 
 
+@pytest.mark.security(row=37, statement=46)
 def test_hash_that_was_cut_out_fails_at_the_server() -> None:
     """What the client signs is what it got."""
     client, server = client_end(secure=True), server_end()
@@ -102,6 +105,7 @@ def test_wrong_hash_among_right_ones_is_refused() -> None:
 # XEP-0440 section 3: what cannot be.
 
 
+@pytest.mark.security(row=37, statement=47)
 def test_with_sasl2_plus_without_types_is_a_downgrade() -> None:
     client = client_end(secure=True, bindings=BINDINGS)
     server = server_end(policy(extra=SASL2), bindings=BINDINGS)
@@ -119,7 +123,7 @@ def test_old_server_that_tells_no_types_is_not_bound_to_those_it_may_not_know() 
     assert b"mechanism='SCRAM-SHA-256'" in answer
 
 
-# What is remembered (security.md section 2, 35).
+# What is remembered.
 
 
 def learn(server: End, client: End) -> Known:
@@ -134,6 +138,7 @@ def test_a_login_teaches_what_the_server_can() -> None:
     assert known == Known(tls=True, plus=True, mechanism="SCRAM-SHA-256")
 
 
+@pytest.mark.security(row=35)
 def test_a_weaker_login_takes_nothing_back() -> None:
     known = Known(tls=True, plus=True, mechanism="SCRAM-SHA-256")
     assert known.after("SCRAM-SHA-1", secure=True) == known
@@ -150,6 +155,7 @@ def test_a_weaker_login_takes_nothing_back() -> None:
         (Known(mechanism="SCRAM-SHA-1"), ("PLAIN",), "took SCRAM-SHA-1 before"),
     ],
 )
+@pytest.mark.security(row=(35, 37))
 def test_server_that_lost_what_it_had_gets_nothing(
     known: Known, mechanisms: tuple[str, ...], why: str, sasl2: bool
 ) -> None:
@@ -161,8 +167,9 @@ def test_server_that_lost_what_it_had_gets_nothing(
     assert b"<auth" not in sent
 
 
+@pytest.mark.security(row=25, statement=35)
 def test_once_tls_always_tls() -> None:
-    """security.md section 2, 35; also where the caller would do without."""
+    """Also where the caller would do without."""
     client = client_end(tls="optional", known=Known(tls=True))
     sent = talk(client, server_end(policy(starttls="off"), secure=False))
     assert isinstance(client.error, AuthError)

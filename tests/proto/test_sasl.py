@@ -69,6 +69,7 @@ def log_in(
 
 
 @pytest.mark.parametrize("mechanism", ALL)
+@pytest.mark.security(statement=37)
 def test_both_ends_log_in(mechanism: str) -> None:
     server = server_of(mechanisms=ALL, bindings=BINDINGS)
     binding = next(iter(BINDINGS.items())) if mechanism in PLUS else None
@@ -91,8 +92,8 @@ def test_wrong_password_is_not_authorized(mechanism: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", SCRAM)
+@pytest.mark.security(row=40)
 def test_unknown_user_gets_the_answer_to_a_wrong_password(mechanism: str) -> None:
-    """security.md row 40."""
     known = log_in(SaslClient(mechanism, "boiler"), server_of(), "pen")
     unknown = log_in(SaslClient(mechanism, "toaster"), server_of(), "pen")
     assert isinstance(known, LoginFailed)
@@ -101,6 +102,7 @@ def test_unknown_user_gets_the_answer_to_a_wrong_password(mechanism: str) -> Non
 
 
 @pytest.mark.parametrize("mechanism", SCRAM)
+@pytest.mark.security(row=40)
 def test_unknown_user_gets_the_same_salt_each_time(mechanism: str) -> None:
     challenges = set()
     for _ in range(2):
@@ -114,15 +116,15 @@ def test_unknown_user_gets_the_same_salt_each_time(mechanism: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["ANONYMOUS", "SCRAM-SHA-1-PLUS", "EXTERNAL", "DIGEST-MD5", "plain", ""])
+@pytest.mark.security(row=41, statement=37)
 def test_mechanism_not_offered_is_invalid(mechanism: str) -> None:
-    """security.md row 41."""
     server = server_of()
     assert mechanism not in server.offered
     assert server.start(mechanism, b"") == LoginFailed(None, "invalid-mechanism", None)
 
 
+@pytest.mark.security(statement=29)
 def test_plain_is_not_offered_without_tls() -> None:
-    """security.md section 2, 29."""
     server = server_of(secure=False)
     assert server.offered == ["SCRAM-SHA-256", "SCRAM-SHA-1"]
     assert server.start("PLAIN", b"\0boiler\0pencil") == LoginFailed(None, "encryption-required", None)
@@ -132,8 +134,8 @@ def test_plain_is_not_offered_without_tls() -> None:
 
 
 @pytest.mark.parametrize("mechanism", [*SCRAM, "PLAIN"])
+@pytest.mark.security(row=26)
 def test_nothing_is_offered_or_taken_while_tls_is_required_and_off(mechanism: str) -> None:
-    """security.md row 26."""
     server = server_of(secure=False, required=True)
     assert server.offered == []
     assert server.start(mechanism, b"n,,n=boiler,r=x") == LoginFailed(None, "encryption-required", None)
@@ -163,8 +165,8 @@ def test_plus_mechanisms_are_offered_where_there_is_something_to_bind_to() -> No
         ("@", False),
     ],
 )
+@pytest.mark.security(statement=41)
 def test_authzid_has_to_be_the_account_itself(authzid: str, allowed: bool) -> None:
-    """security.md section 2, 41."""
     server = server_of()
     server.start("PLAIN", f"{authzid}\0boiler\0pencil".encode())
     plain = server.password_checked(True)
@@ -172,6 +174,7 @@ def test_authzid_has_to_be_the_account_itself(authzid: str, allowed: bool) -> No
 
 
 @pytest.mark.parametrize("authzid", [None, "boiler@plant.example", "toaster@plant.example"])
+@pytest.mark.security(statement=41)
 def test_authzid_in_scram_is_looked_at_after_the_proof(authzid: str | None) -> None:
     server, client = server_of(), ScramClient("SCRAM-SHA-1", "boiler", authzid=authzid)
     server.start("SCRAM-SHA-1", client.first())
@@ -303,6 +306,7 @@ def test_client_takes_the_best_mechanism(offered: tuple[str, ...], secure: bool,
     assert choose(offered, sasl.MECHANISMS, secure=secure) == (chosen, None)
 
 
+@pytest.mark.security(row=25, statement=29)
 def test_client_never_sends_the_password_in_the_clear_unless_told_so() -> None:
     with pytest.raises(AuthError) as caught:
         choose(["PLAIN"], sasl.MECHANISMS, secure=False)
@@ -317,6 +321,7 @@ def test_client_gives_up_without_a_mechanism_in_common(offered: tuple[str, ...])
     assert caught.value.condition == "invalid-mechanism"
 
 
+@pytest.mark.security(row=36, statement=45)
 def test_client_binds_to_the_channel_where_both_can() -> None:
     ours = {"tls-exporter": b"e", "tls-server-end-point": b"p"}
     offered = ["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"]
@@ -332,8 +337,8 @@ def test_client_binds_to_the_channel_where_both_can() -> None:
 
 
 @pytest.mark.parametrize("data", [None, b"", b"v=AAAA", b"r=xyz,s=AAAA,i=4096"])
+@pytest.mark.security(statement=43)
 def test_client_takes_no_success_without_proof(data: bytes | None) -> None:
-    """security.md section 2, 43."""
     client = SaslClient("SCRAM-SHA-1", "boiler")
     client.start()
     with pytest.raises(AuthError):
@@ -350,6 +355,7 @@ def test_client_takes_no_challenge_for_the_data_of_success() -> None:
     assert caught.value.condition == "bad-server-signature"
 
 
+@pytest.mark.security(statement=43)
 def test_client_takes_no_success_without_signature_after_its_own_proof() -> None:
     server, client = server_of(), SaslClient("SCRAM-SHA-1", "boiler")
     first = client.start()
@@ -380,8 +386,8 @@ def test_client_of_an_account_needs_its_name() -> None:
 
 @pytest.mark.parametrize("text", ["AA", "A===", "AA==\n", " AA==", "ä", "AB==", "===="])
 @pytest.mark.parametrize("name", ["auth", "response"])
+@pytest.mark.security(statement=38)
 def test_malformed_base64_is_incorrect_encoding(name: str, text: str) -> None:
-    """security.md section 2, 38."""
     failed = sasl.receive(server_of(), nonza(name, text, mechanism="PLAIN"))
     assert failed == LoginFailed(None, "incorrect-encoding", None)
 
@@ -392,14 +398,14 @@ def test_elements_where_base64_should_be_are_incorrect_encoding() -> None:
     assert sasl.receive(server_of(), auth) == LoginFailed(None, "incorrect-encoding", None)
 
 
+@pytest.mark.security(statement=39)
 def test_equals_sign_is_an_empty_initial_response() -> None:
-    """security.md section 2, 39."""
     server = server_of(mechanisms=("ANONYMOUS",))
     assert isinstance(sasl.receive(server, nonza("auth", "=", mechanism="ANONYMOUS")), Success)
 
 
+@pytest.mark.security(statement=40)
 def test_abort_is_aborted() -> None:
-    """security.md section 2, 40."""
     server = server_of()
     sasl.receive(server, nonza("auth", None, mechanism="PLAIN"))
     assert sasl.receive(server, nonza("abort")) == LoginFailed(None, "aborted", None)

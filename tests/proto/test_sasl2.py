@@ -113,8 +113,9 @@ def test_client_is_told_why() -> None:
     assert client.error.condition == "not-authorized"
 
 
+@pytest.mark.security(row=43, statement=(42, 47))
 def test_too_many_failures_end_the_stream_in_either_profile() -> None:
-    """security.md row 43: they count together."""
+    """They count together."""
     server = opened(site(max_failures=3))
     server.feed(authenticate("PLAIN", b"\0boiler\0pen"))
     server.feed(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{base64.b64encode(b'0boiler').decode()}</auth>")
@@ -126,6 +127,7 @@ def test_too_many_failures_end_the_stream_in_either_profile() -> None:
 # ---- the server ----
 
 
+@pytest.mark.security(statement=47)
 def test_offer_is_not_made_without_tls() -> None:
     """XEP-0388 section 3."""
     assert NS.encode() not in site(secure=False).feed(HEADER)
@@ -277,6 +279,7 @@ def test_authenticate_during_the_other_profile_is_a_stream_error() -> None:
          "incorrect-encoding"),
     ],
 )  # fmt: skip
+@pytest.mark.security(statement=47)
 def test_bad_request_gets_the_failure_it_deserves(element: str, condition: str) -> None:
     assert f"<{condition} xmlns=".encode() in opened(site()).feed(element)
 
@@ -288,6 +291,7 @@ def test_login_as_another_than_the_stream_began_with_is_refused() -> None:
     assert b"<invalid-authzid" in server.feed(PLAIN)
 
 
+@pytest.mark.security(statement=47)
 def test_abort_is_aborted() -> None:
     server = opened(site())
     server.feed(authenticate("SCRAM-SHA-1", b"n,,n=boiler,r=abc"))
@@ -413,6 +417,7 @@ def test_server_that_does_not_know_the_token_is_found_out() -> None:
     assert client.error.condition == "bad-server-signature"
 
 
+@pytest.mark.security(row=35)
 def test_token_is_not_sent_through_somebody_elses_tls() -> None:
     """Row 35: the proof is bound to the certificate that the client saw."""
     client = client_end(
@@ -489,6 +494,7 @@ def said(client: End, text: str) -> None:
         (f"<failure xmlns='{NS}'/>", "not-authorized"),
     ],
 )  # fmt: skip
+@pytest.mark.security(statement=47)
 def test_client_takes_no_answer_that_proves_nothing(answer: str, condition: str) -> None:
     client = client_end(secure=True)
     said(client, answer)

@@ -79,6 +79,7 @@ def test_client_matches_the_vectors_of_the_rfc(mechanism: str) -> None:
 
 
 @any_mechanism
+@pytest.mark.security(statement=37)
 def test_server_matches_the_vectors_of_the_rfc(mechanism: str) -> None:
     first, challenge, final, signature = (message.encode() for message in VECTORS[mechanism])
     client_nonce = first.decode().rpartition("r=")[2]
@@ -142,8 +143,8 @@ def test_wrong_password_is_an_invalid_proof(mechanism: str) -> None:
 
 
 @any_mechanism
+@pytest.mark.security(row=40)
 def test_unknown_user_fails_only_at_the_proof_and_like_a_wrong_password(mechanism: str) -> None:
-    """security.md row 40."""
     fake = fake_keys(mechanism, "nobody", b"server secret", 4096)
     assert fake == fake_keys(mechanism, "nobody", b"server secret", 4096)
     assert len(fake.salt) == SALT_BYTES
@@ -238,10 +239,11 @@ def test_optional_extensions_are_ignored() -> None:
     assert client.challenge(b"r=abcd,s=AAAA,i=4096,h=later") == (b"\0\0\0", 4096)
 
 
-# Channel binding (security.md rows 35 to 37).
+# Channel binding.
 
 
 @any_mechanism
+@pytest.mark.security(row=35)
 def test_binding_to_another_certificate_is_refused(mechanism: str) -> None:
     mechanism += "-PLUS"
     client = ScramClient(mechanism, "user", binding=BINDING)
@@ -251,6 +253,7 @@ def test_binding_to_another_certificate_is_refused(mechanism: str) -> None:
     assert caught.value.value == "channel-bindings-dont-match"
 
 
+@pytest.mark.security(row=36)
 def test_binding_of_a_type_not_offered_is_refused() -> None:
     client = ScramClient("SCRAM-SHA-1-PLUS", "user", binding=("tls-unique", b"x"))
     with pytest.raises(ScramError) as caught:
@@ -258,6 +261,7 @@ def test_binding_of_a_type_not_offered_is_refused() -> None:
     assert caught.value.value == "unsupported-channel-binding-type"
 
 
+@pytest.mark.security(row=37)
 def test_client_that_saw_no_plus_mechanism_shows_that_somebody_cut_it_out() -> None:
     client = ScramClient("SCRAM-SHA-1", "user", binding=BINDING)
     assert client.first().startswith(b"y,,")
@@ -290,8 +294,8 @@ def test_client_of_a_plus_mechanism_needs_a_binding() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 4095, 1_000_001, 2**31, 9_999_999_999])
+@pytest.mark.security(row=39)
 def test_client_refuses_too_few_or_too_many_iterations(iterations: int) -> None:
-    """security.md row 39."""
     with pytest.raises(AuthError) as caught:
         ScramClient("SCRAM-SHA-1", "user", nonce="abc").challenge(f"r=abcd,s=AAAA,i={iterations}".encode())
     assert caught.value.condition == "iterations-out-of-range"
@@ -321,6 +325,7 @@ def test_client_refuses_a_malformed_challenge(challenge: bytes) -> None:
 
 
 @pytest.mark.parametrize("signature", [b"v=AAAA", b"v=!", b"v=rmF9pqV8S7suAoZWja4dJRkFsKR="])
+@pytest.mark.security(statement=43)
 def test_client_refuses_a_server_that_does_not_know_the_password(signature: bytes) -> None:
     client = ScramClient("SCRAM-SHA-1", "user", nonce="abc")
     client.challenge(b"r=abcd,s=AAAA,i=4096")
@@ -391,6 +396,7 @@ def test_keys_do_not_show_in_a_repr() -> None:
     assert repr(keys) == "ScramKeys(iterations=4096)"
 
 
+@pytest.mark.security(row=38)
 def test_one_function_compares_secrets() -> None:
     assert secrets_equal(b"abc", b"abc")
     assert not secrets_equal(b"abc", b"abd")

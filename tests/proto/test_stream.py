@@ -112,6 +112,7 @@ def bound(chunk: int = 0, **options: Any) -> End:
 
 
 @chunks
+@pytest.mark.security(statement=(28, 32))
 def test_login_from_the_clear_to_a_bound_resource(chunk: int) -> None:
     end = server_end(secure=False, chunk=chunk)
     head = (
@@ -163,8 +164,8 @@ def test_login_is_the_same_however_it_is_cut(cuts: dict[int, tuple[int, ...]]) -
     assert play(cuts) == play({})
 
 
+@pytest.mark.security(statement=26)
 def test_header_is_understood_however_it_is_written() -> None:
-    """security.md section 2, 26."""
     end = server_end()
     odd = (
         '<s:stream  xmlns:s = \'http://etherx.jabber.org/streams\'\n version="1.0"\txmlns="jabber:client" '
@@ -186,15 +187,15 @@ def test_reply_has_the_lower_version(version: str) -> None:
 @pytest.mark.parametrize(
     "version", ["", " version='0.9'", " version='0.10'", " version='one'", " version='1'", " version=''"]
 )
+@pytest.mark.security(statement=5)
 def test_no_version_or_a_lower_one_is_unsupported(version: str) -> None:
-    """security.md section 2, 5."""
     end = server_end()
     sent = end.feed(HEADER.replace(" version='1.0' xml:lang", f"{version} xml:lang"))
     assert_stream_error(end, sent, "unsupported-version")
 
 
+@pytest.mark.security(statement=6)
 def test_id_is_new_in_each_restart() -> None:
-    """security.md section 2, 6."""
     ids = set()
     for _ in range(5):
         end = server_end(secure=False)
@@ -219,8 +220,8 @@ def test_features_of_the_shell_are_announced_before_and_after_login() -> None:
     assert b"<mechanism" not in after
 
 
+@pytest.mark.security(row=36, statement=45)
 def test_channel_binding_is_announced() -> None:
-    """security.md section 2, 45."""
     announced = server_end(bindings=BINDINGS).feed(HEADER)
     assert b"<mechanism>SCRAM-SHA-256-PLUS</mechanism>" in announced
     assert (
@@ -254,8 +255,9 @@ def test_channel_binding_is_announced() -> None:
     ],
 )
 @chunks
+@pytest.mark.security(row=1, statement=(2, 3, 4, 7, 14, 16))
 def test_bad_header(header: str, condition: str, chunk: int) -> None:
-    """security.md section 2, 7: our header comes first even then."""
+    """Our header comes first even then."""
     end = server_end(chunk=chunk)
     sent = end.feed(header)
     assert sent.startswith(b"<?xml version='1.0'?><stream:stream ")
@@ -278,8 +280,8 @@ def test_header_before_an_error_names_no_host_that_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize("first", ["GET / HTTP/1.1\r\n\r\n", "\0\0\0\0", "\x16\x03\x01 hello", "<", "{}"])
+@pytest.mark.security(statement=1)
 def test_peer_that_does_not_speak_xml_gets_no_features(first: str) -> None:
-    """security.md section 2, 1."""
     end = server_end()
     sent = end.feed(first) + end.feed("\r\n\r\n<>")
     assert b"<stream:features" not in sent
@@ -297,6 +299,7 @@ def test_peer_that_does_not_speak_xml_gets_no_features(first: str) -> None:
     ],
 )
 @chunks
+@pytest.mark.security(statement=(16, 17))
 def test_condition_of_the_parser_is_passed_on(element: str, condition: str, chunk: int) -> None:
     end = bound(chunk)
     assert_stream_error(end, end.feed(element), condition)
@@ -306,8 +309,8 @@ def test_condition_of_the_parser_is_passed_on(element: str, condition: str, chun
     "element", [MESSAGE, "<presence/>", BIND, "<x xmlns='urn:example'/>", "<features xmlns='jabber:client'/>"]
 )
 @chunks
+@pytest.mark.security(statement=19)
 def test_stanza_before_login_is_not_authorized(element: str, chunk: int) -> None:
-    """security.md section 2, 19."""
     end = server_end(chunk=chunk)
     end.feed(HEADER)
     assert_stream_error(end, end.feed(element), "not-authorized")
@@ -316,8 +319,8 @@ def test_stanza_before_login_is_not_authorized(element: str, chunk: int) -> None
 @pytest.mark.parametrize(
     "element", [MESSAGE, "<presence/>", "<iq type='get' id='1'><q xmlns='urn:example'/></iq>", STARTTLS, PLAIN_LOGIN]
 )
+@pytest.mark.security(statement=49)
 def test_anything_but_binding_after_login_is_not_authorized(element: str) -> None:
-    """security.md section 2, 49."""
     end = logged_in()
     assert_stream_error(end, end.feed(element), "not-authorized")
 
@@ -326,8 +329,8 @@ def test_anything_but_binding_after_login_is_not_authorized(element: str) -> Non
     "element",
     ["<massage/>", "<stream:stream/>", "<r xmlns='urn:xmpp:sm:3'/>", PLAIN_LOGIN, "<message xmlns='urn:example'/>"],
 )
+@pytest.mark.security(statement=18)
 def test_unknown_element_after_binding_is_unsupported(element: str) -> None:
-    """security.md section 2, 18."""
     end = bound()
     assert_stream_error(end, end.feed(element), "unsupported-stanza-type")
 
@@ -343,6 +346,7 @@ def test_stanza_of_the_other_content_namespace_is_refused(start: Any) -> None:
 @pytest.mark.parametrize(
     "sender", ["app@plant.example", "boiler@other.example/chosen", "boiler@plant.example/other", "@", ""]
 )
+@pytest.mark.security(row=53, statement=56)
 def test_client_that_writes_another_sender_is_cut_off(sender: str) -> None:
     """Row 53."""
     end = bound()
@@ -359,8 +363,8 @@ def test_client_may_write_its_own_address(sender: str) -> None:
 
 
 @pytest.mark.parametrize("condition", sorted(STREAM_ERRORS))
+@pytest.mark.security(statement=27)
 def test_each_stream_error_arrives_as_it_was_sent(condition: str) -> None:
-    """security.md section 2, 27."""
     client, server = client_end(secure=True), server_end()
     talk(client, server)
     error = StreamError(condition, "a < b & c", Element("{urn:example}detail"))
@@ -384,6 +388,7 @@ def test_unknown_stream_error_is_undefined_condition() -> None:
 
 @pytest.mark.parametrize("behind", [PLAIN_LOGIN, HEADER, MESSAGE, "<", "\x16\x03\x01", STARTTLS])
 @pytest.mark.parametrize("chunk", [0, 7])
+@pytest.mark.security(row=24)
 def test_nothing_in_the_clear_is_taken_for_something_from_inside_tls(behind: str, chunk: int) -> None:
     """Row 24, server: the octets come in one segment with ``<starttls/>``."""
     end = server_end(secure=False, chunk=chunk)
@@ -396,8 +401,8 @@ def test_nothing_in_the_clear_is_taken_for_something_from_inside_tls(behind: str
 
 
 @pytest.mark.parametrize("late", [MESSAGE, "<<", CLOSE])
+@pytest.mark.security(statement=30)
 def test_nothing_is_sent_in_the_clear_after_proceed(late: str) -> None:
-    """security.md section 2, 30."""
     end = server_end(secure=False, answers={StartTls: lambda stream, event: []})
     end.feed(HEADER)
     assert end.feed(STARTTLS).decode() == f"<proceed xmlns='{TLS}'/>"
@@ -406,8 +411,8 @@ def test_nothing_is_sent_in_the_clear_after_proceed(late: str) -> None:
     assert end.feed(PLAIN_LOGIN) == b""
 
 
+@pytest.mark.security(statement=(12, 13))
 def test_whitespace_between_nonzas_is_tolerated() -> None:
-    """security.md section 2, 12 and 13."""
     end = server_end(secure=False)
     for line in (HEADER, "\n", STARTTLS, HEADER, "\n ", PLAIN_LOGIN, HEADER + "\n", BIND, " ", MESSAGE):
         end.feed(line)
@@ -415,6 +420,7 @@ def test_whitespace_between_nonzas_is_tolerated() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-1"])
+@pytest.mark.security(row=26, statement=28)
 def test_login_without_the_required_tls_is_refused(mechanism: str) -> None:
     """Row 26."""
     end = server_end(secure=False)
@@ -451,6 +457,7 @@ def test_tls_started_unasked_is_a_misuse() -> None:
 @pytest.mark.parametrize(
     ("to", "condition"), [("other.example", "not-authorized"), ("elsewhere.example", "host-unknown")]
 )
+@pytest.mark.security(row=27)
 def test_other_host_after_login_is_refused(to: str, condition: str) -> None:
     end = server_end()
     end.feed(HEADER)
@@ -458,6 +465,7 @@ def test_other_host_after_login_is_refused(to: str, condition: str) -> None:
     assert_stream_error(end, end.feed(HEADER.replace("plant.example", to)), condition)
 
 
+@pytest.mark.security(row=27)
 def test_other_host_after_tls_is_refused() -> None:
     end = server_end(secure=False)
     end.feed(HEADER)
@@ -466,6 +474,7 @@ def test_other_host_after_tls_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sender", ["app@plant.example", "boiler@other.example", "plant.example"])
+@pytest.mark.security(row=27)
 def test_other_sender_after_login_is_refused(sender: str) -> None:
     end = server_end()
     end.feed(HEADER)
@@ -480,6 +489,7 @@ def test_own_address_after_login_is_fine() -> None:
     assert b" to='boiler@plant.example'" in end.feed(HEADER.replace(" to=", " from='Boiler@plant.example/oven' to="))
 
 
+@pytest.mark.security(statement=32)
 def test_what_was_sent_ahead_of_a_restart_is_refused() -> None:
     end = server_end()
     end.feed(HEADER)
@@ -500,6 +510,7 @@ def test_scram_on_a_stream_asks_for_keys(chunk: int) -> None:
     assert end.take() == [NeedKeys("boiler", "SCRAM-SHA-1")]
 
 
+@pytest.mark.security(row=43, statement=42)
 def test_fifth_failure_ends_the_stream() -> None:
     """Row 43."""
     end = server_end()
@@ -513,14 +524,15 @@ def test_fifth_failure_ends_the_stream() -> None:
     assert_stream_error(end, sent, "policy-violation")
 
 
+@pytest.mark.security(statement=42)
 def test_login_succeeds_after_failures() -> None:
-    """security.md section 2, 42."""
     end = server_end()
     end.feed(HEADER)
     end.feed(BAD_LOGIN * 4)
     assert end.feed(PLAIN_LOGIN).decode() == f"<success xmlns='{SASL}'/>"
 
 
+@pytest.mark.security(row=43)
 def test_tls_does_not_reset_the_count_of_failures() -> None:
     end = server_end(policy(starttls="optional", plain_without_tls=True), secure=False)
     end.feed(HEADER)
@@ -602,16 +614,16 @@ def test_iq_that_the_host_allows_before_login_reaches_the_shell() -> None:
 # Binding.
 
 
+@pytest.mark.security(statement=50)
 def test_server_may_bind_another_resource() -> None:
-    """security.md section 2, 50."""
     end = logged_in(answers={NeedBind: lambda stream, event: stream.bound(BOILER.with_resource("mine"))})
     asked = BIND.replace("/></iq>", "><resource>oven</resource></bind></iq>")
     assert b"<jid>boiler@plant.example/mine</jid>" in end.feed(asked)
     assert end.take() == [NeedBind("oven"), Ready(JID("boiler@plant.example/mine"))]
 
 
+@pytest.mark.security(statement=51)
 def test_refused_binding_may_be_asked_for_again() -> None:
-    """security.md section 2, 51."""
     end = logged_in(answers={NeedBind: lambda stream, event: stream.bind_refused(StanzaError("resource-constraint"))})
     for _ in range(2):
         assert end.feed(BIND).decode() == (
@@ -670,16 +682,16 @@ def test_nonzas_that_the_host_takes_reach_the_shell_after_login() -> None:
 # The end.
 
 
+@pytest.mark.security(statement=10)
 def test_closing_tag_is_answered() -> None:
-    """security.md section 2, 10."""
     end = bound()
     assert end.feed(CLOSE).decode() == CLOSE
     assert end.take() == [Closed(None)]
     assert end.feed("") == b""
 
 
+@pytest.mark.security(statement=11)
 def test_what_comes_before_the_peers_closing_tag_is_still_processed() -> None:
-    """security.md section 2, 11."""
     end = bound()
     assert end.stream.close() == []
     assert end.stream.data_to_send().decode() == CLOSE
@@ -693,6 +705,7 @@ def test_what_comes_before_the_peers_closing_tag_is_still_processed() -> None:
 @pytest.mark.parametrize(
     "rest", ["</x>", "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"]
 )
+@pytest.mark.security(statement=9)
 def test_nothing_follows_our_closing_tag(rest: str) -> None:
     end = bound()
     end.stream.close()
@@ -711,8 +724,8 @@ def test_stanzas_before_login_do_not_count_while_closing() -> None:
     assert end.take() == []
 
 
+@pytest.mark.security(statement=(7, 22))
 def test_server_that_stops_before_the_clients_header_says_so_within_a_stream() -> None:
-    """security.md section 2, 22."""
     end = server_end()
     end.handle(end.stream.close(StreamError("system-shutdown")))
     assert_stream_error(end, end.stream.data_to_send(), "system-shutdown")
@@ -779,8 +792,9 @@ def test_client_with_a_wrong_password_is_told_so(mechanism: str) -> None:
     assert client.error.condition == "not-authorized"
 
 
+@pytest.mark.security(statement=43)
 def test_client_refuses_a_server_that_does_not_know_the_password() -> None:
-    """security.md section 2, 43: the server takes any proof, but cannot sign."""
+    """The server takes any proof, but cannot sign."""
     client = client_end(secure=True, mechanisms=["SCRAM-SHA-1"])
     client.feed(SERVER_HEADER + features(mechanisms("SCRAM-SHA-1")))
     client.feed(f"<success xmlns='{SASL}'/>")
@@ -788,6 +802,7 @@ def test_client_refuses_a_server_that_does_not_know_the_password() -> None:
     assert not any(isinstance(event, Authenticated) for event in client.events)
 
 
+@pytest.mark.security(row=35)
 def test_client_notices_another_certificate_in_the_middle() -> None:
     """Row 35: both talk TLS, but not to each other."""
     client = client_end(secure=True, bindings={"tls-server-end-point": b"of somebody in the middle"})
@@ -797,6 +812,7 @@ def test_client_notices_another_certificate_in_the_middle() -> None:
     assert client.error.text == "channel-bindings-dont-match"
 
 
+@pytest.mark.security(row=37)
 def test_client_notices_that_plus_mechanisms_were_cut_out() -> None:
     """Row 37: with the types of binding still there it is plain (XEP-0440), else the server sees our flag "y"."""
     for cut in (
@@ -815,6 +831,7 @@ def test_client_notices_that_plus_mechanisms_were_cut_out() -> None:
             assert client.error.condition == "downgrade"
 
 
+@pytest.mark.security(row=25)
 def test_client_stops_when_tls_is_required_but_not_offered() -> None:
     """Row 25: somebody on the way cut ``<starttls/>`` out."""
     client = client_end()
@@ -843,6 +860,7 @@ def test_client_that_shall_not_use_tls_stops_where_it_must() -> None:
 
 
 @pytest.mark.parametrize("behind", [SERVER_HEADER, features(mechanisms("PLAIN")), "<", MESSAGE])
+@pytest.mark.security(row=24, statement=30)
 def test_client_takes_nothing_in_the_clear_for_something_from_inside_tls(behind: str) -> None:
     """Row 24, client: the octets come in one segment with ``<proceed/>``."""
     client = client_end()
@@ -921,8 +939,8 @@ def bind_result(request: bytes, jid: str) -> str:
     return f"<iq type='result' id='{id}'><bind xmlns='{BIND_NS}'><jid>{jid}</jid></bind></iq>"
 
 
+@pytest.mark.security(statement=50)
 def test_client_obeys_the_servers_choice_of_resource() -> None:
-    """security.md section 2, 50."""
     client = to_bind("/oven")
     request = client.feed(SERVER_HEADER + features(f"<bind xmlns='{BIND_NS}'/>"))
     assert b"<resource>oven</resource>" in request
@@ -951,6 +969,7 @@ def test_client_whose_binding_is_refused_is_told_why() -> None:
     assert client.error.condition == "conflict"
 
 
+@pytest.mark.security(row=54)
 def test_client_takes_no_answer_with_another_id_for_its_own() -> None:
     client = to_bind()
     client.feed(SERVER_HEADER + features(f"<bind xmlns='{BIND_NS}'/>"))

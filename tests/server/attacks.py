@@ -3,7 +3,7 @@
 
 An attack is a coroutine that is given a running server, does its worst, and raises AssertionError unless the server answered as it
 must. It is run with its defence on, when it has to pass, and with its defence off, when it has to fail: else nobody knows what the
-defence is for. The rows are those of the catalogue of known failures in security.md.
+defence is for. Rows and statements are those of tests/security.txt.
 """
 
 from __future__ import annotations
@@ -14,23 +14,35 @@ import os
 import random
 import re
 import socket
+import ssl
 import time
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from subprocess import PIPE, STDOUT
+from typing import Any, Literal, NoReturn, TypeAlias
 from unittest import mock
 
 import trio
 
 import xiot.net.pump
+import xiot.proto.receiving
+import xiot.proto.scram
+import xiot.server.certificates
+import xiot.server.resumption
+import xiot.server.routing
 import xiot.server.server
-from xiot.core import Router
+from tests.shared import program
+from xiot.core import JID, Router
+from xiot.errors import AuthError
 from xiot.proto.receiving import ServerStream
+from xiot.proto.sasl import SaslServer
 from xiot.proto.stream import Stream
+from xiot.server.resumption import Resumptions
 from xiot.server.server import Server
 
 from .serving import HOST, PASSWORD, Running, serving
@@ -84,6 +96,11 @@ def condition_of(document: bytes) -> str | None:
     ]
     assert len(conditions) == 1, conditions
     return conditions[0]
+
+
+def auth(mechanism: str, data: bytes) -> bytes:
+    """``<auth/>`` with an initial response."""
+    return f"<auth xmlns='{SASL}' mechanism='{mechanism}'>{base64.b64encode(data).decode() or '='}</auth>".encode()
 
 
 class Peer:
@@ -149,12 +166,15 @@ class Peer:
         await self.send(DECLARATION + HEADER)
         await self.until(b"features>")
 
+    async def authenticate(self, name: str) -> None:
+        """Log in by PLAIN; the next header is to follow."""
+        await self.open()
+        await self.send(auth("PLAIN", f"\0{name}\0{PASSWORD}".encode()))
+        await self.until(b"<success")
+
     async def login(self, name: str, resource: str = "") -> None:
         """Log in by PLAIN and bind."""
-        secret = base64.b64encode(f"\0{name}\0{PASSWORD}".encode()).decode()
-        await self.open()
-        await self.send(f"<auth xmlns='{SASL}' mechanism='PLAIN'>{secret}</auth>".encode())
-        await self.until(b"<success")
+        await self.authenticate(name)
         await self.open()
         wish = f"<resource>{resource}</resource>" if resource else ""
         await self.send(
@@ -178,21 +198,23 @@ class Site:
         """Seconds within which the server must have done what it has to do at once."""
         self._open: list[trio.abc.Stream] = []
 
-    async def socket(self, *, receive_bytes: int = 0) -> trio.SocketStream:
-        """A bare connection to the port of this transport; `receive_bytes`: size of the kernel's buffer."""
+    async def socket(self, *, receive_bytes: int = 0, source: str = "") -> trio.SocketStream:
+        """A bare connection to the port of this transport; `receive_bytes`: size of the kernel's buffer; `source`: whence."""
         address = self.running.address if self.transport == "tcp" else self.running.tls_address
         host, _, port = address.rpartition(":")
         sock = trio.socket.socket()
         if receive_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        if source:
+            await sock.bind((source, 0))
         await sock.connect((host, int(port)))
         stream = trio.SocketStream(sock)
         self._open.append(stream)
         return stream
 
-    async def peer(self, login: str | None = None, *, header: bool = False, receive_bytes: int = 0) -> Peer:
-        """Connect; then nothing, or the header has been answered, or `login` is logged in and bound."""
-        stream: trio.abc.Stream = await self.socket(receive_bytes=receive_bytes)
+    async def peer(self, login: str | None = None, *, header: bool = False, **how: Any) -> Peer:
+        """Connect as `socket` does; then nothing, or the header has been answered, or `login` is logged in and bound."""
+        stream: trio.abc.Stream = await self.socket(**how)
         if self.transport == "tls":
             stream = trio.SSLStream(stream, self.running.tls, server_hostname=HOST)
             self._open.append(stream)
@@ -273,6 +295,7 @@ BITS = ("dtd", "comment", "instruction", "entity", "encoding", "utf8", "control"
 # ---- attacks ----
 
 Run: TypeAlias = Callable[[Site], Awaitable[None]]
+Numbers: TypeAlias = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -280,11 +303,15 @@ class Attack:
     """An attack, and the switch of the defence that holds it off."""
 
     name: str
-    rows: str
+    row: Numbers
+    """Of the catalogue in tests/security.txt."""
     switch: Switch
     run: Run
+    statement: Numbers = ()
+    """Of the requirements there."""
     limits: Mapping[str, float] = field(default_factory=dict)
     transports: Sequence[Transport] = ("tcp", "tls")
+    starttls: Literal["optional", "required"] = "optional"
 
 
 @asynccontextmanager
@@ -458,11 +485,13 @@ async def second_root(site: Site) -> None:
     assert peer.received.count(b"<stream:stream") == 1, "a second stream was answered"
 
 
+WRONG_PASSWORD = auth("PLAIN", b"\0honest\0wrong")
+
+
 async def guessing(site: Site) -> None:
     """Passwords are not tried for ever."""
-    wrong = f"<auth xmlns='{SASL}' mechanism='PLAIN'>{base64.b64encode(bytes(1) + b'honest' + bytes(1) + b'wrong').decode()}</auth>"
     peer = await site.peer(header=True)
-    assert await peer.condition(wrong.encode() * 6) == "policy-violation"
+    assert await peer.condition(WRONG_PASSWORD * 6) == "policy-violation"
     assert peer.received.count(b"<failure") == 5
 
 
@@ -589,6 +618,268 @@ async def does_not_listen(site: Site, deaf: Peer, questions: bytes) -> None:
     assert queued < most, f"{queued} bytes of answers are queued for one that does not read, more than {most}"
 
 
+# ---- attacks on the login, and in the name of others ----
+
+
+def failing(condition: str, *logins: bytes) -> Run:
+    """Each of `logins` fails by `condition`, and the stream goes on."""
+
+    async def run(site: Site) -> None:
+        for login in logins:
+            peer = await site.peer(header=True)
+            peer.received = b""
+            await peer.send(login)
+            await peer.until(b">")
+            if b"<failure" in peer.received:
+                await peer.until(b"</failure>")
+            assert f"<failure xmlns='{SASL}'><{condition}/>".encode() in peer.received, peer.received
+
+    return run
+
+
+async def without_required_tls(site: Site) -> None:
+    """Neither profile of SASL lets anybody in, nor is an account made."""
+    await failing("encryption-required", auth("PLAIN", b"\0mallory\0" + PASSWORD.encode()))(site)
+    await failing("encryption-required", auth("SCRAM-SHA-1", b"n,,n=mallory,r=abc"))(site)
+    await refused(
+        "not-authorized",
+        b"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>",
+        b"<iq type='get' id='r'><query xmlns='jabber:iq:register'/></iq>",
+    )(site)
+
+
+async def before_binding(site: Site) -> None:
+    """Whoever has logged in and has no resource yet sends nothing."""
+    peer = await site.peer()
+    await peer.authenticate("mallory")
+    await peer.open()
+    assert await peer.condition(message(b"hello", "honest@localhost")) == "not-authorized"
+
+
+async def another_after_login(site: Site) -> None:
+    """Neither the domain nor the account changes when the stream is restarted."""
+    for old, new, condition in (
+        (b"to='localhost'", b"to='anon.localhost'", "not-authorized"),
+        (b"to='localhost'", b"to='localhost' from='honest@localhost'", "invalid-from"),
+    ):
+        peer = await site.peer()
+        await peer.authenticate("mallory")
+        peer.received = b""
+        assert await peer.condition(DECLARATION + HEADER.replace(old, new)) == condition
+
+
+def believe(stream: ServerStream, header: Any) -> None:
+    """What the header of a stream says, without a look at what was said before."""
+    stream.host, stream._peer = header.to, None
+    policy = stream._hosts(stream.host)
+    assert policy is not None
+    stream._policy = policy
+
+
+async def who_is_there(site: Site) -> None:
+    """By SCRAM and by PLAIN, one who is not there gets what one gets whose password is wrong: a salt, the same each time, then a refusal."""
+
+    async def ask(name: str) -> tuple[bytes, bytes]:
+        peer = await site.peer(header=True)
+        peer.received = b""
+        await peer.send(auth("SCRAM-SHA-256", f"n,,n={name},r=abc".encode()))
+        await peer.until(b">")
+        await peer.until(b"</")
+        challenge = base64.b64decode(peer.received.partition(b">")[2].partition(b"<")[0])
+        assert b",s=" in challenge, f"{name}: {peer.received!r}"
+        nonce, _, rest = challenge.partition(b",")
+        peer.received = b""
+        answer = base64.b64encode(b"c=biws," + nonce + b",p=" + base64.b64encode(bytes(32))).decode()
+        await peer.send(f"<response xmlns='{SASL}'>{answer}</response>".encode())
+        await peer.until(b"</failure>")
+        return rest, peer.received
+
+    (theirs, refusal), (salt, answer), (again, _) = await ask("honest"), await ask("nobody"), await ask("nobody")
+    assert answer == refusal
+    assert salt == again
+    assert re.sub(rb"s=[^,]*", b"", salt) == re.sub(rb"s=[^,]*", b"", theirs)
+    assert len(salt) == len(theirs)
+
+
+def refuse_at_once(*_: object) -> NoReturn:
+    """What tells that an account is not there."""
+    raise AuthError("not-authorized")
+
+
+async def guessing_on_many_streams(site: Site) -> None:
+    """The address that guesses is turned away, on other streams too, and for other accounts."""
+    for _ in range(3):
+        peer = await site.peer(header=True, source="127.0.0.2")
+        await peer.send(WRONG_PASSWORD)
+        await peer.until(b"</failure>")
+    peer = await site.peer(header=True, source="127.0.0.2")
+    assert await peer.condition(auth("PLAIN", b"\0ann\0" + PASSWORD.encode())) == "policy-violation"
+
+
+async def guessing_fast(site: Site) -> None:
+    """Between two guesses on a stream lies some time."""
+    began = trio.current_time()
+    peer = await site.peer(header=True)
+    assert await peer.condition(WRONG_PASSWORD * 5) == "policy-violation"
+    assert trio.current_time() - began > 4 * 0.25, "five guesses took no time"
+
+
+async def another_sender(site: Site) -> None:
+    """Nobody writes in the name of another account, or of another resource of his own."""
+    forged = [b"honest@localhost", b"honest@localhost/x", b"mallory@localhost/other", b"localhost", b"@"]
+    await refused("invalid-from", *(b"<message from='%s' to='ann@localhost'/>" % jid for jid in forged), start="login")(
+        site
+    )
+
+
+async def somebody_elses_session(site: Site) -> None:
+    """Who knows the name of a session, and not the password of its account, does not get it."""
+    honest = await site.peer("honest")
+    await honest.send(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+    await honest.until(b"<enabled")
+    await honest.until(b"/>")
+    enabled = honest.received[honest.received.index(b"<enabled") :]
+    name = re.findall(rb" id='([^']*)'", enabled)[0]
+    assert len(base64.urlsafe_b64decode(name + b"=" * (-len(name) % 4))) >= 16, "a name that can be guessed"
+    peer = await site.peer()
+    await peer.authenticate("mallory")
+    await peer.open()
+    await peer.send(b"<resume xmlns='urn:xmpp:sm:3' h='0' previd='%s'/>" % name)
+    await peer.until(b"<failed")
+    await peer.until(b"</failed>")
+    assert b"item-not-found" in peer.received
+
+
+async def acknowledges_too_much(site: Site) -> None:
+    """More than was sent cannot have come."""
+    peer = await site.peer("mallory")
+    await peer.send(b"<enable xmlns='urn:xmpp:sm:3'/>")
+    await peer.until(b"<enabled")
+    assert await peer.condition(b"<a xmlns='urn:xmpp:sm:3' h='7'/>") == "undefined-condition"
+    assert b"handled-count-too-high" in peer.received
+
+
+def all_but_acknowledgements(stanza: Any, session: Any) -> None:
+    """Stream management that believes every count."""
+    if stanza.name != "a":
+        ON_NONZA(stanza, session)
+
+
+ON_NONZA = xiot.server.resumption.on_nonza
+
+
+async def registers_without_end(site: Site) -> None:
+    """Accounts are made in moderation."""
+    peer = await site.peer(header=True)
+    for n in range(4):
+        peer.received = b""
+        await peer.send(
+            b"<iq type='set' id='r%d'><query xmlns='jabber:iq:register'><username>robot%d</username>"
+            b"<password>x</password></query></iq>" % (n, n)
+        )
+        await peer.until(b"id='r%d'" % n)
+        await peer.until(b"</iq>" if n == 3 else b">")
+    assert b"<resource-constraint" in peer.received, peer.received
+
+
+async def fills_the_storage(site: Site) -> None:
+    """What waits for one who is not there is bounded; senders are told."""
+    peer = await site.peer("mallory")
+    flood = b"".join(
+        b"<message id='m%d' type='chat' to='deaf@localhost'><body>x</body></message>" % n for n in range(30)
+    )
+    await peer.send(flood + b"<iq id='still' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+    await peer.until(b"still")
+    assert peer.received.count(b"<message") >= 20, "thirty messages were kept, where ten may be"
+
+
+async def too_many_resources(site: Site) -> None:
+    """An account has so many sessions, and one more harms none of them."""
+    first = await site.peer("mallory")
+    for _ in range(2):
+        await site.peer("mallory")
+    with suppress(IndexError):  # no JID in the answer
+        one_more = await site.peer("mallory")
+        raise AssertionError(f"bound as {one_more.jid}")
+    await first.send(b"<iq id='still' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+    await first.until(b"still")
+
+
+async def too_many_connections(site: Site) -> None:
+    """One address has so many connections; others have theirs."""
+    peers = [await site.peer(header=True, source="127.0.0.2") for _ in range(5)]
+    more = Peer(await site.socket(source="127.0.0.2"), site.patience_s)
+    with trio.move_on_after(site.patience_s) as waiting, suppress(AssertionError):  # a reset is as good
+        while await more.receive():
+            pass
+    assert not waiting.cancelled_caught, "a sixth connection stays"
+    await site.peer(header=True, source="127.0.0.3")
+    await peers[0].condition(CLOSE)
+
+
+async def iqs_out_of_shape(site: Site) -> None:
+    """Each gets its error, and the stream goes on."""
+    peer = await site.peer("mallory")
+    ping = b"<ping xmlns='urn:xmpp:ping'/>"
+    for shape in (b"<iq type='get'>%s</iq>" % ping, b"<iq id='x'>%s</iq>" % ping, b"<iq type='put' id='x'>%s</iq>" % ping,
+                  b"<iq type='get' id='x'/>", b"<iq type='set' id='x'>%s%s</iq>" % (ping, ping)):  # fmt: skip
+        peer.received = b""
+        await peer.send(shape)
+        await peer.until(b"</iq>")
+        assert b"<bad-request" in peer.received, f"{shape!r}: {peer.received!r}"
+
+
+OP_ALLOW_CLIENT_RENEGOTIATION = ssl.Options(1 << 8)
+"""Of OpenSSL 3, which refuses it by itself; Python has no name for it."""
+
+
+async def renegotiates(site: Site) -> None:
+    """A handshake costs the server more than the client, so within one connection there is one."""
+    command = [program("openssl"), "s_client", "-connect", site.running.tls_address, "-tls1_2", "-servername", HOST]
+    process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said = b""
+    try:
+        with trio.move_on_after(site.patience_s):
+            while b"Extended master secret" not in said:
+                said += await process.stdout.receive_some()
+            await process.stdin.send_all(b"R\n")
+            while b"verify return" not in said.partition(b"RENEGOTIATING")[2]:
+                if b"no renegotiation" in said:
+                    return
+                said += await process.stdout.receive_some()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    raise AssertionError("a second handshake")
+
+
+async def weak_ciphers(site: Site) -> None:
+    """No old version of TLS, and nothing without forward secrecy or authenticated encryption."""
+    for version, ciphers in (
+        (ssl.TLSVersion.TLSv1, "ALL:@SECLEVEL=0"),
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"),
+        (ssl.TLSVersion.TLSv1_2, "AES128-SHA"),
+        (ssl.TLSVersion.TLSv1_2, "AES256-GCM-SHA384"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA"),
+        (ssl.TLSVersion.TLSv1_2, "aNULL:eNULL:@SECLEVEL=0"),
+    ):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = version
+        context.set_ciphers(ciphers)
+        stream = trio.SSLStream(await site.socket(), context)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            continue
+        raise AssertionError(f"{version.name} with {stream.cipher()}")  # type: ignore[no-untyped-call]
+
+
 SMALL_QUEUE = {"out_high_bytes": 65_536}
 NO_NAMESPACE = HEADER.replace(b"etherx.jabber.org/streams", b"etherx.example/streams")
 SERVER_CONTENT = HEADER.replace(b"jabber:client", b"jabber:server")
@@ -621,118 +912,144 @@ async def silent_for_good(site: Site) -> None:
 
 
 ATTACKS = (
-    Attack("DTD before the stream", "1, 3", bit("dtd"), refused("restricted-xml", DECLARATION + LAUGHS + HEADER, start="connect")),
+    Attack("DTD before the stream", (1, 3), bit("dtd"), refused("restricted-xml", DECLARATION + LAUGHS + HEADER, start="connect"), statement=16),
     Attack(
-        "DTD in the stream", "1, 3", bit("dtd"),
-        both(refused("restricted-xml", LAUGHS), refused("restricted-xml", LAUGHS, b"<message>" + LAUGHS, start="login")),
+        "DTD in the stream", (1, 3), bit("dtd"),
+        both(refused("restricted-xml", LAUGHS), refused("restricted-xml", LAUGHS, b"<message>" + LAUGHS, start="login")), statement=16,
     ),
     Attack(
-        "entity in an attribute", "2", bit("entity"),
+        "entity in an attribute", 2, bit("entity"),
         both(refused("restricted-xml", b"<auth a='&lol9;'/>"), refused("restricted-xml", b"<message id='&lol9;'/>", start="login")),
     ),
     Attack(
-        "undefined entity", "1", bit("entity"),
-        both(refused("restricted-xml", b"<auth>&nbsp;</auth>"), refused("restricted-xml", message(b"&lol9;"), start="login")),
+        "undefined entity", 1, bit("entity"),
+        both(refused("restricted-xml", b"<auth>&nbsp;</auth>"), refused("restricted-xml", message(b"&lol9;"), start="login")), statement=16,
     ),
     Attack(
-        "comment", "1", bit("comment"),
-        both(refused("restricted-xml", b"<!-- -->"), refused("restricted-xml", message(b"<!-- -->"), start="login")),
+        "comment", 1, bit("comment"),
+        both(refused("restricted-xml", b"<!-- -->"), refused("restricted-xml", message(b"<!-- -->"), start="login")), statement=16,
     ),
     Attack(
-        "processing instruction", "1", bit("instruction"),
-        both(refused("restricted-xml", b"<?php x?>"), refused("restricted-xml", message(b"<?php x?>"), start="login")),
+        "processing instruction", 1, bit("instruction"),
+        both(refused("restricted-xml", b"<?php x?>"), refused("restricted-xml", message(b"<?php x?>"), start="login")), statement=16,
     ),
     Attack(
-        "nesting before login", "5", limit("max_depth", 1000),
+        "nesting before login", 5, limit("max_depth", 1000),
         refused("policy-violation", nested(65), b"<a>" * 1_000_000),
     ),
-    Attack("nesting after login", "5", limit("max_depth", 1000), exactly(nested, 63, 100_000)),
+    Attack("nesting after login", 5, limit("max_depth", 1000), exactly(nested, 63, 100_000)),
     Attack(
-        "attributes", "7", limit("max_attributes", 1000),
+        "attributes", 7, limit("max_attributes", 1000),
         both(exactly(attributes, 256, 100_000), refused("policy-violation", attributes(257))),
     ),
-    Attack("namespace declarations", "7", core("max_namespaces", 1000), exactly(declarations, 256, 400)),
+    Attack("namespace declarations", 7, core("max_namespaces", 1000), exactly(declarations, 256, 400)),
     Attack(
-        "name full of colons", "8", bit("colons"),
+        "name full of colons", 8, bit("colons"),
         both(refused("not-well-formed", b"<" + b"a:" * 100_000), refused("not-well-formed", b"<a:b:c xmlns:a='u'/>", start="login")),
     ),
-    Attack("tag without an end before login", "4, 6, 45", limit("pre_auth_stanza_bytes", 1 << 30), unfinished_tag),
+    Attack("tag without an end before login", (4, 6, 45), limit("pre_auth_stanza_bytes", 1 << 30), unfinished_tag),
     Attack(
-        "tag without an end after login", "4, 6", core("max_tag_bytes", 1 << 30), unfinished_tag_after_login,
+        "tag without an end after login", (4, 6), core("max_tag_bytes", 1 << 30), unfinished_tag_after_login,
         limits={"max_stanza_bytes": 1 << 30},
     ),
-    Attack("stanza too large before login", "6, 45", limit("pre_auth_stanza_bytes", 1 << 30), size_before_login),
+    Attack("stanza too large before login", (6, 45), limit("pre_auth_stanza_bytes", 1 << 30), size_before_login, statement=(24, 61, 82)),
     Attack(
-        "stanza too large after login", "6", limit("max_stanza_bytes", 1 << 30),
-        exactly(lambda size: padded(b"<message><body>%s</body></message>", size), 10_000, 60_000), limits={"max_stanza_bytes": 10_000},
+        "stanza too large after login", 6, limit("max_stanza_bytes", 1 << 30),
+        exactly(lambda size: padded(b"<message><body>%s</body></message>", size), 10_000, 60_000), limits={"max_stanza_bytes": 10_000}, statement=(24, 82),
     ),
     Attack(
-        "invalid UTF-8 before login", "11", bit("utf8"),
+        "invalid UTF-8 before login", 11, bit("utf8"),
         refused("unsupported-encoding", *(b"<auth>" + octets + b"</auth>" for octets in INVALID_UTF8)),
     ),
     Attack(
-        "invalid UTF-8 after login", "11, 13", bit("utf8"),
+        "invalid UTF-8 after login", (11, 13), bit("utf8"),
         refused("unsupported-encoding", *(message(octets) for octets in INVALID_UTF8), start="login"),
     ),
     Attack(
-        "invalid UTF-8, octet by octet", "11", bit("utf8"),
+        "invalid UTF-8, octet by octet", 11, bit("utf8"),
         refused("unsupported-encoding", *(b"<auth>" + octets for octets in INVALID_UTF8), piece_bytes=1),
     ),
     Attack(
-        "UTF-16", "11", bit("utf8"),
-        refused("unsupported-encoding", (DECLARATION + HEADER).decode().encode("utf-16"), start="connect"),
+        "UTF-16", 11, bit("utf8"),
+        refused("unsupported-encoding", (DECLARATION + HEADER).decode().encode("utf-16"), start="connect"), statement=14,
     ),
     Attack(
-        "another encoding declared", "11", bit("encoding"),
-        refused("unsupported-encoding", b"<?xml version='1.0' encoding='ISO-8859-1'?>" + HEADER, start="connect"),
+        "another encoding declared", 11, bit("encoding"),
+        refused("unsupported-encoding", b"<?xml version='1.0' encoding='ISO-8859-1'?>" + HEADER, start="connect"), statement=14,
     ),
     Attack(
-        "NUL and control characters", "13", bit("control"),
+        "NUL and control characters", 13, bit("control"),
         both(
             refused("not-well-formed", b"<auth>\0</auth>", b"<auth>\1</auth>"),
             refused("not-well-formed", message(b"a\0b"), message(b"\x0b"), start="login"),
         ),
     ),
     Attack(
-        "garbage", "3", bit("outside"),
+        "garbage", 3, bit("outside"),
         refused(
             GARBAGE, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"EHLO localhost\r\n", CLIENT_HELLO,
             *(random.Random(seed).randbytes(4000) for seed in range(5)), start="connect",
-        ),
+        ), statement=1,
     ),
     Attack(
-        "text between stanzas", "13", bit("outside"),
+        "text between stanzas", 13, bit("outside"),
         both(refused("bad-format", b"text"), refused("bad-format", b"<message/>text<message/>", start="login")),
     ),
-    Attack("second stream behind the first", "13", code(ServerStream, "_on_close", lambda self: []), second_root),
+    Attack("second stream behind the first", 13, code(ServerStream, "_on_close", lambda self: []), second_root, statement=(9, 10)),
     Attack(
-        "wrong namespaces", "3", code(Stream, "_check_header", lambda self, header: None),
-        refused("invalid-namespace", NO_NAMESPACE, SERVER_CONTENT, start="connect"),
+        "wrong namespaces", 3, code(Stream, "_check_header", lambda self, header: None),
+        refused("invalid-namespace", NO_NAMESPACE, SERVER_CONTENT, start="connect"), statement=(2, 3),
     ),
     Attack(
-        "stanza before login", "45", code(ServerStream, "_may_ask_before_login", lambda self, stanza: True),
-        refused("not-authorized", message(b"hello", "honest@localhost")),
+        "stanza before login", 45, code(ServerStream, "_may_ask_before_login", lambda self, stanza: True),
+        refused("not-authorized", message(b"hello", "honest@localhost")), statement=19,
     ),
-    Attack("password guessing", "43", limit("auth_failures_per_stream", 100), guessing),
-    Attack("clear text behind <starttls/>", "24", bit("clear_text"), clear_text_behind_starttls, transports=("tcp",)),
-    Attack("slow loris", "46", limit("pre_auth_s", 3600), slow_loris, limits={"pre_auth_s": 1}),
-    Attack("connection that says nothing", "46", limit("pre_auth_s", 3600), half_open, limits={"pre_auth_s": 0.5}),
-    Attack("stream that says nothing", "46", limit("pre_auth_s", 3600), header_only, limits={"pre_auth_s": 0.5}),
+    Attack("password guessing", 43, limit("auth_failures_per_stream", 100), guessing, limits={"auth_failure_delay_s": 0}, statement=42),
+    Attack("clear text behind <starttls/>", 24, bit("clear_text"), clear_text_behind_starttls, transports=("tcp",), statement=30),
+    Attack("slow loris", 46, limit("pre_auth_s", 3600), slow_loris, limits={"pre_auth_s": 1}, statement=12),
+    Attack("connection that says nothing", 46, limit("pre_auth_s", 3600), half_open, limits={"pre_auth_s": 0.5}),
+    Attack("stream that says nothing", 46, limit("pre_auth_s", 3600), header_only, limits={"pre_auth_s": 0.5}),
     Attack(
-        "one that stays after the end", "46", code(xiot.net.pump, "LINGER_S", 3600.0), stays_after_the_end, transports=("tcp",)
+        "one that stays after the end", 46, code(xiot.net.pump, "LINGER_S", 3600.0), stays_after_the_end, transports=("tcp",)
     ),
-    Attack("connections that come and go", "44", code(Server, "disconnected", lambda self, connection: None), leaves_nothing_behind, transports=("tls",)),
-    Attack("one that stops reading", "47", limit("out_high_bytes", 1 << 30), stops_reading, limits=SMALL_QUEUE),
+    Attack("connections that come and go", 44, code(Server, "disconnected", lambda self, connection: None), leaves_nothing_behind, transports=("tls",)),
+    Attack("one that stops reading", 47, limit("out_high_bytes", 1 << 30), stops_reading, limits=SMALL_QUEUE),
     Attack(
-        "one that stops reading for good", "47", limit("stall_s", 3600), stops_reading_for_good, limits=SMALL_QUEUE | {"stall_s": 0.5}
+        "one that stops reading for good", 47, limit("stall_s", 3600), stops_reading_for_good, limits=SMALL_QUEUE | {"stall_s": 0.5}
     ),
-    Attack("one that sends without end", "47", limit("account_bytes_per_s", 0), sends_without_end, limits={"account_bytes_per_s": 100_000, "burst_s": 1}),
+    Attack("one that sends without end", 47, limit("account_bytes_per_s", 0), sends_without_end, limits={"account_bytes_per_s": 100_000, "burst_s": 1}, statement=81),
     Attack(
-        "one that sends without end, before login", "45", limit("address_bytes_per_s", 0), partial(sends_without_end, login=None),
-        limits={"address_bytes_per_s": 100_000, "burst_s": 1},
+        "one that sends without end, before login", 45, limit("address_bytes_per_s", 0), partial(sends_without_end, login=None),
+        limits={"address_bytes_per_s": 100_000, "burst_s": 1}, statement=81,
     ),
-    Attack("one that is dead and keeps its session", "46", limit("idle_s", 3600), silent_for_good, limits={"idle_s": 0.8}),
-    Attack("one that asks and does not listen", "47", limit("out_high_bytes", 1 << 30), asks_and_does_not_listen, limits=SMALL_QUEUE),
+    Attack("one that is dead and keeps its session", 46, limit("idle_s", 3600), silent_for_good, limits={"idle_s": 0.8}, statement=(21, 83)),
+    Attack("one that asks and does not listen", 47, limit("out_high_bytes", 1 << 30), asks_and_does_not_listen, limits=SMALL_QUEUE),
+    Attack("login without the TLS that is required", 26, code(SaslServer, "offered", property(lambda self: self._policy.offered(secure=True))),
+        without_required_tls, transports=("tcp",), starttls="required", statement=(28, 29)),
+    Attack("mechanism that is not offered", 41, code(SaslServer, "offered", property(lambda self: ["ANONYMOUS", "EXTERNAL", "PLAIN"])),
+        failing("invalid-mechanism", *(auth(name, b"") for name in ("ANONYMOUS", "EXTERNAL", "DIGEST-MD5", "SCRAM-SHA-512"))), statement=37),
+    Attack("login as somebody else", 34, code(SaslServer, "_authorize", lambda self, name, wish: JID(wish or f"{name}@{HOST}")),
+        failing("invalid-authzid", auth("PLAIN", b"honest@localhost\0mallory\0" + PASSWORD.encode())), statement=41),
+    Attack("stanza before binding", 53, code(ServerStream, "_on_binding", ServerStream._on_ready), before_binding, statement=49),
+    Attack("another address after login", 27, code(ServerStream, "_check_addresses", believe), another_after_login),
+    Attack("asking which accounts there are", 40, code(xiot.proto.scram, "fake_keys", refuse_at_once), who_is_there),
+    Attack("password guessing on many streams", 43, limit("auth_failures_per_address", 0), guessing_on_many_streams,
+        limits={"auth_failures_per_address": 3, "auth_failure_delay_s": 0}, transports=("tls",)),
+    Attack("password guessing, fast", 43, limit("auth_failure_delay_s", 0), guessing_fast, limits={"auth_failure_delay_s": 0.25}),
+    Attack("another sender", 53, code(xiot.proto.receiving, "_is_own", lambda address, jid: True), another_sender, statement=56),
+    Attack("session of somebody else", 66, code(Resumptions, "find", lambda self, id, account: self._sessions.get(id)), somebody_elses_session),
+    Attack("too much acknowledged", 66, code(xiot.server.resumption, "on_nonza", all_but_acknowledgements), acknowledges_too_much, statement=79),
+    Attack("registering without end", 75, limit("registrations_per_address_per_hour", 0), registers_without_end,
+        limits={"registrations_per_address_per_hour": 3}, transports=("tls",)),
+    Attack("filling the storage of others", 76, limit("offline_messages_per_account", 1000), fills_the_storage,
+        limits={"offline_messages_per_account": 10}),
+    Attack("too many sessions", 45, limit("resources_per_account", 100), too_many_resources,
+        limits={"resources_per_account": 3}, transports=("tls",), statement=(25, 51)),
+    Attack("too many connections", 45, limit("connections_per_address", 0), too_many_connections,
+        limits={"connections_per_address": 5}, transports=("tls",), statement=81),
+    Attack("iq out of shape", 74, code(xiot.server.routing, "check_iq", lambda stanza: None), iqs_out_of_shape, statement=52),
+    Attack("renegotiation", 28, code(ssl, "OP_NO_RENEGOTIATION", OP_ALLOW_CLIENT_RENEGOTIATION), renegotiates, transports=("tls",)),
+    Attack("weak ciphers and versions", 29, code(xiot.server.certificates, "CIPHERS", "ALL:@SECLEVEL=0"), weak_ciphers, transports=("tls",), statement=34),
 )  # fmt: skip
 
 
@@ -742,7 +1059,7 @@ async def under_attack(attack: Attack, folder: Path, *, off: bool = False) -> As
     limits = dict(attack.limits)
     if off and attack.switch.kind == "limit":
         limits[attack.switch.name] = attack.switch.value
-    async with serving(folder, starttls="optional", plain=True, **limits) as running:
+    async with serving(folder, starttls=attack.starttls, plain=True, **limits) as running:
         await running.account("honest", "mallory", "deaf", "ann", "bob")
         yield running
 

@@ -103,6 +103,7 @@ async def test_same_password_has_other_salts_in_each_account(accounts: Accounts)
     assert len(salts) == 4
 
 
+@pytest.mark.security(row=46)
 async def test_login_check_does_not_block_the_loop(accounts: Accounts, store: Store) -> None:
     slow = scram.derive_keys("SCRAM-SHA-1", "s3cret", b"salt", 200_000)
     record = Credentials("SCRAM-SHA-1", slow.salt, slow.iterations, slow.stored_key, slow.server_key)
@@ -145,6 +146,7 @@ async def test_password_is_replaced(accounts: Accounts) -> None:
     assert not await accounts.check_plain(JULIET, "old")
 
 
+@pytest.mark.security(statement=48)
 async def test_no_password_is_stored(config: Config) -> None:
     async with Store.open(config.database) as store:
         accounts = await Accounts.open(store, config)
@@ -228,6 +230,7 @@ async def test_accounts_of_a_host_are_listed_page_by_page(
 # ---- what is kept ----
 
 
+@pytest.mark.security(row=40)
 async def test_fake_salts_stay_the_same_over_restarts(config: Config) -> None:
     secrets = []
     for _ in range(2):
@@ -237,6 +240,7 @@ async def test_fake_salts_stay_the_same_over_restarts(config: Config) -> None:
     assert secrets[0] == secrets[1]
 
 
+@pytest.mark.security(row=73)
 async def test_secrets_differ_between_servers(config: Config) -> None:
     assert (await Accounts.open(MemoryStore(), config)).fake_salt_secret != (
         await Accounts.open(MemoryStore(), config)

@@ -37,6 +37,7 @@ async def test_attack_is_held_off(attack: Attack, tmp_path: Path) -> None:
     assert not faults
 
 
+@pytest.mark.security(row=(3, 30))
 async def test_clear_text_on_the_port_of_tls_is_closed_without_a_word_of_xml(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         site = Site(running, "tls", 5)

@@ -126,8 +126,9 @@ async def test_health_is_the_loops_and_readiness_the_stores_too(
     ["/status", "/reload", "/sessions/end", "/healthz/../status", "/%73tatus", "//status", "/status/", "/status?x"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.security(row=68)
 async def test_no_order_and_no_name_by_the_port_for_figures(tmp_path: Path, path: str, method: str) -> None:
-    """security.md row 68: the listener that others reach has no such route, so there is no filter to get around."""
+    """The listener that others reach has no such route, so there is no filter to get around."""
     async with with_http(tmp_path) as running:
         assert (await get(running, path, method))[0] == 404
 
@@ -170,6 +171,7 @@ async def test_a_failing_route_is_a_500_and_the_server_goes_on(tmp_path: Path, m
         assert (await get(running, "/metrics"))[0] == 200
 
 
+@pytest.mark.security(row=68)
 async def test_the_control_socket_is_its_owners_and_tells_the_status(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("juliet")

@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import structlog
 import trio
 
@@ -52,6 +53,7 @@ def parser() -> StreamParser:
     return stanzas
 
 
+@pytest.mark.security(statement=57)
 async def test_500_clients_exchange_each_message_exactly_once_and_in_order(tmp_path: Path) -> None:
     got: Counter[tuple[str, str, int]] = Counter()
     last: dict[tuple[str, str], int] = {}
@@ -100,6 +102,7 @@ async def test_500_clients_exchange_each_message_exactly_once_and_in_order(tmp_p
     assert not [entry for entry in logs if entry["log_level"] == "error"]
 
 
+@pytest.mark.security(row=46)
 async def test_half_open_connections_keep_no_honest_login_waiting(tmp_path: Path) -> None:
     """Row 46. Each takes two descriptors, since both ends are here."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -121,6 +124,7 @@ async def test_half_open_connections_keep_no_honest_login_waiting(tmp_path: Path
         await site.aclose()
 
 
+@pytest.mark.security(row=44)
 async def test_memory_comes_back_after_connections(tmp_path: Path) -> None:
     """Row 44: whatever they did before they went."""
     storm = 100_000 if SOAK else 2000

@@ -37,6 +37,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("case", TABLE)
+@pytest.mark.security(statement=(62, 63, 64, 65))
 async def test_message(tmp_path: Path, case: str) -> None:
     resources, address, row = TABLE[case]
     account = "nobody" if resources is None else "juliet"
@@ -60,6 +61,7 @@ PING = "<ping xmlns='urn:xmpp:ping'/>"
 
 
 @pytest.mark.parametrize("available", [True, False])
+@pytest.mark.security(statement=(55, 65))
 async def test_iq(tmp_path: Path, available: bool) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         juliet = await play.enter("juliet/a", 0 if available else None)

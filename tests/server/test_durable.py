@@ -183,6 +183,7 @@ async def survive(how: Kill) -> str:
     return f"{total.sent} sent, {total.acknowledged} acknowledged, {received} kept; none lost, none twice"
 
 
+@pytest.mark.security(row=77)
 async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +193,7 @@ async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is
         print(f"\n{ROUNDS} kills of the server: {figures}")
 
 
+@pytest.mark.security(row=77)
 async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_power_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +220,7 @@ async def mount(*arguments: str) -> None:
         pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()}")
 
 
+@pytest.mark.security(row=77)
 async def test_the_message_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
     """strace: between the write of a message to the log of the database and the ``<a/>`` there is a sync of that file."""
     tracer = program("strace")
@@ -342,6 +345,7 @@ async def test_files_that_may_not_grow_are_resource_constraint_until_they_may(tm
     await refused_and_recovered(tmp_path, full_limit)
 
 
+@pytest.mark.security(row=76, statement=25)
 async def test_a_full_disk_is_resource_constraint_until_it_has_room(small_disk: Path) -> None:
     await refused_and_recovered(small_disk, full_disk)
 

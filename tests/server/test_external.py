@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logging in by a certificate (XEP-0178), and the certificates that do not (security.md row 34)."""
+"""Logging in by a certificate (XEP-0178), and the certificates that do not."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from xiot.errors import AuthError, LinkError
 from xiot.net.tls import client_context
 
 from .serving import HOST, PASSWORD, Running, serving
+
+pytestmark = pytest.mark.security(row=34)
 
 ROMEO = xmpp_addr(f"romeo@{HOST}")
 

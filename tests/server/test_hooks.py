@@ -58,6 +58,7 @@ async def routed_by_the_core(play: Stage, sender: Actor, to: Actor) -> bool:
 # ---- block lists ----
 
 
+@pytest.mark.security(statement=87)
 async def test_whom_one_blocks_gets_nothing_and_sends_nothing(tmp_path: Path) -> None:
     """Statement 87 of the security requirements; XEP-0191 section 3.3."""
     async with stage(tmp_path, "romeo", "juliet") as play:
@@ -245,6 +246,7 @@ async def test_copy_has_the_address_the_message_was_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "mark", ["<private xmlns='urn:xmpp:carbons:2'/>", f"<no-copy xmlns='{HINTS}'/>"], ids=["private", "no-copy"]
 )
+@pytest.mark.security(statement=86)
 async def test_private_message_is_not_copied(tmp_path: Path, mark: str) -> None:
     """Statement 86 of the security requirements."""
     async with stage(tmp_path, "romeo", "juliet") as play:
@@ -309,6 +311,7 @@ async def test_carbons_cost_only_accounts_with_several_clients(tmp_path: Path) -
         assert await routed_by_the_core(play, romeo, juliet)
 
 
+@pytest.mark.security(statement=57)
 async def test_order_holds_when_carbons_are_switched_in_the_middle_of_a_stream(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet, other = [await play.enter(name) for name in ("romeo/a", "juliet/a", "juliet/b")]
@@ -348,6 +351,7 @@ async def drain(actor: Actor) -> None:
         pass
 
 
+@pytest.mark.security(row=56)
 async def test_client_drops_a_carbon_that_is_forged(tmp_path: Path) -> None:
     """Row 56 of the catalogue."""
     async with serving(tmp_path) as running:
@@ -373,6 +377,7 @@ async def test_client_drops_a_carbon_that_is_forged(tmp_path: Path) -> None:
 # ---- stanza ids: XEP-0359 ----
 
 
+@pytest.mark.security(statement=59)
 async def test_id_that_is_forged_in_the_name_of_the_recipient_is_removed(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")

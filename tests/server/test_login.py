@@ -36,6 +36,7 @@ async def mechanism_of(running: Running, **options: Any) -> str:
     return next(str(entry["mechanism"]) for entry in logs if entry["event"] == "c2s bound")
 
 
+@pytest.mark.security(row=35, statement=37)
 async def test_login_is_bound_to_the_channel_and_the_next_one_is_by_token(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
@@ -122,8 +123,8 @@ async def test_certain_resource_is_bound_the_old_way(tmp_path: Path) -> None:
             await client.ping()
 
 
+@pytest.mark.security(statement=(25, 51))
 async def test_more_resources_than_allowed_are_refused_and_the_old_ones_live(tmp_path: Path) -> None:
-    """security.md section 2, 25 and 51."""
     async with serving(tmp_path, resources_per_account=2) as running:
         await running.account("romeo")
         async with running.connect("romeo") as first, running.connect("romeo") as second:
@@ -134,6 +135,7 @@ async def test_more_resources_than_allowed_are_refused_and_the_old_ones_live(tmp
             await second.ping()
 
 
+@pytest.mark.security(statement=61)
 async def test_stanzas_larger_than_before_login_pass_after_it(tmp_path: Path) -> None:
     """There is no restart at which the limits would change."""
     async with serving(tmp_path) as running:
@@ -143,8 +145,9 @@ async def test_stanzas_larger_than_before_login_pass_after_it(tmp_path: Path) ->
             assert (await anext(client.messages())).body == "x" * 50_000
 
 
+@pytest.mark.security(row=35)
 async def test_server_that_has_lost_channel_binding_gets_no_password(tmp_path: Path) -> None:
-    """security.md row 35; the error says what to do."""
+    """The error says what to do."""
     async with serving(tmp_path) as running:
         await running.account("romeo")
         memory = Memory()
@@ -159,6 +162,7 @@ async def test_server_that_has_lost_channel_binding_gets_no_password(tmp_path: P
         assert await mechanism_of(running, memory=memory) == "SCRAM-SHA-256"
 
 
+@pytest.mark.security(row=25, statement=35)
 async def test_server_that_has_lost_tls_gets_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
@@ -187,8 +191,9 @@ async def test_pin_of_certificate_or_key_lets_the_server_through_without_a_ca(tm
 
 
 @pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.security(row=35)
 async def test_other_certificate_than_the_pinned_is_refused(tmp_path: Path, trusted: bool) -> None:
-    """security.md row 35: even if a CA vouches for it."""
+    """Even if a CA vouches for it."""
     async with serving(tmp_path) as running:
         await running.account("romeo")
         running.ca_file = running.ca_file if trusted else None
@@ -238,8 +243,8 @@ async def guess(running: Running, name: str = "romeo", **options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.security(row=43)
 async def test_address_that_guesses_is_turned_away_for_a_while(tmp_path: Path) -> None:
-    """security.md row 43."""
     async with serving(tmp_path, auth_failures_per_address=3, auth_failure_delay_s=0) as running:
         await running.account("romeo", "juliet")
         for name in ("romeo", "juliet", "nobody"):
@@ -249,6 +254,7 @@ async def test_address_that_guesses_is_turned_away_for_a_while(tmp_path: Path) -
             await mechanism_of(running)
 
 
+@pytest.mark.security(row=43)
 async def test_account_that_is_guessed_at_is_closed_only_to_strangers(tmp_path: Path) -> None:
     async with serving(tmp_path, auth_failures_per_account=2, auth_failure_delay_s=0) as running:
         await running.account("romeo", "juliet")
@@ -266,6 +272,7 @@ async def test_account_that_is_guessed_at_is_closed_only_to_strangers(tmp_path: 
             pass
 
 
+@pytest.mark.security(row=43)
 async def test_failure_is_answered_at_once_and_then_the_stream_waits(tmp_path: Path) -> None:
     """Slower guesses; and others do not wait."""
     async with serving(tmp_path, auth_failure_delay_s=0.5) as running:

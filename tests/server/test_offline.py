@@ -35,6 +35,7 @@ async def numbers(actor: Actor, xml: str = "") -> list[int]:
     return [int(stanza.get("id", "0")) for stanza in await actor.stanzas(xml) if stanza.name == "message"]
 
 
+@pytest.mark.security(statement=(62, 84))
 async def test_messages_come_once_and_in_order_with_when_they_were_sent(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")
@@ -53,6 +54,7 @@ async def test_messages_come_once_and_in_order_with_when_they_were_sent(tmp_path
         assert await numbers(juliet, "<presence/>") == []
 
 
+@pytest.mark.security(statement=64)
 async def test_negative_priority_gets_none_until_it_rises(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")
@@ -120,6 +122,7 @@ async def test_while_they_come_and_go_each_message_arrives_once_and_in_order(tmp
         assert got == list(range(sent))
 
 
+@pytest.mark.security(row=77, statement=57)
 async def test_what_is_sent_behind_a_stored_message_is_not_looked_at_before_it_is_durable(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")
@@ -192,6 +195,7 @@ async def test_what_is_worth_keeping(tmp_path: Path, message: str, stored: bool)
         assert await waiting(play) == stored
 
 
+@pytest.mark.security(statement=84)
 async def test_nobody_else_writes_our_notes_of_delay(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")
@@ -207,6 +211,7 @@ async def test_nobody_else_writes_our_notes_of_delay(tmp_path: Path) -> None:
         assert origins[HOST] > "2002"
 
 
+@pytest.mark.security(row=76)
 async def test_too_many_or_too_much_is_refused(tmp_path: Path) -> None:
     limits = {"offline_messages_per_account": 3, "offline_bytes_per_account": 5_000}
     async with stage(tmp_path, "romeo", "juliet", **limits) as play:
@@ -339,6 +344,7 @@ async def test_cut_in_the_middle_of_the_queue_is_resumed_without_loss(tmp_path: 
         assert await empty(running)
 
 
+@pytest.mark.security(statement=75)
 async def test_what_was_not_acknowledged_waits_again(tmp_path: Path) -> None:
     async with site(tmp_path, resume_s=0.5) as running:
         romeo = await peer(running, "romeo")

@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import pytest
 import trio
 
 from xiot.net.dial import parse_address
@@ -67,6 +68,7 @@ async def send_until_killed(running: Process, start: int) -> int:
     return acknowledged
 
 
+@pytest.mark.security(row=77)
 async def test_acknowledged_messages_come_once_and_in_order_after_kill_9(tmp_path: Path) -> None:
     (tmp_path / "xiot.toml").write_text(CONFIG)
     for name in ("romeo", "juliet"):

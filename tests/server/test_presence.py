@@ -81,6 +81,7 @@ async def test_priority_that_is_none_is_refused(tmp_path: Path, priority: str) -
 # ---- unavailable: section 4.5 ----
 
 
+@pytest.mark.security(statement=70)
 async def test_unavailable_is_told_with_its_words(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await friends(play)
@@ -94,6 +95,7 @@ async def test_unavailable_is_told_with_its_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["leave", "vanish"])
+@pytest.mark.security(statement=70)
 async def test_end_of_the_connection_is_told_once(tmp_path: Path, how: str) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await friends(play)
@@ -116,6 +118,7 @@ async def test_resource_that_is_taken_over_goes_before_it_comes(tmp_path: Path) 
 # ---- directed presence: section 4.6 ----
 
 
+@pytest.mark.security(statement=71)
 async def test_directed_presence_is_ended_for_those_who_got_it_and_no_others(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet", "tybalt") as play:
         romeo, juliet = await friends(play)
@@ -169,6 +172,7 @@ async def test_presence_to_nobody_is_dropped(tmp_path: Path) -> None:
 # ---- probes: section 4.3 ----
 
 
+@pytest.mark.security(statement=66)
 async def test_probe_of_a_contact_is_answered_for_each_resource(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await friends(play)
@@ -183,6 +187,7 @@ async def test_probe_of_a_contact_is_answered_for_each_resource(tmp_path: Path) 
         assert await romeo.says(probe) == ["presence unavailable juliet"]
 
 
+@pytest.mark.security(statement=66)
 async def test_probe_of_a_stranger_tells_nothing(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         tybalt, juliet = await play.enter("romeo/orchard"), await play.enter("juliet/balcony")
@@ -217,6 +222,7 @@ async def test_what_comes_behind_initial_presence_waits_for_it(tmp_path: Path) -
         ]  # fmt: skip
 
 
+@pytest.mark.security(row=44)
 async def test_crowd_that_comes_and_goes_leaves_nothing(tmp_path: Path) -> None:
     names = [f"user{number}" for number in range(8)]
     async with stage(tmp_path, *names) as play:

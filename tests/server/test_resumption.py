@@ -115,6 +115,7 @@ async def test_feature_is_offered_after_login_only(tmp_path: Path) -> None:
         assert f"<sm xmlns='{NS}'/>".encode() in it.features
 
 
+@pytest.mark.security(statement=73)
 async def test_stanzas_are_counted_from_enable_on(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo")
@@ -126,6 +127,7 @@ async def test_stanzas_are_counted_from_enable_on(tmp_path: Path) -> None:
         assert ack(0) in romeo.received
 
 
+@pytest.mark.security(row=77)
 async def test_stanza_that_waits_for_the_store_is_acknowledged_after_it(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo", managed=True)
@@ -180,8 +182,8 @@ async def test_unknown_name_is_not_found_and_binding_goes_on(tmp_path: Path) -> 
         await it.until(b"<jid>")
 
 
+@pytest.mark.security(row=66)
 async def test_another_account_cannot_resume_it(tmp_path: Path) -> None:
-    """security.md row 66."""
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo", managed=True)
         await romeo.cut()
@@ -194,8 +196,8 @@ async def test_another_account_cannot_resume_it(tmp_path: Path) -> None:
         assert b"<resumed" in back.received
 
 
+@pytest.mark.security(row=66, statement=79)
 async def test_more_acknowledged_than_sent_ends_the_stream(tmp_path: Path) -> None:
-    """security.md row 66."""
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo")
         await romeo.enable()
@@ -212,6 +214,7 @@ async def ended(it: Peer, data: bytes) -> str | None:
     return condition_of(header + it.received)
 
 
+@pytest.mark.security(row=66, statement=79)
 async def test_resumption_that_claims_too_much_ends_the_stream_and_leaves_the_session(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo", managed=True)
@@ -222,6 +225,7 @@ async def test_resumption_that_claims_too_much_ends_the_stream_and_leaves_the_se
         await came_back(running, "romeo", romeo.id)
 
 
+@pytest.mark.security(statement=74)
 async def test_nothing_is_lost_or_doubled_over_a_lost_connection(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         romeo = await peer(running, "romeo")
@@ -285,6 +289,7 @@ async def test_connection_that_still_stands_is_ended_by_the_resumption(tmp_path:
         await back.until(b"<body>1</body>")
 
 
+@pytest.mark.security(statement=77)
 async def test_session_not_resumed_in_time_ends(tmp_path: Path) -> None:
     async with site(tmp_path, resume_s=0.5) as running:
         other = await peer(running, "juliet", resource="b")
@@ -301,6 +306,7 @@ async def test_session_not_resumed_in_time_ends(tmp_path: Path) -> None:
         await it.until(b"item-not-found")
 
 
+@pytest.mark.security(statement=75)
 async def test_what_an_ended_session_did_not_acknowledge_goes_elsewhere(tmp_path: Path) -> None:
     async with site(tmp_path, resume_s=0.5) as running:
         romeo = await peer(running, "romeo")
@@ -357,6 +363,7 @@ async def test_new_session_of_the_same_resource_ends_one_that_waits(tmp_path: Pa
         await new.until(b"<body>1</body>")
 
 
+@pytest.mark.security(row=47, statement=78)
 async def test_session_that_waits_keeps_a_bounded_amount(tmp_path: Path) -> None:
     async with site(tmp_path, out_high_bytes=65536) as running:
         romeo = await peer(running, "romeo")
@@ -411,6 +418,7 @@ async def test_server_that_stops_does_not_wait_for_sessions_without_connection(t
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.security(statement=74)
 async def test_link_cut_at_random_points_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
     """Cuts while messages flow, between send and acknowledgement, in login, and right after the resumption."""
     random = Random(seed)

@@ -73,6 +73,7 @@ async def serve(folder: Path, text: str = UNCERTIFIED) -> AsyncIterator[Process]
             await pipe.aclose()
 
 
+@pytest.mark.security(statement=22)
 async def test_the_example_configuration_serves_and_sigterm_ends_every_stream(tmp_path: Path) -> None:
     async with serve(tmp_path) as running:
         ca_file = tmp_path / "data/tls/ca.pem"
@@ -118,6 +119,7 @@ listen_tls = ["127.0.0.1:5223"]
 """
 
 
+@pytest.mark.security(statement=33)
 async def test_each_host_shows_its_own_certificate(tmp_path: Path) -> None:
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -167,6 +169,7 @@ def test_a_port_in_use_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.security(row=29, statement=34)
 async def test_old_tls_and_weak_ciphers_are_refused(tmp_path: Path) -> None:
     async with serve(tmp_path) as running:
         for weaken in (

@@ -206,6 +206,7 @@ async def logged_in(running: Running) -> tuple[trio.SocketStream, Limits, Limits
 
 
 @pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.security(statement=82)
 async def test_limit_that_is_told_is_kept_to_the_octet(tmp_path: Path, over: int) -> None:
     """Statement 82 of the security requirements."""
     async with serving(tmp_path, starttls="off", plain=True, max_stanza_bytes=12_000) as running:
@@ -219,6 +220,7 @@ async def test_limit_that_is_told_is_kept_to_the_octet(tmp_path: Path, over: int
         await stream.aclose()
 
 
+@pytest.mark.security(row=45, statement=(61, 82))
 async def test_limit_before_login_is_kept_to_the_octet(tmp_path: Path) -> None:
     for over in (0, 1):
         async with serving(tmp_path, starttls="off", plain=True) as running:

@@ -102,6 +102,7 @@ async def test_removing_a_contact_ends_both_directions(tmp_path: Path) -> None:
         assert [s for actor in (romeo, juliet) for s in await actor.says() if "presence" in s] == []
 
 
+@pytest.mark.security(statement=69)
 async def test_pushes_go_to_those_who_asked_for_the_roster_requests_to_those_who_are_available(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo = await play.enter("romeo/orchard")
@@ -114,6 +115,7 @@ async def test_pushes_go_to_those_who_asked_for_the_roster_requests_to_those_who
         assert await mute.says() == ["push romeo from"]
 
 
+@pytest.mark.security(statement=72)
 async def test_versions_grow_with_each_change_of_a_subscription(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await play.enter("romeo/orchard"), await play.enter("juliet/balcony")

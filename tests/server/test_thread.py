@@ -16,6 +16,7 @@ from xiot.xep.ping import Ping
 from .serving import PASSWORD, next_of, serving
 
 
+@pytest.mark.security(statement=56)
 async def test_a_message_to_a_full_jid_arrives_stamped(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo", "juliet")
@@ -64,6 +65,7 @@ async def test_publish_and_subscribe(tmp_path: Path) -> None:
                     pass
 
 
+@pytest.mark.security(row=40)
 async def test_wrong_password_and_unknown_user_are_refused_alike(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
@@ -102,6 +104,7 @@ async def test_what_the_server_tells_of_itself(tmp_path: Path) -> None:
                 await disco.info(romeo, "elsewhere.example")
 
 
+@pytest.mark.security(row=31)
 async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
@@ -110,6 +113,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
                 pass
 
 
+@pytest.mark.security(statement=22)
 async def test_system_shutdown_ends_every_stream(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")
@@ -120,6 +124,7 @@ async def test_system_shutdown_ends_every_stream(tmp_path: Path) -> None:
                     pass
 
 
+@pytest.mark.security(statement=20)
 async def test_a_conflict_takes_the_old_session_away_before_the_new_one_comes(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("boiler", "app")

@@ -58,6 +58,7 @@ def reading(running: Running, peer: Peer) -> bool:
     return session.connection.reading
 
 
+@pytest.mark.security(statement=81)
 async def test_an_account_over_its_rate_waits_for_what_it_owes_and_nobody_else_does(tmp_path: Path) -> None:
     async with site(tmp_path, account_bytes_per_s=RATE, burst_s=1) as place:
         juliet, romeo = await place.peer("juliet"), await place.peer("romeo")
@@ -116,6 +117,7 @@ async def test_stanzas_count_whether_the_core_routed_them_or_not(tmp_path: Path)
         assert watch.held == 2
 
 
+@pytest.mark.security(row=45, statement=81)
 async def test_before_login_only_the_address_pays(tmp_path: Path) -> None:
     """Else anybody could have the session of another held by claiming his name."""
     async with site(tmp_path, account_bytes_per_s=100, address_bytes_per_s=RATE, burst_s=1) as place:
@@ -174,6 +176,7 @@ async def test_no_rates_nothing_is_held(tmp_path: Path) -> None:
         assert not place.server.watch._payers
 
 
+@pytest.mark.security(statement=(12, 21, 83))
 async def test_the_silent_are_pinged_and_only_the_dead_are_closed(tmp_path: Path) -> None:
     """RFC 6120: idle, connection-timeout (statement 21); whitespace is a word (statement 12)."""
     async with site(tmp_path, idle_s=100) as place:

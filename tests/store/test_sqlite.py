@@ -141,6 +141,7 @@ async def test_what_was_queued_is_done_before_the_store_closes(database: Path) -
 # ---- durability ----
 
 
+@pytest.mark.security(row=77)
 async def test_each_commit_is_synced(database: Path) -> None:
     async with Store.open(database) as store:
         assert isinstance(store, sqlite.SqliteStore)
@@ -148,6 +149,7 @@ async def test_each_commit_is_synced(database: Path) -> None:
             assert store._connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
 
 
+@pytest.mark.security(row=76)
 async def test_full_disk_is_an_error_and_changes_nothing(database: Path) -> None:
     async with Store.open(database) as store:
         assert isinstance(store, sqlite.SqliteStore)

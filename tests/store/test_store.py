@@ -336,6 +336,7 @@ def test_subscriptions_of_resources_belong_to_the_account(tx: Transaction) -> No
 
 
 @in_store
+@pytest.mark.security(row=(64, 65))
 def test_whole_names_are_keys(tx: Transaction) -> None:
     long = "x" * 1023
     for name in (f"{long}1", f"{long}2", "A", "a", "%", "_", "'; DROP TABLE pubsub_nodes; --"):

@@ -103,6 +103,7 @@ async def test_list_of_another_is_forbidden() -> None:
     assert noted.changes == []
 
 
+@pytest.mark.security(row=55)
 async def test_client_takes_pushes_of_its_own_account_only() -> None:
     world, _, blocks = await a_world()
     blocks.jids = {JID("iago@shakespeare.lit")}

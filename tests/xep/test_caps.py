@@ -84,6 +84,7 @@ def test_form_without_a_hidden_type_does_not_count(ignored: Form) -> None:
     assert verification_string(replace(EXODUS, forms=(ignored,))) == EXODUS_C.ver
 
 
+@pytest.mark.security(row=61)
 def test_only_what_has_the_hash_is_kept() -> None:
     cache = Cache()
     assert not cache.add(EXODUS_C, PSI)
@@ -96,6 +97,7 @@ def test_only_what_has_the_hash_is_kept() -> None:
     assert cache.add(replace(EXODUS_C, hash="sha-256", ver=verification_string(EXODUS, "sha-256")), EXODUS)
 
 
+@pytest.mark.security(row=61)
 def test_cache_forgets_what_was_not_used_for_longest() -> None:
     cache, kept = Cache(most=2), []
     for name in "abc":
@@ -121,6 +123,7 @@ async def test_capabilities_are_asked_for_once_and_verified() -> None:
         await caps.capabilities(romeo, asked, replace(c, ver="other"), cache)
 
 
+@pytest.mark.security(row=61)
 async def test_poisoned_hash_is_believed_of_nobody_else() -> None:
     directory = Directory([disco.ext], identities=[Identity(category="client", type="bot")])
     world = World(disco.ext, forms.ext, rsm.ext, caps.ext, services=[directory])

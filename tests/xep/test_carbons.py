@@ -46,6 +46,7 @@ def a_message(*children: str, type: str | None = "chat") -> Element:
         (a_message(BODY, "<error type='cancel'/>", type="error"), True, True),
     ],
 )
+@pytest.mark.security(statement=86)
 def test_messages_are_copied_by_the_recommended_rules(message: Element, received: bool, sent: bool) -> None:
     assert (eligible(message, "received"), eligible(message, "sent")) == (received, sent)
 
@@ -80,6 +81,7 @@ def test_copy_is_from_the_own_account_and_is_unwrapped_again(direction: Directio
         "@",
     ],
 )
+@pytest.mark.security(row=56)
 def test_carbon_of_a_stranger_is_none(sender: str) -> None:
     """Row 56 of the catalogue: CVE-2017-5589 and its like."""
     forged = copy(a_message(BODY), "received", JID("romeo@montague.example/home"))

@@ -36,10 +36,12 @@ BAD = a_message("bad1", "But soft, what light through yonder airlock breaks?")
         (a_message("good1", "window", "bad1", sender=""), False),
     ],
 )
+@pytest.mark.security(row=58)
 def test_only_its_sender_corrects_a_message(correcting: Element, good: bool) -> None:
     assert correction.corrects(correcting, BAD) is good
 
 
+@pytest.mark.security(row=58)
 def test_in_a_room_only_the_occupant_corrects() -> None:
     original = a_message("1", "a", sender="room@muc/juliet", type="groupchat")
     assert correction.corrects(a_message("2", "b", "1", "room@muc/juliet", "groupchat"), original)

@@ -85,6 +85,7 @@ async def test_account_that_was_never_online_tells_nothing() -> None:
         await last.last(world.session("romeo@other.example/x"), "juliet@plant.example")
 
 
+@pytest.mark.security(statement=90)
 async def test_clock_that_was_set_back_makes_no_negative_time() -> None:
     world = a_world()
     await subscribed(world, "from")

@@ -116,6 +116,7 @@ async def test_account_is_not_made(query: Query, condition: str) -> None:
     assert b"pw" not in answer.tobytes()
 
 
+@pytest.mark.security(row=75)
 async def test_host_without_registration_refuses_everything() -> None:
     closed, juliet = Registrar(), JID("juliet@plant.example")
     for attempt in (closed.create(juliet, "pw"), closed.set_password(juliet, "pw"), closed.remove(juliet)):

@@ -65,6 +65,7 @@ async def test_contact_is_added_changed_and_removed() -> None:
     assert mine.version == "4"
 
 
+@pytest.mark.security(statement=72)
 async def test_roster_of_the_same_version_is_not_sent_again() -> None:
     juliet = World(roster.ext).session("juliet@capulet.example/a")
     await roster.set_item(juliet, ROMEO)
@@ -127,6 +128,7 @@ async def test_what_a_client_says_of_a_subscription_has_no_effect() -> None:
     assert mine.items == {ROMEO: Item(jid=ROMEO, subscription="none")}
 
 
+@pytest.mark.security(statement=68)
 async def test_roster_of_somebody_else_is_forbidden() -> None:
     mallory = World(roster.ext).session("mallory@capulet.example/x")
     with pytest.raises(StanzaError, match="forbidden"):
@@ -135,6 +137,7 @@ async def test_roster_of_somebody_else_is_forbidden() -> None:
         await mallory.request("set", Query(items=(Item(jid=ROMEO),)), to="juliet@capulet.example")
 
 
+@pytest.mark.security(statement=69)
 async def test_push_of_the_own_server_is_taken() -> None:
     mine = Roster()
     world = World(roster.ext, services=[mine])
@@ -157,6 +160,7 @@ async def test_push_of_the_own_server_is_taken() -> None:
         "juliet@evil.example",
     ],
 )
+@pytest.mark.security(row=55)
 async def test_push_of_anybody_else_is_refused(sender: str) -> None:
     mine = Roster()
     with pytest.raises(StanzaError, match="service-unavailable"):

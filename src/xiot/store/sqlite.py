@@ -206,8 +206,8 @@ def _make_private(path: Path) -> None:
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # else the driver begins transactions when it likes to, and savepoints go wrong
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    for pragma in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"):
+        connection.execute(pragma)
 
 
 def _migrate(connection: sa.Connection) -> None:
