@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 import trio
 
-from tests.server.attacks import ATTACKS, Attack, carry_out, under_attack
+from tests.server.attacks import ATTACKS, Attack, Numbers, Switch, carry_out, under_attack
 
 BUILD = Path(__file__).parents[1] / "build"
 PATIENCE_S = 2.0
@@ -25,11 +26,22 @@ PATIENCE_S = 2.0
 AT_ONCE = 10
 
 
+class AnyAttack(Protocol):
+    """Of those on servers and on clients, what the table shows."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def row(self) -> Numbers: ...
+    @property
+    def switch(self) -> Switch: ...
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an attack's check said with the defence off; None: nothing, so it would not notice."""
 
-    attack: Attack
+    attack: AnyAttack
     failure: str | None
 
     def __str__(self) -> str:
@@ -80,12 +92,20 @@ async def outcomes(attacks: Iterable[Attack]) -> list[Outcome]:
     for attack in chosen:
         if attack.switch.kind == "code":
             await one(attack)
-    return sorted(found, key=lambda outcome: ATTACKS.index(outcome.attack))
+    names = [attack.name for attack in ATTACKS]
+    return sorted(found, key=lambda outcome: names.index(outcome.attack.name))
 
 
 def table(found: Iterable[Outcome]) -> str:
     """The outcomes, one a line."""
     return "\n".join([HEAD, *map(str, found)])
+
+
+def report(name: str, text: str) -> None:
+    """Print, and leave in the build folder."""
+    print(text)
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / name).write_text(text + "\n")
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trio
 
-from tests.defences import BUILD, outcomes, table
+from tests.defences import BUILD, outcomes, report, table
 
 from .attacks import ATTACKS, Attack, Peer, Site, carry_out, under_attack
 from .serving import Running, serving
@@ -69,10 +69,3 @@ def test_each_defence_of_the_core_is_needed() -> None:
     )
     report("defences-core.txt", run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
-
-
-def report(name: str, text: str) -> None:
-    """Print, and leave in the build folder."""
-    print(text)
-    BUILD.mkdir(exist_ok=True)
-    (BUILD / name).write_text(text + "\n")
