@@ -63,6 +63,7 @@ class Maker:
     def request(self, payload: type[Payload]) -> Element:
         """One that fits the declaration more or less, within the limits of a stream."""
         while True:
+            self._crowds = 1
             element = self._element(payload)
             for _ in range(self.random.choice((0, 0, 1, 1, 2, 5))):
                 self._change(self.random.choice(list(element.iter())), element)
@@ -84,9 +85,16 @@ class Maker:
                 element.text = self._text(kinds)
             else:
                 tag = f"{{{payload.QNAME[0] if spec.ns is None else spec.ns}}}{name}"
-                for _ in range(self.random.choice((1, 1, 2, 5)) if many else 1):
+                for _ in range(self._number() if many else 1):
                     element.append(self._child(spec.place, tag, kinds, depth + 1))
         return element
+
+    def _number(self) -> int:
+        """Of what may be there several times: now and then a crowd, but not crowds within crowds."""
+        number = self.random.choice((1, 1, 2, 5, 200))
+        if number == 200:
+            self._crowds -= 1
+        return number if self._crowds >= 0 else 1
 
     def _child(self, place: str, tag: str, kinds: list[Any], depth: int) -> Element:
         kind = self.random.choice(kinds)
@@ -219,6 +227,8 @@ class Attacker:
             assert b"<stream:error><not-authorized " in last_words, (xml, last_words)
             self._actor = None  # the account is gone
             return
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         answers = [stanza for stanza in came if stanza.name == "iq" and stanza.get("id") == id]
         assert [stanza.get("type") for stanza in answers] in (["result"], ["error"]), (xml, came)
         assert b"<internal-server-error" not in answers[0].tobytes(), xml

@@ -59,6 +59,14 @@ async def test_several_elements_are_kept_at_once_or_not_at_all() -> None:
     assert [await private.get(hamlet, el.tag) for el in (other, PREFS)] == [other, PREFS]
 
 
+async def test_too_many_elements_at_once_are_refused() -> None:
+    hamlet = (await a_world()).session(f"{BARE}/denmark")
+    many = [Element(f"{{n}}e{n}", None, "1") for n in range(private.MAX_ELEMENTS + 1)]
+    await private.put(hamlet, *many[1:])
+    with pytest.raises(StanzaError, match="policy-violation"):
+        await private.put(hamlet, *many)
+
+
 @pytest.mark.parametrize(
     ("type", "elements", "condition"),
     [

@@ -14,6 +14,9 @@ from xiot.schema import Payload, any_children
 from xiot.stanzas import NS_CLIENT, reread
 
 NS = "jabber:iq:private"
+MAX_ELEMENTS = 64
+"""Kept by one request: each is a row to be read and written. Clients send one."""
+
 ext = Extension("private", spec="XEP-0049", version="1.2", features=[NS], at=HOST)
 
 
@@ -41,6 +44,8 @@ def on_set(query: Query, ctx: Context) -> Generator[Load[Any], Any, None]:
     owner = str(_own(ctx))
     if not query.elements:
         raise StanzaError("not-acceptable", text="nothing to be kept")
+    if len(query.elements) > MAX_ELEMENTS:
+        raise StanzaError("policy-violation", text=f"at most {MAX_ELEMENTS} elements at a time")
     kept: dict[str, Document] = {}
     for element in query.elements:
         _check(element)
