@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import ast
+import operator
+import os
+import random
 import re
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import xiot
+from xiot.proto import scram
 
 FILES = sorted(Path(next(iter(xiot.__path__))).rglob("*.py"))
 SECRET = re.compile(
@@ -78,3 +85,25 @@ def test_no_code_compares_secrets_by_itself(file: Path) -> None:
     place = file.relative_to(FILES[0].parent).as_posix()
     assert compared(source) == []
     assert "compare_digest" not in source or place == "proto/scram.py"
+
+
+SAMPLES = 100_000 if os.environ.get("XIOT_SOAK") == "1" else 4000
+
+
+def time_that_tells(equal: Callable[[bytes, bytes], bool]) -> float:
+    """By how much longer `equal` takes for secrets that differ in the last octet than in the first, as a factor of the medians."""
+    secret = bytes(20_000)
+    guesses = [b"\1" + secret[1:], secret[:-1] + b"\1"]
+    times: tuple[list[int], list[int]] = [], []
+    for place in random.Random(1).choices((0, 1), k=SAMPLES):
+        began = time.perf_counter_ns()
+        equal(secret, guesses[place])
+        times[place].append(time.perf_counter_ns() - began)
+    first, last = map(statistics.median, times)
+    return last / first
+
+
+@pytest.mark.security(row=38)
+def test_the_time_of_a_comparison_does_not_tell_where_secrets_differ() -> None:
+    assert time_that_tells(operator.eq) > 1.5  # that it can be measured
+    assert abs(time_that_tells(scram.secrets_equal) - 1) < 0.05

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -49,11 +50,17 @@ class Process:
 
 
 @asynccontextmanager
-async def serve(folder: Path, text: str = UNCERTIFIED) -> AsyncIterator[Process]:
+async def serve(
+    folder: Path, text: str = UNCERTIFIED, *, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Process]:
+    """The process, as soon as it listens; `environ` is what is special about its environment."""
     config = folder / "xiot.toml"
     config.write_text(re.sub(r':522\d"', ':0"', text))
     process = await trio.lowlevel.open_process(
-        [*COMMAND, "serve", "--config", str(config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [*COMMAND, "serve", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environ or {})},
     )
     running = Process(process)
     try:
