@@ -368,3 +368,70 @@ async def test_whatever_a_text_says_it_is_kept_as_it_is(tmp_path: Path) -> None:
         waiting = await juliet.stanzas("<presence/>")
         bodies = [stanza.findtext("{jabber:client}body") for stanza in waiting if stanza.name == "message"]
         assert bodies == NAMES
+
+
+KNOWN = sorted(
+    {payload for extension in standard() for payload in (handler.payload for handler in extension.handlers)},
+    key=lambda payload: payload.TAG,
+)
+NONZAS = (
+    "<r xmlns='urn:xmpp:sm:3'/>",
+    "<a xmlns='urn:xmpp:sm:3' h='0'/>",
+    "<enable xmlns='urn:xmpp:sm:3' resume='1' max='x'/>",
+    "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
+    "<active xmlns='urn:xmpp:csi:0'/>",
+    "<inactive xmlns='urn:xmpp:csi:0'/>",
+)
+TYPES = """get set result error subscribe subscribed unsubscribe unsubscribed probe unavailable chat groupchat headline normal
+    x"""
+ADDRESSES = """localhost pubsub.localhost anon.localhost romeo@localhost juliet@localhost juliet@localhost/x romeo@localhost/x
+    nobody@localhost a@pubsub.localhost elsewhere.example"""
+SMALL = """{jabber:client}body {jabber:client}show {jabber:client}status {jabber:client}priority {jabber:client}error
+    {urn:xmpp:sid:0}stanza-id {urn:xmpp:sid:0}origin-id {urn:xmpp:hints}store {urn:xmpp:hints}no-copy {urn:xmpp:carbons:2}received
+    {urn:xmpp:carbons:2}sent {urn:xmpp:carbons:2}private {urn:xmpp:receipts}request {urn:xmpp:delay}delay"""
+
+
+def any_stanza(maker: Maker, n: int) -> str:
+    """A message, presence or iq of any type, to anybody, with anything in it; now and then what is no stanza."""
+    random = maker.random
+    if random.random() < 0.1:
+        return random.choice(NONZAS)
+    stanza = Element(f"{{jabber:client}}{random.choice(('message', 'presence', 'iq'))}")
+    for name, values in (
+        ("id", [f"a{n}", random.choice(TEXTS)]),
+        ("type", TYPES.split()),
+        ("to", [*ADDRESSES.split(), random.choice(TEXTS)]),
+    ):
+        if random.random() < 0.8:
+            stanza.set(name, random.choice(values))
+    for _ in range(random.choice((0, 1, 1, 1, 2, 3))):
+        if random.random() < 0.5:
+            stanza.append(maker.request(random.choice(KNOWN)))
+        else:
+            attributes = {name: random.choice(TEXTS) for name in ("by", "id", "stamp")}
+            stanza.append(Element(random.choice(SMALL.split()), attributes, random.choice(TEXTS)))
+    return stanza.tobytes("jabber:client").decode()
+
+
+@pytest.mark.security(row=74)
+async def test_whatever_is_sent_the_server_serves_on_and_tells_of_no_fault(tmp_path: Path) -> None:
+    maker = Maker("any stanza")
+    with structlog.testing.capture_logs() as logs:
+        async with stage(tmp_path, "romeo", "juliet") as play:
+            juliet, romeo = await play.enter("juliet/x"), await play.enter("romeo/x")
+            for n in range(50 * ROUNDS):
+                xml = any_stanza(maker, n)
+                try:
+                    answers = await romeo.stanzas(xml)
+                    assert b"<internal-server-error" not in b"".join(answer.tobytes() for answer in answers), xml
+                    await juliet.stanzas()
+                except AssertionError:
+                    if b"<stream:error><" not in romeo.peer.received[-400:]:
+                        raise
+                    assert b"<internal-server-error" not in romeo.peer.received[-400:], xml
+                    accounts, jid = play.server.accounts, JID(f"romeo@{DOMAIN}")
+                    await (
+                        accounts.passwd(jid, PASSWORD) if await accounts.exists(jid) else accounts.add(jid, PASSWORD)
+                    )
+                    romeo = await play.enter("romeo/x")
+    assert not faults(logs)
