@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document
+from xiot.model.durable import DurableSession
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
 from xiot.model.roster import Request, RosterItem
@@ -62,6 +63,10 @@ kinds = st.sampled_from(["private", "vcard"])
 documents = st.builds(Document, bares, kinds, texts, payloads)
 logouts = st.builds(Logout, bares, times, texts)
 blocks = st.builds(Block, bares, jids)
+sessions = st.sampled_from(["s", "t"])
+numbers = st.integers(1, 6)
+keys = st.sampled_from([b"1", b"2", b"3"])
+durables = st.builds(DurableSession, sessions, jids, st.floats(0, 600), payloads, st.integers(0, 9), st.integers(0, 9))
 
 
 METHODS: set[tuple[str, str]] = set()
@@ -97,6 +102,10 @@ READS = [
     call("documents", "sizes", bares),
     call("logouts", "get", bares),
     call("blocks", "jids", bares),
+    call("durable", "sessions"),
+    call("durable", "received"),
+    call("durable", "sent", sessions),
+    call("durable", "remembers", few, keys, times),
     call("nodes", "node", services, names),
     call("nodes", "node_names", services, after=names, limit=limits),
     call("nodes", "node_count", services),
@@ -136,6 +145,15 @@ WRITES = [
     call("blocks", "put", blocks),
     call("blocks", "delete", bares, jids),
     call("blocks", "clear", bares),
+    call("durable", "put", durables),
+    call("durable", "delete", sessions),
+    call("durable", "count", sessions, st.integers(0, 2**62)),
+    call("durable", "receive", sessions, bares, payloads),
+    call("durable", "remove", st.integers(1, 20)),
+    call("durable", "send", sessions, numbers, payloads),
+    call("durable", "acknowledge", sessions, numbers),
+    call("durable", "remember", few, keys, times, st.integers(1, 2)),
+    call("durable", "forget", times),
     call("nodes", "delete_node", services, names),
     call("nodes", "delete_item", services, names, ids),
     call("nodes", "delete_items", services, names, keep=limits),
@@ -186,6 +204,7 @@ def dump(tx: Transaction) -> list[Any]:
             found.append(tx.nodes.item_count(service, name))
             found.append(list(tx.nodes.subscriber_jids(service, name)))
             found.append(list(tx.nodes.affiliations(service, name)))
+    found.append(list(tx.durable.sessions()))
     for owner in ("a@a.example", "b@a.example"):
         found.append(list(tx.offline.page(owner, 1000, 10**6)))
     for domain in ("a.example", "b.example", "%"):

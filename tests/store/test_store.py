@@ -8,7 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from xiot.model.accounts import AccountStore, Credentials
 from xiot.model.blocking import Block, BlockStore
 from xiot.model.documents import Document, DocumentStore
+from xiot.model.durable import DurableSession, DurableStore, Sent, Window, is_new
 from xiot.model.logout import Logout, LogoutStore
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
 from xiot.model.offline import OfflineStore
@@ -336,6 +337,58 @@ def test_subscriptions_of_resources_belong_to_the_account(tx: Transaction) -> No
 
 
 @in_store
+def test_subscriptions_of_durable_sessions_stay_when_a_host_starts(tx: Transaction) -> None:
+    tx.nodes.put_node(NODE)
+    for jid in ("a@h/r", "a@h/s"):
+        tx.nodes.put_subscription(Subscription(SERVICE, "boiler", jid))
+    tx.durable.put(DurableSession("id", "a@h/s", 600, b""))
+    tx.nodes.delete_resource_subscriptions("h")
+    assert list(tx.nodes.subscriber_jids(SERVICE, "boiler")) == ["a@h/s"]
+
+
+# ---- durable sessions ----
+
+
+@in_store
+def test_counts_of_a_durable_session_stay_when_the_rest_is_stored_again(tx: Transaction) -> None:
+    tx.durable.put(DurableSession("id", "a@h/s", 600, b"state"))
+    tx.durable.count("id", 2**40)
+    tx.durable.send("id", 3, b"c")
+    tx.durable.put(DurableSession("id", "a@h/s", 600, b"other"))
+    assert list(tx.durable.sessions()) == [DurableSession("id", "a@h/s", 600, b"other", 2**40, 3)]
+
+
+@in_store
+def test_what_a_durable_session_sent_outlives_it_and_what_it_was_sent_does_not(tx: Transaction) -> None:
+    tx.durable.put(DurableSession("id", "a@h/s", 600, b""))
+    first, second = (tx.durable.receive("id", "a@h/s", text) for text in (b"1", b"2"))
+    for number in (1, 2, 3):
+        tx.durable.send("id", number, b"x")
+    tx.durable.acknowledge("id", 2)
+    assert list(tx.durable.sent("id")) == [Sent(3, b"x")]
+    tx.durable.delete("id")
+    assert list(tx.durable.sent("id")) == list(tx.durable.sessions()) == []
+    tx.durable.remove(first)
+    assert [(row.id, row.stanza) for row in tx.durable.received()] == [(second, b"2")]
+    assert tx.durable.receive("id", "a@h/s", b"3") > second
+
+
+@in_store
+def test_ids_are_remembered_within_the_window_only(tx: Transaction) -> None:
+    window = Window(3, timedelta(hours=1))
+    for k in range(4):
+        assert is_new(tx.durable, "a@h", str(k), NOW, window)
+        assert is_new(tx.durable, "b@h", str(k), NOW, Window(0, timedelta(hours=1)))
+    later = NOW + timedelta(hours=1)
+    assert not is_new(tx.durable, "a@h", "3", later, window)
+    assert is_new(tx.durable, "b@h", "3", later, window)
+    assert is_new(tx.durable, "a@h", "0", later, window)  # the fourth from the end
+    assert is_new(tx.durable, "a@h", "3", later + timedelta(microseconds=1), window)
+    tx.durable.forget(later + timedelta(days=1))
+    assert is_new(tx.durable, "a@h", "3", later, window)
+
+
+@in_store
 @pytest.mark.security(row=(64, 65))
 def test_whole_names_are_keys(tx: Transaction) -> None:
     long = "x" * 1023
@@ -405,6 +458,7 @@ def test_every_method_of_the_protocols_is_compared() -> None:
         "documents": DocumentStore,
         "logouts": LogoutStore,
         "blocks": BlockStore,
+        "durable": DurableStore,
     }
     promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
     assert promised == operations.METHODS

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xiot.model.accounts import AccountStore
     from xiot.model.blocking import BlockStore
     from xiot.model.documents import DocumentStore
+    from xiot.model.durable import DurableStore
     from xiot.model.logout import LogoutStore
     from xiot.model.nodes import NodeStore
     from xiot.model.offline import OfflineStore
@@ -55,6 +56,9 @@ class Tx(Protocol):
 
     @property
     def blocks(self) -> BlockStore: ...
+
+    @property
+    def durable(self) -> DurableStore: ...
 
 
 class Storable(Protocol):

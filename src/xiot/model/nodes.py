@@ -235,7 +235,7 @@ class NodeStore(Protocol):
         """Remove the subscription of exactly this JID; no error if there is none."""
 
     def delete_resource_subscriptions(self, domain: str) -> None:
-        """Remove all subscriptions of full JIDs at `domain`: none of its resources is online when a host starts."""
+        """Remove the subscriptions of all full JIDs at `domain` but those of durable sessions: who else is online when a host starts?"""
 
     def affiliation(self, service: str, node: str, jid: str) -> Role | None:
         """Return the affiliation of the bare JID `jid`, or None."""

@@ -8,6 +8,8 @@ log is undone from its end. The rows themselves are frozen, so what a function w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import trio
 from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document, Kind
+from xiot.model.durable import DurableSession, Received, Sent
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
 from xiot.model.offline import Kept
@@ -97,7 +100,8 @@ class MemoryTransaction:
     def __init__(self, log: _Log) -> None:
         self.accounts = MemoryAccounts(log)
         self.roster = MemoryRoster(log)
-        self.nodes = MemoryNodes(log)
+        self.durable = MemoryDurable(log)
+        self.nodes = MemoryNodes(log, self.durable)
         self.offline = MemoryOffline(log)
         self.documents = MemoryDocuments(log)
         self.logouts = MemoryLogouts(log)
@@ -337,6 +341,82 @@ class MemoryBlocks:
         self._log.delete(self._blocks, owner)
 
 
+class MemoryDurable:
+    """`xiot.model.durable.DurableStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._sessions: dict[str, DurableSession] = {}
+        self._received: dict[int, Received] = {}
+        self._last: dict[str, int] = {}
+        self._sent: dict[str, dict[int, Sent]] = {}
+        self._ids: dict[str, dict[bytes, tuple[int, datetime]]] = {}
+
+    def sessions(self) -> Sequence[DurableSession]:
+        return sorted(self._sessions.values(), key=lambda session: session.id)
+
+    def put(self, session: DurableSession) -> None:
+        known = self._sessions.get(session.id, session)
+        self._log.put(self._sessions, session.id, replace(session, handled=known.handled, sent=known.sent))
+
+    def delete(self, session: str) -> None:
+        self._log.delete(self._sessions, session)
+        self._log.delete(self._sent, session)
+
+    def count(self, session: str, handled: int) -> None:
+        if session in self._sessions:
+            self._log.put(self._sessions, session, replace(self._sessions[session], handled=handled))
+
+    def receive(self, session: str, sender: str, stanza: bytes) -> int:
+        id = self._last.get("id", 0) + 1
+        self._log.put(self._last, "id", id)
+        self._log.put(self._received, id, Received(id, session, sender, stanza))
+        return id
+
+    def received(self) -> Sequence[Received]:
+        return sorted(self._received.values(), key=lambda row: row.id)
+
+    def remove(self, id: int) -> None:
+        self._log.delete(self._received, id)
+
+    def send(self, session: str, number: int, stanza: bytes) -> None:
+        if session not in self._sent:
+            self._log.put(self._sent, session, {})
+        self._log.put(self._sent[session], number, Sent(number, stanza))
+        if session in self._sessions:
+            self._log.put(self._sessions, session, replace(self._sessions[session], sent=number))
+
+    def sent(self, session: str) -> Sequence[Sent]:
+        return sorted(self._sent.get(session, {}).values(), key=lambda row: row.number)
+
+    def acknowledge(self, session: str, number: int) -> None:
+        sent = self._sent.get(session, {})
+        for old in [each for each in sent if each <= number]:
+            self._log.delete(sent, old)
+
+    def remembers(self, account: str, key: bytes, since: datetime) -> bool:
+        remembered = self._ids.get(account, {}).get(key)
+        return remembered is not None and remembered[1] >= since
+
+    def remember(self, account: str, key: bytes, now: datetime, keep: int) -> None:
+        if account not in self._ids:
+            self._log.put(self._ids, account, {})
+        ids = self._ids[account]
+        number = max((number for number, _ in ids.values()), default=0) + 1
+        self._log.put(ids, key, (number, now))
+        for old in [each for each, (at, _) in ids.items() if at <= number - keep]:
+            self._log.delete(ids, old)
+
+    def forget(self, before: datetime) -> None:
+        for ids in self._ids.values():
+            for old in [key for key, (_, at) in ids.items() if at < before]:
+                self._log.delete(ids, old)
+
+    def is_bound(self, jid: str) -> bool:
+        """Whether a durable session has the full JID `jid`."""
+        return any(session.jid == jid for session in self._sessions.values())
+
+
 class _Node:
     """A node and what belongs to it."""
 
@@ -349,8 +429,9 @@ class _Node:
 class MemoryNodes:
     """`xiot.model.nodes.NodeStore` in memory. To put what belongs to a node that is not there raises LookupError."""
 
-    def __init__(self, log: _Log) -> None:
+    def __init__(self, log: _Log, durable: MemoryDurable) -> None:
         self._log = log
+        self._durable = durable
         self._nodes: dict[tuple[str, str], Node] = {}
         self._contents: dict[tuple[str, str], _Node] = {}
         self._last_number = 0
@@ -435,7 +516,7 @@ class MemoryNodes:
     def delete_resource_subscriptions(self, domain: str) -> None:
         for content in self._contents.values():
             for jid in list(content.subscriptions):
-                if "/" in jid and _bare(jid).rpartition("@")[2] == domain:
+                if "/" in jid and _bare(jid).rpartition("@")[2] == domain and not self._durable.is_bound(jid):
                     self._log.delete(content.subscriptions, jid)
 
     def affiliation(self, service: str, node: str, jid: str) -> Role | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document, Kind
+from xiot.model.durable import DurableSession, Received, Sent
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
 from xiot.model.offline import Kept
@@ -298,7 +300,9 @@ class SqlNodes(_Rows):
     }
     _PUT_SUBSCRIPTION = _put(t.subscriptions, "node_id", "jid")
     _DELETE_SUBSCRIPTION = sa.delete(t.subscriptions).where(_s.node_id == _THIS_ID, _s.jid == _text("jid_"))
-    _DELETE_OF_RESOURCES = sa.delete(t.subscriptions).where(_s.domain == _text("domain_"), _s.jid != _s.bare)
+    _DELETE_OF_RESOURCES = sa.delete(t.subscriptions).where(
+        _s.domain == _text("domain_"), _s.jid != _s.bare, _s.jid.not_in(sa.select(t.durable_sessions.c.jid))
+    )
 
     _AFFILIATION = sa.select(_a.role).where(_a.node_id == _THIS_ID, _a.jid == _text("jid_"))
     _AFFILIATIONS = sa.select(_a.jid, _a.role).where(_a.node_id == _THIS_ID).order_by(_a.jid)
@@ -488,6 +492,78 @@ class SqlBlocks(_Rows):
         self._execute(self._CLEAR, {"owner_": owner})
 
 
+class SqlDurable(_Rows):
+    """`xiot.model.durable.DurableStore` on SQL."""
+
+    _l, _r, _o, _i = t.durable_sessions.c, t.durable_received.c, t.durable_sent.c, t.durable_ids.c
+    _THIS = _l.id == _text("id_")
+    _OF_THIS = _o.session == _text("id_")
+    _OF_ACCOUNT = _i.account == _text("account_")
+    _SESSIONS = sa.select(t.durable_sessions).order_by(_l.id)
+    _PUT = _put(t.durable_sessions, "id", keep=("handled", "sent"))
+    _DELETE = sa.delete(t.durable_sessions).where(_THIS)
+    _COUNT = sa.update(t.durable_sessions).where(_THIS).values(handled=_number("count_"))
+    _RECEIVE = sa.insert(t.durable_received).returning(_r.id)
+    _RECEIVED = sa.select(t.durable_received).order_by(_r.id)
+    _REMOVE = sa.delete(t.durable_received).where(_r.id == _number("number_"))
+    _SEND = _put(t.durable_sent, "session", "number")
+    _COUNT_SENT = sa.update(t.durable_sessions).where(_THIS).values(sent=_number("count_"))
+    _SENT = sa.select(_o.number, _o.stanza).where(_OF_THIS).order_by(_o.number)
+    _DELETE_SENT = sa.delete(t.durable_sent).where(_OF_THIS)
+    _ACKNOWLEDGE = _DELETE_SENT.where(_o.number <= _number("number_"))
+    _REMEMBERED = sa.select(_i.at).where(_OF_ACCOUNT, _i.key == sa.bindparam("key_", type_=sa.LargeBinary))
+    _LAST = sa.select(sa.func.coalesce(sa.func.max(_i.number), 0)).where(_OF_ACCOUNT)
+    _REMEMBER = _put(t.durable_ids, "account", "key")
+    _FORGET_OLDEST = sa.delete(t.durable_ids).where(_OF_ACCOUNT, _i.number <= _number("number_"))
+    _FORGET = sa.delete(t.durable_ids).where(_i.at < sa.bindparam("before_", type_=t.Timestamp))
+
+    def sessions(self) -> Sequence[DurableSession]:
+        return [DurableSession(*row) for row in self._execute(self._SESSIONS)]
+
+    def put(self, session: DurableSession) -> None:
+        self._execute(self._PUT, asdict(session))
+
+    def delete(self, session: str) -> None:
+        self._execute(self._DELETE, {"id_": session})
+        self._execute(self._DELETE_SENT, {"id_": session})
+
+    def count(self, session: str, handled: int) -> None:
+        self._execute(self._COUNT, {"id_": session, "count_": handled})
+
+    def receive(self, session: str, sender: str, stanza: bytes) -> int:
+        row = {"session": session, "sender": sender, "stanza": stanza}
+        id: int = self._execute(self._RECEIVE, row).scalar_one()
+        return id
+
+    def received(self) -> Sequence[Received]:
+        return [Received(*row) for row in self._execute(self._RECEIVED)]
+
+    def remove(self, id: int) -> None:
+        self._execute(self._REMOVE, {"number_": id})
+
+    def send(self, session: str, number: int, stanza: bytes) -> None:
+        self._execute(self._SEND, {"session": session, "number": number, "stanza": stanza})
+        self._execute(self._COUNT_SENT, {"id_": session, "count_": number})
+
+    def sent(self, session: str) -> Sequence[Sent]:
+        return [Sent(*row) for row in self._execute(self._SENT, {"id_": session})]
+
+    def acknowledge(self, session: str, number: int) -> None:
+        self._execute(self._ACKNOWLEDGE, {"id_": session, "number_": number})
+
+    def remembers(self, account: str, key: bytes, since: datetime) -> bool:
+        at: datetime | None = self._execute(self._REMEMBERED, {"account_": account, "key_": key}).scalar()
+        return at is not None and at >= since
+
+    def remember(self, account: str, key: bytes, now: datetime, keep: int) -> None:
+        number = self._execute(self._LAST, {"account_": account}).scalar_one() + 1
+        self._execute(self._REMEMBER, {"account": account, "number": number, "key": key, "at": now})
+        self._execute(self._FORGET_OLDEST, {"account_": account, "number_": number - keep})
+
+    def forget(self, before: datetime) -> None:
+        self._execute(self._FORGET, {"before_": before})
+
+
 class SqlTransaction:
     """One open transaction: all the stores, on the same `connection`."""
 
@@ -501,6 +577,7 @@ class SqlTransaction:
         self.blocks = SqlBlocks(connection)
         self.secrets = SqlSecrets(connection)
         self.tokens = SqlTokens(connection)
+        self.durable = SqlDurable(connection)
 
 
 def _roster_item(row: sa.Row[Any]) -> RosterItem:

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest migration: what a database must be at for this code."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -206,5 +206,47 @@ blocks = sa.Table(
     metadata,
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("jid", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+durable_sessions = sa.Table(
+    "durable_sessions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("jid", sa.Text, nullable=False, index=True),
+    sa.Column("resumable_s", sa.Float, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("handled", sa.BigInteger, nullable=False),
+    sa.Column("sent", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+durable_received = sa.Table(
+    "durable_received",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),  # maybe over: what it sent has to arrive all the same
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("stanza", sa.LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # whoever removes one late must not meet another one
+)
+
+durable_sent = sa.Table(
+    "durable_sent",
+    metadata,
+    sa.Column("session", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("stanza", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+durable_ids = sa.Table(
+    "durable_ids",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),  # of the account: so the oldest are found without counting
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.UniqueConstraint("account", "key"),
     sqlite_with_rowid=False,
 )
