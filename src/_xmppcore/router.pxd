@@ -30,6 +30,7 @@ cdef extern from "sm.h" nogil:
         uint32_t handled
         uint32_t sent
         uint32_t acked
+        uint32_t asked
         bint detached
     uint32_t xc_sm_count(const xc_sm *sm)
     uint32_t xc_sm_length(const xc_sm *sm, uint32_t k)

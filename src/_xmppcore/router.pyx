@@ -263,13 +263,16 @@ cdef class Link:
 
     # ---- stream management (XEP-0198); c/sm.h ----
 
-    def enable_sm(self):
+    def enable_sm(self, uint32_t handled=0, uint32_t sent=0):
         """Begin stream management: from now on stanzas are counted, and those sent are kept until acknowledged.
 
-        ``<r/>`` and ``<a/>`` are dealt with here; an ``<a/>`` that cannot be true is handed to the caller as a stanza.
+        ``<r/>`` and ``<a/>`` are dealt with here; an ``<a/>`` that cannot be true is handed to the caller as a stanza, and so is the
+        ``<r/>`` of a link that is `pending`. `handled`, `sent`: where the counts of a session go on, which another process began.
         """
         if not xc_link_enable_sm(&self.link):
             raise MemoryError
+        self.link.sm.handled = handled
+        self.link.sm.sent = self.link.sm.acked = self.link.sm.asked = sent
 
     cdef xc_sm *_sm(self) except NULL:
         if self.link.sm is NULL:

@@ -57,6 +57,34 @@ def test_stanza_for_the_caller_is_counted_when_the_caller_says_so() -> None:
     assert take(a) == ack(1)
 
 
+def test_request_of_a_pending_link_is_the_callers() -> None:
+    _, a, _ = pair()
+    a.enable_sm()
+    a.pending = True
+    (request,) = receive(a, R)
+    assert isinstance(request, Stanza)
+    assert request.name == "r"
+    assert take(a) == b""
+    a.pending = False
+    assert receive(a, R) == []
+    assert take(a) == ack(0)
+
+
+def test_counts_of_an_earlier_process_go_on() -> None:
+    _, a, b = pair()
+    b = online(b.router, B)
+    b.enable_sm(2**32 - 1, 7)
+    assert (b.handled, b.sent, b.acknowledged) == (2**32 - 1, 7, 7)
+    b.detach()
+    b.send(at_b("1"))
+    receive(a, message("2"))
+    assert (b.sent, b.unacknowledged()) == (9, [at_b("1"), at_b("2")])
+    b.acknowledge(8)
+    assert b.unacknowledged() == [at_b("2")]
+    b.count_handled()
+    assert b.handled == 0
+
+
 @pytest.mark.security(statement=73)
 def test_nonzas_are_not_counted() -> None:
     _, _, b = pair()

@@ -326,6 +326,7 @@ static int manage(xc_router *r, xc_link *l, const xc_head *h, const uint8_t *raw
     uint32_t acked;
     if (h->name.len != 1 || h->ns_in != XC_IN_RAW || (h->decode & XC_NS) || !IS(h->ns, "urn:xmpp:sm:3")) return 0;
     if (IS(h->name, "r")) {
+        if (l->flags & XC_LINK_PENDING) return 0; /* what is not dealt with yet would be missing in the answer */
         char text[64];
         int n = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", l->sm->handled);
         return xc_link_write(r, l, (const uint8_t *)text, (size_t)n) ? 1 : -1;

@@ -16,7 +16,7 @@
  * Routed here: message and iq stanzas of a bound link to a full JID that is online, with no hook set on either side, whose bytes mean
  * the same at the other end. Their header is stamped with the sender's full JID (section 8.1.2.1), the rest is copied as it is.
  *
- * Answered here: <r/> and <a/> of a link with stream management (sm.h). A link that is detached has lost its connection and waits for its
+ * Answered here: <r/> (but of a pending link) and <a/> of a link with stream management (sm.h). A link that is detached has lost its connection and waits for its
  * peer to resume: it is bound, and what is routed to it is kept.
  */
 #ifndef XC_ROUTER_H
