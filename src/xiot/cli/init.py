@@ -29,6 +29,8 @@ name = "{host}"
 # certificate = "cert.pem"   # of this host only
 # private_key = "key.pem"
 # client_ca = "ca.pem"
+# durable_links = "asked"    # "all", "off": what is acknowledged is on disk, and sessions survive a crash
+# durable_accounts = ["boiler@{host}"]      # also if the client does not ask
 # contact.abuse = ["mailto:abuse@{host}"]   # also admin, feedback, sales, security, status, support
 
 # [tls]                      # for all hosts without their own; without any, a certificate is made that nobody trusts
@@ -41,6 +43,7 @@ listen_tls = {listen_tls}
 # starttls = "required"      # "optional", "off": for a closed network only
 # plain_without_tls = false
 # client_ca = "ca.pem"       # whose certificates log clients in (EXTERNAL)
+# location = "node1.{host}:5222"            # where clients shall come back to resume a session
 
 [http]                       # /metrics, /healthz and /readyz, without names of people
 listen = ["127.0.0.1:5281"]
@@ -70,6 +73,8 @@ address_stanzas_per_s = 5000
 # registrations_per_address_per_hour = 5
 # pre_auth_s = 30            # time to log in
 # resume_s = 600             # how long a session waits for its client to come back (XEP-0198); 0 is never
+# dedupe_ids_per_account = 10000       # of durable links: a message that comes again is taken once
+# dedupe_s = 86400
 # idle_s = 1800              # a silent client is asked, then its stream is closed; 0 is off
 # stall_s = 60               # a client that takes nothing is closed
 # max_stanza_bytes = 262144

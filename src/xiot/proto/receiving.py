@@ -61,6 +61,11 @@ class ServerStream(Stream):
         self._bind_request: Stanza | None = None
 
     @property
+    def lang(self) -> str:
+        """The language of the client's stream."""
+        return self._lang
+
+    @property
     def tokens(self) -> list[str]:
         """Mechanisms for which a client may get a FAST token."""
         return [] if self._sasl is None else self._sasl.tokens

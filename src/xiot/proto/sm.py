@@ -12,6 +12,10 @@ from xiot.core import Element
 from xiot.stanzas import NS_ERRORS
 
 NS = "urn:xmpp:sm:3"
+NS_DURABLE = "urn:xiot:durable:0"
+DURABLE = f"{{{NS_DURABLE}}}durable"
+"""An attribute of ``<enable/>``, and of the ``<enabled/>`` that grants it: what is acknowledged is on disk, and the session survives a crash."""
+
 COUNTS = 1 << 32
 """Counters start again at 0 behind this (section 4)."""
 
@@ -25,6 +29,7 @@ class Enable:
     resume: bool = False
     max_s: int | None = None
     """How long it would like to be waited for."""
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Enabled:
     """How long it can be resumed after the connection is lost."""
     location: str | None = None
     """Where the server would like the client to come back: ``host:port``."""
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,12 @@ def render(nonza: Enable | Enabled | Resume | Failed, *, answer: bool = False) -
 def build(nonza: Enable | Enabled | Resume | Failed, *, answer: bool = False) -> Element:
     """Return `nonza` as an element; with `answer` a `Resume` is ``<resumed/>``."""
     match nonza:
-        case Enable(resume, max_s):
-            attrib = {"resume": "true" if resume else None, "max": max_s}
+        case Enable(resume, max_s, durable):
+            attrib = {"resume": _written(resume), "max": max_s, DURABLE: _written(durable)}
             return _build("enable", attrib)
-        case Enabled(id, max_s, location):
-            attrib = {"id": id, "resume": None if id is None else "true", "max": max_s, "location": location}
-            return _build("enabled", attrib)
+        case Enabled(id, max_s, location, durable):
+            attrib = {"id": id, "resume": _written(id is not None), "max": max_s, "location": location}
+            return _build("enabled", attrib | {DURABLE: _written(durable)})
         case Resume(id, h):
             return _build("resumed" if answer else "resume", {"previd": id, "h": h})
         case Failed(condition, h):
@@ -101,11 +107,13 @@ def parse(element: Element) -> Enable | Enabled | Resume | Failed | None:
     """Read an element of this namespace; None if it is none of these. Raises ValueError if something in it is not as it must be."""
     match element.name:
         case "enable":
-            return Enable(_boolean(element.get("resume")), _number(element.get("max")))
+            resume, durable = (_boolean(element.get(name)) for name in ("resume", DURABLE))
+            return Enable(resume, _number(element.get("max")), durable)
         case "enabled":
             resumable = _boolean(element.get("resume"))
             id = element.get("id") if resumable else None
-            return Enabled(id or None, _number(element.get("max")), element.get("location"))
+            durable = _boolean(element.get(DURABLE)) and bool(id)
+            return Enabled(id or None, _number(element.get("max")), element.get("location"), durable)
         case "resume" | "resumed":
             id, h = element.get("previd"), _number(element.get("h"))
             if not id or len(id) > LONGEST_ID or h is None:
@@ -134,6 +142,10 @@ def handled_count_too_high(h: int, sent: int) -> Element:
 def _build(name: str, attrib: dict[str, str | int | None], *children: Element) -> Element:
     written = {key: str(value) for key, value in attrib.items() if value is not None}
     return Element(f"{{{NS}}}{name}", written, None, *children)
+
+
+def _written(value: bool) -> str | None:
+    return "true" if value else None
 
 
 def _boolean(text: str | None) -> bool:

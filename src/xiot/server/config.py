@@ -31,6 +31,7 @@ __all__ = [
     "Contact",
     "Host",
     "HostName",
+    "HostPort",
     "Http",
     "Limits",
     "Log",
@@ -101,6 +102,19 @@ class Address(str):
         return self
 
 
+class HostPort(str):
+    """Where to connect: ``node1.plant.example:5222``."""
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError if `text` is not a host and a port."""
+        host, colon, port = text.rpartition(":")
+        if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65_536) or not re.fullmatch(
+            r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+", host
+        ):
+            raise ValueError(f"{_toml(text)} is not like node1.plant.example:5222")
+        return super().__new__(cls, text)
+
+
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file: a key that is not a field is an error."""
 
@@ -148,6 +162,13 @@ class Host(_Table, frozen=True):
 
     contact: Contact = Contact()
 
+    durable_links: Literal["off", "asked", "all"] = "asked"
+    """Which links have every stanza on disk before it is acknowledged, and survive a crash of the server: none, those whose clients
+    ask for it, or all with stream management that can be resumed. Each stanza costs a share of a sync of the disk."""
+
+    durable_accounts: tuple[JID, ...] = ()
+    """Bare JIDs whose links are durable though their clients do not ask, unless `durable_links` is off."""
+
 
 class C2S(_Table, frozen=True):
     """``[c2s]``: where and how clients connect."""
@@ -163,6 +184,9 @@ class C2S(_Table, frozen=True):
 
     client_ca: Path | None = None
     """As that of a host, for all hosts that name none of their own."""
+
+    location: HostPort | None = None
+    """Where clients shall come back to resume a session (XEP-0198): this node, if several stand behind one name."""
 
     plain_without_tls: bool = False
     """SASL PLAIN sends the password itself, so by default only under TLS (RFC 4616)."""
@@ -264,6 +288,13 @@ class Limits(_Table, frozen=True):
 
     resume_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
     """How long a session without its connection waits to be resumed (XEP-0198): it keeps its place and memory. 0 is never."""
+
+    dedupe_ids_per_account: CountOrOff = 10_000
+    """Origin-ids of messages on durable links that are remembered, the newest: a message that comes again under one of them is not
+    taken twice. 0 is off."""
+
+    dedupe_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] = 86_400.0
+    """How long they are remembered: longer than clients go on trying."""
 
     auth_failure_delay_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
     """Before a stream is read again after a failed login: guessing takes time, mistyping hardly more."""

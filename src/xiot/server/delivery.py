@@ -9,8 +9,8 @@ so nothing overtakes them; should somebody have become available while a message
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -28,6 +28,7 @@ from xiot.xep import carbons, offline, stanzaid
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
+    from xiot.server.durable import Taken
     from xiot.server.host import LocalHost
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
@@ -133,38 +134,71 @@ class Delivery:
 
     # ---- from sessions that have ended ----
 
-    def undelivered(self, stanzas: list[bytes]) -> None:
-        """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5)."""
-        waiting: list[Element] = []
-        for data in stanzas:
-            try:
-                element = reread(data)
-            except XmlError:  # nobody could take it
-                continue
-            if element.name == "message":
-                to = JID(element.get("to", ""))
-                if carbons.unwrap(element, to.bare) is not None:
-                    continue  # XEP-0280 section 10.3: it was one client's copy, and the message is not lost
-                host = self._server.hosts[to.domain]
-                type = message_type(element.get("type"))
-                route = route_message(type, host.available(to.bare), to_resource=to.resource is not None)
-                if route.resources:
-                    targets = [host.online[to.bare][resource] for resource in route.resources]
-                    self.deliver(element, targets, copies=False)  # they were made when it came
-                elif route.otherwise == "store" and offline.storable(element):
-                    waiting.append(element)
-                elif route.otherwise != "drop":
-                    self._bounce(element)
-            elif element.name == "iq" and element.get("type") in ("get", "set"):
-                self._bounce(element)
-        if waiting:
-            self._server.storing.start_soon(self._keep, waiting)
+    def undelivered(
+        self, stanzas: list[tuple[bytes, Taken | None]], also: Callable[[Tx], object] = lambda tx: None
+    ) -> None:
+        """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5).
 
-    async def _keep(self, messages: list[Element]) -> None:
+        Each with the custody it is in, if any; `also` is to be done in the transaction that stores what has to wait.
+        """
+        journal = self._server.journal
+        waiting: list[Element] = []
+        kept: list[Taken] = []
+        for data, taken in stanzas:
+            with nullcontext() if taken is None else journal.carrying(taken):
+                stored = self._undelivered(data)
+            if stored is not None:
+                waiting.append(stored)
+            if taken is not None and stored is not None:
+                kept.append(taken)
+            elif taken is not None:
+                taken.release()
+
+        def remove(tx: Tx) -> None:
+            for taken in kept:
+                taken.remove(tx)
+            also(tx)
+
+        def removed() -> None:
+            for taken in kept:
+                taken.release()
+
+        if waiting:
+            self._server.storing.start_soon(self._keep, waiting, remove, removed)
+        else:
+            journal.add(also)
+
+    def _undelivered(self, data: bytes) -> Element | None:
+        """Deliver or bounce a stanza; return it if it is to be stored instead."""
+        try:
+            element = reread(data)
+        except XmlError:  # nobody could take it
+            return None
+        if element.name == "message":
+            to = JID(element.get("to", ""))
+            if carbons.unwrap(element, to.bare) is not None:
+                return None  # XEP-0280 section 10.3: it was one client's copy, and the message is not lost
+            host = self._server.hosts[to.domain]
+            route = route_message(
+                message_type(element.get("type")), host.available(to.bare), to_resource=to.resource is not None
+            )
+            if route.resources:
+                targets = [host.online[to.bare][resource] for resource in route.resources]
+                self.deliver(element, targets, copies=False)  # they were made when it came
+            elif route.otherwise == "store" and offline.storable(element):
+                return element
+            elif route.otherwise != "drop":
+                self._bounce(element)
+        elif element.name == "iq" and element.get("type") in ("get", "set"):
+            self._bounce(element)
+        return None
+
+    async def _keep(self, messages: list[Element], also: Callable[[Tx], None], then: Callable[[], None]) -> None:
         """Store messages for the account that they are all addressed to; return to their senders what cannot be stored."""
         account, now = JID(messages[0].get("to", "")).bare, datetime.now(UTC)
 
         def keep(tx: Tx) -> list[Element]:
+            also(tx)
             if not tx.accounts.exists(str(account)):
                 return messages
             refused = []
@@ -178,6 +212,7 @@ class Delivery:
         refused = messages
         with trio.CancelScope(shield=True), suppress(XiotError):  # even while the server stops
             refused = await self._server.store.run(keep)
+            then()
         for message in refused:
             self._bounce(message)
 

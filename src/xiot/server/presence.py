@@ -32,6 +32,7 @@ from xiot.model.offline import Kept
 from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
 from xiot.model.roster import Push, Request, SubscriptionState
 from xiot.server.delivery import stamp
+from xiot.server.durable import Waiting
 from xiot.stanzas import NS_CLIENT, presence, reread
 from xiot.xep import roster
 
@@ -88,6 +89,16 @@ class Presences(Subscriptions):
         if stanza is not None:
             session.spawn(partial(self._arrive, stanza, session, reading=True))
 
+    def restored(self, session: ClientSession, subscribed: Sequence[tuple[str, SubscriptionState]]) -> None:
+        """The session was brought back after a crash, as available as it was: whom it sees, and is seen by, comes anew."""
+        mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
+        if mine.presence is None:
+            return
+        host.watchers[bare] = {jid for jid, state in subscribed if state in ("from", "both")}
+        for jid, state in subscribed:
+            if state in ("to", "both") and not self._server.delivery.audience(JID(jid)):
+                session.send_to(presence(type="unavailable", from_=jid))  # section 4.3.2: if it was there, it is no more
+
     async def _arrive(self, stanza: Stanza, session: ClientSession, *, reading: bool = False) -> None:
         """Hand over what waits for the account, if that is wanted, then be available (section 4.2.2, XEP-0160 section 2).
 
@@ -131,10 +142,12 @@ class Presences(Subscriptions):
                             break
                         handed.append(kept.id)
                     self._server.pump.flush()
+                    if session.durable is not None:
+                        await self._server.journal.settle()  # they are its own now
                     if len(handed) < len(page):
                         break
             finally:
-                if handed and (session.online or session.connection.link.managed):  # else nobody knows: they come again
+                if handed and session.durable is None and (session.online or session.connection.link.managed):  # else nobody knows: they come again
                     with trio.CancelScope(shield=True):
                         await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read
@@ -142,7 +155,8 @@ class Presences(Subscriptions):
 
     def _hand_over(self, kept: Kept, session: ClientSession) -> bool:
         message = reread(kept.stanza)
-        return self._server.delivery.deliver(message, [session], kept.stanza)
+        with self._server.journal.carrying(Waiting(str(session.jid.bare), kept.id)):
+            return self._server.delivery.deliver(message, [session], kept.stanza)
 
     @asynccontextmanager
     async def _alone(self, account: JID) -> AsyncIterator[None]:

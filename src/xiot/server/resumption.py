@@ -9,19 +9,20 @@ gets the session in place of a new one; else the session ends, and what nobody a
 from __future__ import annotations
 
 import secrets
-from math import ceil
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
 from xiot.errors import StreamError
 from xiot.proto import sasl2, sm
+from xiot.server.durable import DurableLink
 
 if TYPE_CHECKING:
     from xiot.core import JID, Element, Stanza
     from xiot.server.session import ClientSession
 
-SWEEP_S = 1.0
+LOOK_S = 0.05
 IDLE_S = 30.0  # how long a resumption waits for what its session is still doing
 
 
@@ -32,6 +33,7 @@ class Resumptions:
         self.keep_s = keep_s
         self._sessions: dict[str, ClientSession] = {}
         self._deadlines: dict[ClientSession, float] = {}
+        self._changed = trio.Event()
 
     def __len__(self) -> int:
         """Sessions without a connection."""
@@ -43,6 +45,12 @@ class Resumptions:
         self._sessions[id] = session
         return id
 
+    def restore(self, session: ClientSession, id: str, seconds: float) -> None:
+        """The session is one of the process before this one, and waits as long as if its connection had been lost now."""
+        session.resumable_by, session.resumable_s = id, seconds
+        self._sessions[id] = session
+        self.hold(session, seconds)
+
     def find(self, id: str, account: JID) -> ClientSession | None:
         """The session of that name; None if it is not there, or not of that account."""
         session = self._sessions.get(id)
@@ -51,6 +59,7 @@ class Resumptions:
     def hold(self, session: ClientSession, seconds: float) -> None:
         """Wait so long for the session to be resumed."""
         self._deadlines[session] = trio.current_time() + seconds
+        self._changed.set()
 
     def release(self, session: ClientSession) -> None:
         """The session has a connection again."""
@@ -63,12 +72,17 @@ class Resumptions:
             self._sessions.pop(session.resumable_by, None)
 
     async def run(self) -> None:
-        """End the sessions that were not resumed in time."""
+        """End the sessions that were not resumed in time: neither before it nor, but for a moment, after it."""
         while True:
-            await trio.sleep(SWEEP_S)
+            with trio.move_on_at(min(self._deadlines.values(), default=inf)):
+                await self._changed.wait()
+            if self._changed.is_set():
+                self._changed = trio.Event()
+                await trio.sleep(LOOK_S)  # of many that come at once, all in one look
             now = trio.current_time()
             for session, deadline in list(self._deadlines.items()):
                 if now >= deadline:
+                    self._deadlines.pop(session)
                     session.expire("not resumed in time")
 
 
@@ -77,6 +91,9 @@ def on_nonza(stanza: Stanza, session: ClientSession) -> None:
     link = session.connection.link
     if stanza.name == "a" and link.managed:
         raise _too_high(stanza, session)
+    if stanza.name == "r" and link.managed:  # of a link that is pending (`xiot.server.durable`)
+        session.write_nonza(sm.acknowledgement(link.handled))
+        return
     try:
         nonza = sm.parse(stanza.element)
     except ValueError:
@@ -98,13 +115,25 @@ def on_nonza(stanza: Stanza, session: ClientSession) -> None:
 
 def _enable(wish: sm.Enable, session: ClientSession) -> sm.Enabled:
     session.connection.link.enable_sm()
-    resumptions = session.server.resumptions
-    if not wish.resume or not resumptions.keep_s:
-        return sm.Enabled()
+    server, resumptions = session.server, session.server.resumptions
     seconds = resumptions.keep_s if wish.max_s is None else min(resumptions.keep_s, wish.max_s)
-    session.resumable_by = resumptions.name(session)
+    if not wish.resume or not seconds:
+        return sm.Enabled()
+    session.resumable_by = id = resumptions.name(session)
     session.resumable_s = seconds
-    return sm.Enabled(session.resumable_by, ceil(seconds))
+    if _durable(wish, session):
+        session.durable = DurableLink(server.journal, session, id, seconds)
+        session.durable.began()
+    location = server.config.c2s.location
+    return sm.Enabled(id, int(seconds) or None, location, durable=session.durable is not None)
+
+
+def _durable(wish: sm.Enable, session: ClientSession) -> bool:
+    """Whether the session is to survive a crash: by its host, its account, or its own wish."""
+    config = session.server.hosts[session.jid.domain].config
+    if config.durable_links == "off" or session.anonymous:
+        return False
+    return wish.durable or config.durable_links == "all" or session.jid.bare in config.durable_accounts
 
 
 def acknowledged(found: ClientSession, wish: sm.Resume, session: ClientSession) -> bool:

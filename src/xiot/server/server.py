@@ -35,6 +35,7 @@ from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.control import Control
 from xiot.server.delivery import Delivery
+from xiot.server.durable import Journal
 from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.http import HttpServer
@@ -91,6 +92,7 @@ class Server:
         self.routing = Routing(self)
         self.hooks = Hooks(self)
         self.delivery = Delivery(self)
+        self.journal = Journal(self)
         self.presences = Presences(self)
         self.watch = Watch(self)
         self.hosts: dict[str, LocalHost] = {}
@@ -121,7 +123,6 @@ class Server:
         self.stopping = False
         """No session waits for its client any more."""
         self.resumptions = Resumptions(limits.resume_s)
-        self._stopped = False
         self._started = Activity()
         self._by_address: dict[str, int] = {}
         self._registered: dict[str, list[float]] = {}
@@ -165,8 +166,11 @@ class Server:
                     # what a crash left behind: nobody of now has those resources
                     await self.store.run(partial(end_resource_subscriptions, domain=host.name))
                 self.storing.start_soon(self.pump.run)
+                self.storing.start_soon(self.journal.run)
                 try:
                     async with trio.open_nursery() as self.nursery:
+                        await self.journal.restore()
+                        self.nursery.start_soon(self.journal.sweep)
                         self.nursery.start_soon(self.resumptions.run)
                         for sock, tls in self._listeners:
                             self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
@@ -190,9 +194,10 @@ class Server:
                         await self._drain()
                         self.nursery.cancel_scope.cancel()
                 finally:
-                    self._stopped = True
                     with trio.CancelScope(shield=True):
                         await self._drain()
+                        with trio.move_on_after(DRAIN_S):
+                            await self.journal.flush()
                         self.storing.cancel_scope.cancel()
         finally:
             self._close_all()
@@ -426,8 +431,7 @@ class Server:
             except XiotError as error:
                 self.log.error("subscriptions could not be ended", jid=str(jid), why=str(error))
 
-        if not self._stopped:
-            self.nursery.start_soon(end)
+        self.storing.start_soon(end)
 
     def end_sessions(self, jid: JID, error: StreamError) -> int:
         """End all sessions of an account with `error`, bound ones and those that log in; returns how many there were."""
@@ -447,8 +451,7 @@ class Server:
             except XiotError as error:
                 self.log.error("logout could not be noted", jid=str(jid), why=str(error))
 
-        if not self._stopped:
-            self.nursery.start_soon(note)
+        self.storing.start_soon(note)
 
     # ---- registration before login ----
 

@@ -52,6 +52,7 @@ from xiot.xep.ping import Ping
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
     from xiot.server.context import ServerContext
+    from xiot.server.durable import DurableLink
     from xiot.server.server import Server
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class ClientSession:
         """The name by which it may be resumed."""
         self.resumable_s = 0.0
         """How long it is kept then without a connection."""
+        self.durable: DurableLink | None = None
+        """What keeps it over a crash of the server, if its client or the configuration wants that."""
         self.online = False
         """Whether it is bound and not over; its connection may be lost."""
         self.client: str | None = None
@@ -105,15 +108,36 @@ class ClientSession:
         """The domain that the stream is for; empty before its header has come."""
         return self._stream.host
 
+    @property
+    def lang(self) -> str:
+        """The language of the stream."""
+        return self._stream.lang
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is no account behind it."""
+        return self._mechanism == "ANONYMOUS"
+
     # ---- from the pump ----
 
     def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
         """Take the next event of the stream."""
-        self._guard(lambda: self._do(self._stream.receive(event)))
+        if self.durable is not None and self.durable.busy and not (isinstance(event, Stanza) and event.ns == NS_CLIENT):
+            self.wait_apart(partial(self._take_later, event, self.durable))
+            return
+        self.guard(lambda: self._do(self._stream.receive(event)))
+
+    async def _take_later(self, event: StreamOpen | Stanza | StreamClose | XmlError, durable: DurableLink) -> None:
+        """Take what is no stanza in its turn: a request for an acknowledgement once all before it is on disk."""
+        if isinstance(event, Stanza) and event.name == "r":
+            await durable.taken()
+        else:
+            await durable.settled()
+        self.guard(lambda: self._do(self._stream.receive(event)))
 
     def on_secured(self) -> None:
         """TLS is on: direct TLS begins a stream, STARTTLS restarts one."""
-        self._guard(self._begin_tls)
+        self.guard(self._begin_tls)
 
     def _begin_tls(self) -> None:
         tls = self.connection.tls
@@ -129,18 +153,18 @@ class ClientSession:
 
     def on_timeout(self) -> None:
         """The time to log in is over."""
-        self._guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
+        self.guard(lambda: self.end(StreamError("connection-timeout", "login took too long")))
 
     def on_idle(self) -> None:
         """The client has been silent for too long: it gets a last word, unless it may come back for the session."""
         if self.resumable_by is not None:
             self.connection.drop("silent for too long")
         else:
-            self._guard(lambda: self.end(StreamError("connection-timeout", "silent for too long")))
+            self.guard(lambda: self.end(StreamError("connection-timeout", "silent for too long")))
 
     def ping(self) -> None:
         """Ask the client for a word (XEP-0199 section 4.1); whatever comes is one."""
-        self._guard(lambda: self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host)))
+        self.guard(lambda: self.send(iq("get", Ping().to_element(), id=uuid4().hex, to=self.jid, from_=self.host)))
 
     def on_lost(self, reason: str) -> None:
         """The connection is gone, and so is the session, unless it may be resumed."""
@@ -179,11 +203,22 @@ class ClientSession:
         self._ended = True
         for scope in self._scopes or ():
             scope.cancel()
-        self._guard(self._leave)
+        self.guard(self._leave)
         self.server.forget(self)
+
+    def come_back(self, lang: str) -> None:
+        """Be online as in the process before this one; see `xiot.server.durable`."""
+        self.online = True
+        self._stream = ServerStream(self.server.policy, lang=lang)
+        self._stream.host = self.jid.domain
+        self.server.hosts[self.jid.domain].add(self.jid, self)
+        self.connection.link.bind(self.jid)
+        self.server.sessions.add(self)
 
     def _leave(self) -> None:
         """Be offline, as soon as the stream is closed: the socket may linger."""
+        if self.durable is not None and self.server.stopping:
+            return  # the next process goes on with it
         if self.online:
             self.online = False
             self.server.resumptions.forget(self)
@@ -195,8 +230,12 @@ class ClientSession:
                 self.server.logged_out(self.jid.bare, self.availability.status)
             if self.subscriber:
                 self.server.resource_gone(self.jid)
-            if self.connection.link.managed:
-                self.server.delivery.undelivered(self.connection.link.unacknowledged())
+            custody = self.server.journal.ended(self)
+            if self.durable is not None:
+                self.durable.end()
+            elif self.connection.link.managed:
+                stanzas = self.connection.link.unacknowledged()
+                self.server.delivery.undelivered(list(zip(stanzas, custody, strict=True)))
 
     # ---- to the client ----
 
@@ -217,6 +256,11 @@ class ClientSession:
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
         self.release()  # nothing overtakes what waits
+        if self.durable is not None:
+            took = self.durable.send(data)
+            if not took and self.connection.link.full:
+                self._check_progress()
+            return took
         link = self.connection.link
         if self.connection.closing and not link.detached:
             return False
@@ -225,6 +269,8 @@ class ClientSession:
                 self._check_progress()
             return False
         link.send(data)
+        if self.server.journal.carried is not None:
+            self.server.journal.handed(self)
         return True
 
     def write_nonza(self, data: bytes) -> None:
@@ -286,9 +332,12 @@ class ClientSession:
         assert self._stream.jid is not None
         with trio.move_on_after(resumption.IDLE_S):
             while (found := self.server.resumptions.find(id, self._stream.jid)) is not None:
-                if found._busy is None:
+                if found._busy is not None:
+                    await found._busy.wait()
+                elif found.durable is not None and found.durable.busy:
+                    await found.durable.settled()
+                else:
                     return found
-                await found._busy.wait()
         return None
 
     def answer(self) -> sm.Resume:
@@ -333,10 +382,16 @@ class ClientSession:
             self._flush_stream()
             match event:
                 case StanzaReceived(stanza):
-                    self.connection.link.count_handled()
-                    self._on_stanza(stanza)
+                    if self.durable is not None:
+                        self.durable.receive(stanza)
+                    else:
+                        self.connection.link.count_handled()
+                        self._on_stanza(stanza)
                 case Reply(answer):
-                    self.connection.link.count_handled()
+                    if self.durable is not None:
+                        self.durable.count()
+                    else:
+                        self.connection.link.count_handled()
                     self.send(answer)
                 case StartTls(domain):
                     self._certificates = self.server.certificates
@@ -555,6 +610,8 @@ class ClientSession:
 
         A StanzaError of either is the answer; if the store fails it is ``resource-constraint``.
         """
+        if self.durable is not None:
+            fn = self.durable.removing(fn)
         self.wait(stanza, lambda: self.server.store.transact(fn, then))
 
     def wait(self, stanza: Stanza, fn: Callable[[], Awaitable[None]]) -> None:
@@ -610,8 +667,9 @@ class ClientSession:
 
         load = go_on(lambda: next(steps))
         while load is not None:
+            run = load.run if self.durable is None or not load.writes else self.durable.removing(load.run)
             try:
-                load = await self.server.store.transact(load.run, lambda result: go_on(lambda: steps.send(result)))
+                load = await self.server.store.transact(run, lambda result: go_on(lambda: steps.send(result)))
             except Exception as error:  # the handler may know what to do
                 problem = error
                 load = go_on(lambda: steps.throw(problem))  # noqa: B023 - called at once
@@ -623,7 +681,7 @@ class ClientSession:
         self.server.log.exception("handler failed", extension=handler.extension, jid=str(self.jid), id=stanza.id)
         self.server.routing.refuse(stanza, self, StanzaError("internal-server-error"))
 
-    def _guard(self, step: Callable[[], object]) -> None:
+    def guard(self, step: Callable[[], object]) -> None:
         """Do what the pump asks for. A fault of ours ends this stream, not the server."""
         try:
             step()
@@ -638,8 +696,14 @@ class ClientSession:
 
     # ---- tasks ----
 
-    def _wait(self, fn: Callable[[], Awaitable[None]]) -> None:
+    def wait_apart(self, fn: Callable[[], Awaitable[None]]) -> None:
+        """Read nothing more from the client until `fn` is done, which has to do with no stanza."""
+        self._wait(fn, apart=True)
+
+    def _wait(self, fn: Callable[[], Awaitable[None]], *, apart: bool = False) -> None:
         """Read nothing more from the client until `fn` is done."""
+        durable = None if apart else self.durable
+        what = None if durable is None else durable.begin()
         pump, connection = self.server.pump, self.connection
         pump.pause(connection)
         self._waits += 1
@@ -660,6 +724,9 @@ class ClientSession:
                     self._busy = None
                     done.set()
                     pump.resume(connection)
+                pump.flush()
+            if durable is not None and what is not None:  # and the server does not stop: else it is done by the next one
+                durable.finish(what)
                 pump.flush()
 
         self.server.nursery.start_soon(run)
