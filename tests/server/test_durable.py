@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server has acknowledged stays: kills, the order of fsync and acknowledgement, disks that are full or read-only.
 
-Messages for an account that is offline go to ``xiot serve``, a process of its own; their sender has stream management, so that he knows
-how many the server has dealt with (security, catalogue 77: acknowledged before durable).
+Two clients on durable links, which live through it all, send each other messages. Others go to an account that is offline; their senders have stream management, so that
+they know how many the server has dealt with (security, catalogue 77: acknowledged before durable).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from .serving import settings
 from .test_serve import COMMAND, Process, serve
 
 ROUNDS = 200 if os.environ.get("XIOT_SOAK") == "1" else 10
-SENDERS = ("romeo", "tybalt", "nurse")
+SENDERS = ("romeo", "tybalt")
 ASK_EACH = 5  # messages between requests for an acknowledgement
 ROUND_MESSAGES = 300  # of each sender: fewer than are kept for one account
 SM = "{urn:xmpp:sm:3}"
@@ -41,10 +42,15 @@ SETTINGS = settings(registrations_per_address_per_hour=0)
 pytestmark = pytest.mark.skipif(not we_have("XEP-0160"), reason="xiot has no XEP-0160")
 
 
-def stage(running: Process, folder: Path) -> Stage:
-    """How to reach the process."""
-    dial = partial(trio.open_tcp_stream, *parse_address(running.addresses[0]))
+def stage(address: str, folder: Path) -> Stage:
+    """How to reach a server."""
+    dial = partial(trio.open_tcp_stream, *parse_address(address))
     return Stage("xiot", dial, client_context(folder / "tls/ca.pem"))
+
+
+def clear(address: str) -> Stage:
+    """How to reach one without TLS."""
+    return Stage("xiot", partial(trio.open_tcp_stream, *parse_address(address)), None)
 
 
 @asynccontextmanager
@@ -87,6 +93,53 @@ async def kept(at: Stage) -> list[str]:
         return bodies
 
 
+class Warm:
+    """Servers that start at once; each in a process of its own, as ``xiot serve`` is."""
+
+    def __init__(self, helper: trio.Process) -> None:
+        self._helper = helper
+
+    @asynccontextmanager
+    async def serve(self, folder: Path) -> AsyncIterator[tuple[int, str]]:
+        """A server with its files in `folder`: the number of its process, and where it listens. It is killed at the end."""
+        config, log = folder / "xiot.toml", folder / "log"
+        config.write_text(settings(starttls="off", plain=True, registrations_per_address_per_hour=0))
+        log.write_bytes(b"")
+        assert self._helper.stdin is not None
+        assert self._helper.stdout is not None
+        await self._helper.stdin.send_all(f"{config}\t{log}\n".encode())
+        with trio.fail_after(30):
+            process = int(await self._helper.stdout.receive_some())
+            try:
+                while not (found := re.search(r"listening .*address=(\S+)", log.read_text())):
+                    os.kill(process, 0)
+                    await trio.sleep(0.005)
+            except ProcessLookupError:
+                raise AssertionError(log.read_text()) from None
+        try:
+            yield process, found[1]
+        finally:
+            with trio.move_on_after(20, shield=True), suppress(ProcessLookupError):
+                while True:
+                    os.kill(process, signal.SIGKILL)
+                    await trio.sleep(0.002)
+        assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+async def warm() -> AsyncIterator[Warm]:
+    """Where servers come from."""
+    command = [sys.executable, "-m", "tests.server.warm"]
+    helper = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    yield Warm(helper)
+    assert helper.stdin is not None
+    assert helper.stdout is not None
+    await helper.stdin.aclose()
+    with trio.fail_after(10):
+        await helper.wait()
+    await helper.stdout.aclose()
+
+
 @dataclass
 class Count:
     """How many messages of a sender have gone out in one round, and how many of them the server has acknowledged."""
@@ -97,7 +150,7 @@ class Count:
 
 async def send_until_killed(at: Stage, name: str, round: int, count: Count) -> None:
     """Send numbered messages; the server ends it."""
-    with suppress(Gone):
+    with suppress(Gone, OSError):
         async with client(at, name, managed=True) as sender:
             while count.sent < ROUND_MESSAGES:
                 await sender.send(message(f"{name} {round} {count.sent}"))
@@ -106,15 +159,94 @@ async def send_until_killed(at: Stage, name: str, round: int, count: Count) -> N
                     count.acknowledged = await acknowledged(sender)
 
 
+class DurableClient:
+    """A client on a durable link, through one connection after the other; of the number of each message it knows whether it has come."""
+
+    def __init__(self, name: str, other: str) -> None:
+        self.name = name
+        self.other = other
+        self.resumed = 0
+        self.waiting: list[str] = []  # sent, and not acknowledged
+        self.sent = 0
+        self.received: list[int] = []
+        self._id: str | None = None
+        self._acknowledged = self._handled = 0
+        self._line = trio.Lock()
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of its messages the server has, for all it knows."""
+        return self.sent - len(self.waiting)
+
+    async def run(self, at: Stage) -> None:
+        """Go on, until the server is cut off."""
+        try:
+            async with at.connect() as stream:
+                await stream.log_in(self.name)
+                if self._id is None:
+                    await stream.bind("durable")
+                    await stream.send(f"<enable xmlns='{SM[1:-1]}' resume='true' d:durable='1' xmlns:d='urn:xiot:durable:0'/>")
+                    enabled = await stream.next()
+                    assert enabled.get("{urn:xiot:durable:0}durable") == "true"
+                    self._id = enabled.get("id")
+                else:
+                    await stream.send(f"<resume xmlns='{SM[1:-1]}' previd='{self._id}' h='{self._handled}'/>")
+                    resumed = await stream.next()
+                    assert resumed.tag == f"{SM}resumed", "the session is lost"
+                    self._acknowledge(int(resumed.get("h") or 0))
+                    self.resumed += 1
+                    for again in self.waiting:
+                        await stream.send(again)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, stream)
+                    await self._read(stream)
+        except* (Gone, OSError):
+            pass
+
+    async def _send(self, stream: Client, xml: str) -> None:
+        async with self._line:
+            await stream.send(xml)
+
+    async def _write(self, stream: Client) -> None:
+        with suppress(Gone):
+            while True:
+                if len(self.waiting) < 100:
+                    text = message(str(self.sent), f"{self.other}@localhost/durable")
+                    self.waiting.append(text)
+                    self.sent += 1
+                    await self._send(stream, text)
+                if random.random() < 0.2:
+                    await self._send(stream, f"<r xmlns='{SM[1:-1]}'/>")
+                await trio.sleep(random.expovariate(2000))
+
+    async def _read(self, stream: Client) -> None:
+        while True:
+            element = await stream.next()
+            if element.tag == f"{SM}a":
+                self._acknowledge(int(element.get("h") or 0))
+            elif element.tag == f"{SM}r":
+                await self._send(stream, f"<a xmlns='{SM[1:-1]}' h='{self._handled}'/>")
+            else:
+                assert element.tag == "{jabber:client}message"
+                assert element.get("type") == "chat", "a message comes back"
+                self.received.append(int(element.findtext("{jabber:client}body") or -1))
+                self._handled += 1
+
+    def _acknowledge(self, h: int) -> None:
+        assert self._acknowledged <= h <= self.sent
+        del self.waiting[: h - self._acknowledged]
+        self._acknowledged = h
+
+
 class Kill:
     """The end of the process, and of nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def cut(self, running: Process) -> None:
+    def cut(self, process: int) -> None:
         """Do it, now."""
-        running.process.send_signal(signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
 
     def start_again(self) -> None:
         """Have `folder` as the next process finds it."""
@@ -127,10 +259,10 @@ class PowerCut(Kill):
         super().__init__(folder)
         self.image = image
 
-    def cut(self, running: Process) -> None:
-        running.process.send_signal(signal.SIGSTOP)  # so that the copy is of one moment
+    def cut(self, process: int) -> None:
+        os.kill(process, signal.SIGSTOP)  # so that the copy is of one moment
         shutil.copyfile(self.image, self.image.with_suffix(".cut"))
-        running.process.send_signal(signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
 
     def start_again(self) -> None:
         subprocess.run(["umount", str(self.folder)], check=True)
@@ -138,66 +270,108 @@ class PowerCut(Kill):
         subprocess.run(["mount", "-o", "loop", str(self.image), str(self.folder)], check=True)
 
 
-async def cut_while_sending(running: Process, at: Stage, round: int, how: Kill) -> dict[str, Count]:
-    """Have all senders send, and cut the server off a moment after the first acknowledgement."""
-    counts = {name: Count() for name in SENDERS}
-    async with trio.open_nursery() as nursery:
-        for name, count in counts.items():
-            nursery.start_soon(send_until_killed, at, name, round, count)
-        with trio.fail_after(30):
-            while not any(count.acknowledged for count in counts.values()):
-                await trio.sleep(0.001)
-        await trio.sleep(random.uniform(0, 0.15))
-        known = {name: count.acknowledged for name, count in counts.items()}
-        how.cut(running)
-    for name, count in counts.items():
-        count.acknowledged = known[name]
-    return counts
+class Trial:
+    """Cut the server off again and again; each time all that was acknowledged must be there once."""
 
+    def __init__(self, how: Kill, warm: Warm) -> None:
+        self._how = how
+        self._warm = warm
+        self._total = Count()
+        self._kept = 0
+        self._pair = (DurableClient("nurse", "mercutio"), DurableClient("mercutio", "nurse"))
+        self._folder = how.folder
 
-async def survive(how: Kill) -> str:
-    """Cut the server off ROUNDS times; each time all that was acknowledged must be there once. Returns the figures."""
-    total, received, folder = Count(), 0, how.folder
-    async with serve(folder, SETTINGS) as running:
-        at = stage(running, folder)
-        for name in (*SENDERS, "juliet"):
-            await at.register(name)
-        counts = await cut_while_sending(running, at, 0, how)
-    for round in range(1, ROUNDS + 1):
-        how.start_again()
-        async with serve(folder, SETTINGS) as running:
-            at = stage(running, folder)
-            bodies = await kept(at)
-            received += len(bodies)
+    async def run(self) -> str:
+        """Do it ROUNDS times; returns the figures."""
+        async with self._warm.serve(self._folder) as (_, address):
+            at = clear(address)
+            for name in (*SENDERS, "juliet", "nurse", "mercutio"):
+                await at.register(name)
+        known = await self._round(0, {})
+        for round in range(1, ROUNDS):
+            known = await self._round(round, known)
+        await self._last(known)
+        assert self._total.acknowledged >= ROUNDS * ASK_EACH
+        assert self._total.sent > self._total.acknowledged, "nothing was ever cut short"
+        assert all(each.resumed >= ROUNDS // 2 for each in self._pair)
+        sent = sum(each.sent for each in self._pair)
+        return (
+            f"{self._total.sent} sent to be stored, {self._total.acknowledged} acknowledged, {self._kept} kept; "
+            f"on durable links {sent} sent, each received once and in order; none lost, none twice"
+        )
+
+    async def _round(self, round: int, known: dict[str, Count]) -> dict[str, Count]:
+        """Look for what was acknowledged in the last round, then cut the server off: at once, or while messages flow."""
+        if round:
+            self._how.start_again()
+        counts = {name: Count() for name in SENDERS}
+        async with self._warm.serve(self._folder) as (process, address), trio.open_nursery() as nursery:
+            at = clear(address)
+            for each in self._pair:
+                nursery.start_soon(each.run, at)
+            await self._look(at, round, known)
             for name, count in counts.items():
-                numbers = [int(body.split()[2]) for body in bodies if body.startswith(f"{name} {round - 1} ")]
-                assert numbers == list(range(len(numbers))), "a message is lost, comes twice, or has overtaken another"
-                assert count.acknowledged <= len(numbers) <= count.sent, "an acknowledged message is lost"
-                total.sent += count.sent
-                total.acknowledged += count.acknowledged
+                nursery.start_soon(send_until_killed, at, name, round, count)
+            if round % 4:
+                with trio.fail_after(30):
+                    while not any(count.acknowledged for count in counts.values()):
+                        await trio.sleep(0.001)
+                await trio.sleep(random.uniform(0, 0.15))
+            else:  # while they log in, or resume
+                await trio.sleep(random.uniform(0, 0.05))
+            known = {name: Count(count.sent, count.acknowledged) for name, count in counts.items()}
+            durable = [each.acknowledged for each in self._pair]
+            self._how.cut(process)
+        for name, count in counts.items():
+            count.acknowledged = known[name].acknowledged
+        for each, before in zip(self._pair, durable, strict=True):
+            assert each.acknowledged >= before
+        return counts
+
+    async def _look(self, at: Stage, round: int, known: dict[str, Count]) -> None:
+        bodies = await kept(at) if known else []
+        self._kept += len(bodies)
+        for name, count in known.items():
+            numbers = [int(body.split()[2]) for body in bodies if body.startswith(f"{name} {round - 1} ")]
+            assert numbers == list(range(len(numbers))), "a message is lost, comes twice, or has overtaken another"
+            assert count.acknowledged <= len(numbers) <= count.sent, "an acknowledged message is lost"
+            self._total.sent += count.sent
+            self._total.acknowledged += count.acknowledged
+        for each in self._pair:
+            assert each.received == list(range(len(each.received))), "on a durable link one is lost, twice or out of order"
+
+    async def _last(self, known: dict[str, Count]) -> None:
+        """Nothing is cut any more: all must arrive."""
+        self._how.start_again()
+        async with self._warm.serve(self._folder) as (_, address), trio.open_nursery() as nursery:
+            at = clear(address)
+            await self._look(at, ROUNDS, known)
             assert await kept(at) == [], "what was delivered comes again"
-            if round < ROUNDS:
-                counts = await cut_while_sending(running, at, round, how)
-    assert total.acknowledged >= ROUNDS * ASK_EACH
-    assert total.sent > total.acknowledged, "nothing was ever cut short"
-    return f"{total.sent} sent, {total.acknowledged} acknowledged, {received} kept; none lost, none twice"
+            goals = [each.sent for each in self._pair]
+            for each in self._pair:
+                nursery.start_soon(each.run, at)
+            with trio.fail_after(30):
+                while any(len(one.received) < goal for one, goal in zip(reversed(self._pair), goals, strict=True)):
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        await self._look(at, ROUNDS, {})
 
 
 @pytest.mark.security(row=77)
 async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_server_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, warm: Warm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """kill -9 at a random moment while messages are being stored."""
-    figures = await survive(Kill(tmp_path))
+    """kill -9 at a random moment, while messages are being stored, and on durable links."""
+    figures = await Trial(Kill(tmp_path), warm).run()
     with capsys.disabled():
         print(f"\n{ROUNDS} kills of the server: {figures}")
 
 
 @pytest.mark.security(row=77)
 async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_power_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, warm: Warm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The disk as it is at a random moment while messages are being stored, without what is in the kernel's memory only."""
+    """The disk as it is at a random moment, without what is in the kernel's memory only."""
     image, folder = tmp_path / "image", tmp_path / "disk"
     folder.mkdir()
     with image.open("wb") as file:
@@ -205,7 +379,7 @@ async def test_no_acknowledged_message_is_lost_or_comes_twice_when_the_power_fai
     await trio.run_process([program("mkfs.ext4"), "-q", str(image)])
     await mount("-o", "loop", str(image), str(folder))
     try:
-        figures = await survive(PowerCut(folder, image))
+        figures = await Trial(PowerCut(folder, image), warm).run()
     finally:
         with trio.CancelScope(shield=True):
             await trio.run_process(["umount", "-l", str(folder)])
@@ -225,7 +399,7 @@ async def test_the_message_is_on_disk_before_it_is_acknowledged(tmp_path: Path) 
     """strace: between the write of a message to the log of the database and the ``<a/>`` there is a sync of that file."""
     tracer = program("strace")
     async with serve(tmp_path, SETTINGS) as running:
-        at = stage(running, tmp_path)
+        at = stage(running.addresses[0], tmp_path)
         for name in ("romeo", "juliet"):
             await at.register(name)
         async with client(at, "romeo", managed=True) as romeo:
@@ -300,7 +474,7 @@ Trouble = Callable[[Process, Path], AbstractContextManager[Callable[[], None]]]
 async def refused_and_recovered(folder: Path, trouble: Trouble) -> None:
     """While the disk takes nothing what would be stored is refused, and all else works; afterwards all is as it was."""
     async with serve(folder, SETTINGS) as running:
-        at = stage(running, folder)
+        at = stage(running.addresses[0], folder)
         for name in ("romeo", "juliet", "nurse"):
             await at.register(name)
         async with client(at, "romeo") as romeo, client(at, "nurse") as nurse:
@@ -352,7 +526,7 @@ async def test_a_full_disk_is_resource_constraint_until_it_has_room(small_disk: 
 
 async def test_a_read_only_disk_is_one_line_at_the_start_and_served_from_once_writable(small_disk: Path) -> None:
     async with serve(small_disk, SETTINGS) as running:
-        await stage(running, small_disk).register("romeo")
+        await stage(running.addresses[0], small_disk).register("romeo")
     await trio.run_process(["mount", "-o", "remount,ro", str(small_disk)])
     command = [*COMMAND, "serve", "--config", str(small_disk / "xiot.toml")]
     refused = await trio.run_process(command, check=False, capture_stderr=True)
@@ -362,5 +536,5 @@ async def test_a_read_only_disk_is_one_line_at_the_start_and_served_from_once_wr
     assert "xiot.db" in errors[0]
     assert b"Traceback" not in refused.stderr
     await trio.run_process(["mount", "-o", "remount,rw", str(small_disk)])
-    async with serve(small_disk, SETTINGS) as running, client(stage(running, small_disk), "romeo"):
+    async with serve(small_disk, SETTINGS) as running, client(stage(running.addresses[0], small_disk), "romeo"):
         pass
