@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _xmppcore import JID, Element, JidError, XmlError
-    from xiot.client import Client, connect
+    from xiot.client import Client, NotDurable, connect
     from xiot.errors import AuthError, LinkError, StanzaError, StreamError, XiotError
     from xiot.iot.thing import Thing
     from xiot.model.reading import Field, Reading, reading
@@ -28,6 +28,7 @@ _ROOMS = {
     "XiotError": "xiot.errors",
     "Thing": "xiot.iot.thing",
     "Client": "xiot.client",
+    "NotDurable": "xiot.client",
     "connect": "xiot.client",
     "Field": "xiot.model.reading",
     "Reading": "xiot.model.reading",
@@ -42,6 +43,7 @@ __all__ = [
     "Field",
     "JidError",
     "LinkError",
+    "NotDurable",
     "Reading",
     "StanzaError",
     "StreamError",

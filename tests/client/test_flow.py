@@ -130,7 +130,7 @@ class Slow:
 @on_both
 async def test_what_was_said_of_the_last_stream_is_not_said_on_one_that_resumes_it() -> None:
     box = outbox.Outbox(1)
-    box.manage(asked=True)
+    box.manage()
     box.open()
     box.put(b"<message/>")
     transport = Slow()

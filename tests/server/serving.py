@@ -35,6 +35,7 @@ listen = ["{listen}"]
 listen_tls = ["{listen_tls}"]
 starttls = "{starttls}"
 plain_without_tls = {plain}
+{c2s}
 [accounts]
 scram_iterations = 4096
 {accounts}
@@ -84,14 +85,15 @@ def settings(
     plain: bool = False,
     host: str = "",
     accounts: str = "",
+    c2s: str = "",
     listen: str = "127.0.0.1:0",
     listen_tls: str = "127.0.0.1:0",
     **limits: float,
 ) -> str:
-    """A configuration; `host` and `accounts` are more lines of their tables."""
+    """A configuration; `host`, `accounts` and `c2s` are more lines of their tables."""
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
     words = {"starttls": starttls, "plain": str(plain).lower(), "listen": listen, "listen_tls": listen_tls}
-    return CONFIG.format(**words, host=host, accounts=accounts, limits=written)
+    return CONFIG.format(**words, host=host, accounts=accounts, c2s=c2s, limits=written)
 
 
 @asynccontextmanager

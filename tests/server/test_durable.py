@@ -169,7 +169,7 @@ class DurableClient:
         self.waiting: list[str] = []  # sent, and not acknowledged
         self.sent = 0
         self.received: list[int] = []
-        self._id: str | None = None
+        self._id = ""
         self._acknowledged = self._handled = 0
         self._line = trio.Lock()
 
@@ -178,25 +178,30 @@ class DurableClient:
         """How many of its messages the server has, for all it knows."""
         return self.sent - len(self.waiting)
 
+    async def begin(self, at: Stage) -> None:
+        """Have a session, and break the connection."""
+        async with at.connect() as stream:
+            await stream.log_in(self.name)
+            await stream.bind("durable")
+            await stream.send(f"<enable xmlns='{SM[1:-1]}' resume='true' d:durable='1' xmlns:d='urn:xiot:durable:0'/>")
+            enabled = await stream.next()
+            assert enabled.get("{urn:xiot:durable:0}durable") == "true"
+            self._id = enabled.get("id") or ""
+            await stream.send(f"<r xmlns='{SM[1:-1]}'/>")
+            assert (await stream.next()).tag == f"{SM}a"
+
     async def run(self, at: Stage) -> None:
         """Go on, until the server is cut off."""
         try:
             async with at.connect() as stream:
                 await stream.log_in(self.name)
-                if self._id is None:
-                    await stream.bind("durable")
-                    await stream.send(f"<enable xmlns='{SM[1:-1]}' resume='true' d:durable='1' xmlns:d='urn:xiot:durable:0'/>")
-                    enabled = await stream.next()
-                    assert enabled.get("{urn:xiot:durable:0}durable") == "true"
-                    self._id = enabled.get("id")
-                else:
-                    await stream.send(f"<resume xmlns='{SM[1:-1]}' previd='{self._id}' h='{self._handled}'/>")
-                    resumed = await stream.next()
-                    assert resumed.tag == f"{SM}resumed", "the session is lost"
-                    self._acknowledge(int(resumed.get("h") or 0))
-                    self.resumed += 1
-                    for again in self.waiting:
-                        await stream.send(again)
+                await stream.send(f"<resume xmlns='{SM[1:-1]}' previd='{self._id}' h='{self._handled}'/>")
+                resumed = await stream.next()
+                assert resumed.tag == f"{SM}resumed", "the session is lost"
+                self._acknowledge(int(resumed.get("h") or 0))
+                self.resumed += 1
+                for again in self.waiting:
+                    await stream.send(again)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, stream)
                     await self._read(stream)
@@ -287,6 +292,8 @@ class Trial:
             at = clear(address)
             for name in (*SENDERS, "juliet", "nurse", "mercutio"):
                 await at.register(name)
+            for each in self._pair:
+                await each.begin(at)
         known = await self._round(0, {})
         for round in range(1, ROUNDS):
             known = await self._round(round, known)

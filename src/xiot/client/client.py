@@ -34,7 +34,7 @@ from xiot.errors import LinkError
 from xiot.ext import Extension, Session, find_service
 from xiot.model.reading import Reading
 from xiot.stanzas import NS_CLIENT, message, presence
-from xiot.xep import caps, disco, entitytime, last, ping, pubsub, roster, sensordata, version
+from xiot.xep import caps, disco, entitytime, last, ping, pubsub, roster, sensordata, stanzaid, version
 
 if TYPE_CHECKING:
     from xiot.iot.thing import Thing
@@ -59,6 +59,7 @@ class Client:
     ):
         extensions = tuple(extensions)
         self._timeout = timeout
+        self._durable = login.durable
         self.roster = roster.Roster()
         """Our contacts, once `xiot.xep.roster.fetch` has brought them; pushes of our server keep them up to date."""
         self.directory = disco.Directory(
@@ -157,11 +158,14 @@ class Client:
         return await self._send(stanza)
 
     async def _send(self, stanza: Element, *, ahead: bool = False) -> Receipt:
+        marked = self._durable and stanza.name == "message" and stanza.get("type") != "error"
+        if marked:
+            stanzaid.add_origin_id(stanza)
         data = stanza.tobytes(NS_CLIENT)
         if self._streams.closing:
             raise LinkError("the stream is closed")
         self._restoring.sent(stanza)
-        return Receipt(self._outbox, await self._outbox.send(data, ahead=ahead))
+        return Receipt(self._outbox, await self._outbox.send(data, ahead=ahead, marked=marked))
 
     async def send_message(
         self, to: JID | str, body: str, *, type: Literal["chat", "normal", "headline"] = "chat"

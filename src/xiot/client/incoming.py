@@ -9,6 +9,7 @@ from xiot.client.handlers import Handlers
 from xiot.client.inbox import Inbox
 from xiot.client.received import Message, Presence, to_presence
 from xiot.client.requests import Requests
+from xiot.client.seen import Seen
 from xiot.client.subscriptions import Subscriptions
 from xiot.client.things import Things
 from xiot.core import JID, JidError, Stanza
@@ -35,6 +36,7 @@ class Incoming:
         self._handlers = handlers
         self._subscriptions = subscriptions
         self._things = things
+        self._seen = Seen()
         self.messages: Inbox[Message] = Inbox(on_room, keep=MESSAGES_KEPT)
         self.presences: Inbox[Presence] = Inbox(on_room, keep=MESSAGES_KEPT)
 
@@ -58,6 +60,8 @@ class Incoming:
             else:
                 await self._handlers.request(stanza, sender)
         elif stanza.name == "message":
+            if self._seen.again(stanza, sender):
+                return
             event = stanza.payload == (pubsub.NS_EVENT, "event") and stanza.type != "error"
             if event and sender is not None and self._subscriptions.event(stanza, sender):
                 return

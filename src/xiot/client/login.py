@@ -72,6 +72,7 @@ class Login:
     certificate: str | Path | None = None
     key: str | Path | None = None
     memory: Memory = field(default_factory=Memory)
+    durable: bool = False
     addresses: list[JID] | None = field(default=None, init=False)
     """Of the certificate; read when first needed: the file may change later, what the context has loaded does not."""
 
@@ -85,10 +86,13 @@ class Login:
 
     def redirected(self, error: XiotError | None, machine: ClientStream) -> str | None:
         """The address that the server of a stream that ended with `error` sends us to, if it has proved who it is."""
-        verified = self.ssl_context is not None and verifies(self.ssl_context)
-        if isinstance(error, StreamError) and error.condition == "see-other-host" and machine.secure and verified:
+        if isinstance(error, StreamError) and error.condition == "see-other-host" and self.proved(machine):
             return error.text
         return None
+
+    def proved(self, machine: ClientStream) -> bool:
+        """Whether the server of a stream has proved by TLS who it is: only then may it send us elsewhere."""
+        return machine.secure and self.ssl_context is not None and verifies(self.ssl_context)
 
 
 class Wire:
@@ -221,6 +225,7 @@ def _machine(
         external=login.addresses,
         tokens=True,
         resume=resume,
+        durable=login.durable,
     )
 
 

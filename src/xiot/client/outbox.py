@@ -51,13 +51,14 @@ class Fate(enum.Enum):
 class Entry:
     """The bytes of one stanza on their way."""
 
-    __slots__ = ("data", "fate", "kept", "stanza")
+    __slots__ = ("data", "fate", "kept", "marked", "stanza")
 
-    def __init__(self, data: bytes, *, stanza: bool = True) -> None:
+    def __init__(self, data: bytes, *, stanza: bool = True, marked: bool = False) -> None:
         self.data = data
         self.fate = Fate.WAITING
         self.stanza = stanza
         self.kept = False  # so that the server will tell
+        self.marked = marked  # by an id, so that the server knows it if it comes again
 
 
 class Outbox:
@@ -82,7 +83,7 @@ class Outbox:
         self._moved = anyio.Event()
         self._error: XiotError | None = None
 
-    async def send(self, data: bytes, *, ahead: bool = False, stanza: bool = True) -> Entry:
+    async def send(self, data: bytes, *, ahead: bool = False, stanza: bool = True, marked: bool = False) -> Entry:
         """Queue one stanza, and wait until the transport has taken it. If cancelled it may still go out, but whole.
 
         With stream management it waits while too much is not acknowledged, too.
@@ -91,7 +92,7 @@ class Outbox:
         if ahead:
             entry = self.put(data, ahead=True, stanza=stanza)
         else:
-            entry = await self._in_turn(data)
+            entry = await self._in_turn(data, marked)
         try:
             await self._until(lambda: entry.fate in (Fate.TAKEN, Fate.DELIVERED, Fate.LOST))
         finally:
@@ -111,12 +112,12 @@ class Outbox:
                 raise fresh(self._error)
             await self._moved.wait()
 
-    async def _in_turn(self, data: bytes) -> Entry:
+    async def _in_turn(self, data: bytes, marked: bool) -> Entry:
         turn = object()
         self._line.append(turn)
         try:
             await self._until(lambda: self._open and self._line[0] is turn and self._has_room())
-            return self.put(data)
+            return self.put(data, marked=marked)
         finally:
             self._line.remove(turn)
             if self._line:
@@ -125,9 +126,9 @@ class Outbox:
     def _has_room(self) -> bool:
         return self._bytes <= QUEUED_BYTES and (self._kept is None or len(self._kept) < MOST_KEPT)
 
-    def put(self, data: bytes, *, ahead: bool = False, stanza: bool = True) -> Entry:
+    def put(self, data: bytes, *, ahead: bool = False, stanza: bool = True, marked: bool = False) -> Entry:
         """Queue `data`, a stanza or something else, whatever is queued already."""
-        entry = Entry(data, stanza=stanza)
+        entry = Entry(data, stanza=stanza, marked=marked)
         (self._ahead if ahead else self._waiting).append(entry)
         self._bytes += len(data)
         self._filled.set()
@@ -192,10 +193,10 @@ class Outbox:
 
     # ---- stream management ----
 
-    def manage(self, *, asked: bool) -> None:
-        """From now on stanzas are counted and kept; unless it was `asked` in the login, ``<enable/>`` goes out next, ahead of all."""
-        if not asked:
-            self.put(sm.render(sm.Enable(resume=True)), ahead=True, stanza=False)
+    def manage(self, wish: sm.Enable | None = None) -> None:
+        """From now on stanzas are counted and kept; a `wish` that was not in the login goes out next, ahead of all."""
+        if wish is not None:
+            self.put(sm.render(wish), ahead=True, stanza=False)
         self._kept, self._sent, self._asked = deque(), 0, False
 
     def unmanaged(self) -> None:
@@ -248,13 +249,22 @@ class Outbox:
         self._wake()
 
     def forget(self) -> None:
-        """The stream that comes does not resume the last one: what was under way, or only for that, is lost."""
+        """The stream that comes does not resume the last one: what was under way, or only for that, is lost.
+
+        But what is marked goes again, first: if the server has it, it takes it for the same (`xiot.model.durable`).
+        """
+        under_way = {id(entry): entry for entry in (*(self._kept or ()), *self._handed)}.values()
+        again = [entry for entry in under_way if entry.marked and entry.fate is not Fate.DELIVERED]
         self._settle([*self._handed, *self._ahead], Fate.LOST)
         self._handed.clear()
         self._ahead.clear()
         for entry in self._kept or ():
             entry.fate = Fate.LOST
         self._kept = None
+        for entry in again:
+            entry.fate, entry.kept = Fate.WAITING, False
+            self._bytes += len(entry.data)
+        self._waiting.extendleft(reversed(again))
         self._wake()
 
     def end(self, error: XiotError) -> None:

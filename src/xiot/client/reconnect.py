@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 
 from xiot.client.inbox import Overrun
+from xiot.client.management import NotDurable
 from xiot.errors import AuthError, StreamError
 
 FIRST_S = 1.0  # the first try is made at once, the second after about this, each further one after twice as much,
@@ -46,4 +47,4 @@ def is_final(error: Exception | None) -> bool:
         return error.condition in FINAL
     if isinstance(error, AuthError):
         return error.condition != "temporary-auth-failure"
-    return isinstance(error, Overrun)
+    return isinstance(error, Overrun | NotDurable)

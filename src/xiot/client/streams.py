@@ -63,7 +63,7 @@ class Streams:
         self._reconnect = reconnect
         self._ping_after_s = ping_after_s
         self._ping_timeout_s = ping_timeout_s
-        self._management = Management(outbox)
+        self._management = Management(outbox, durable=login.durable)
         self._heard_at = 0.0  # when the last octet came
         self._room = anyio.Event()
         self.jid = login.account  # until the server has said more
@@ -103,13 +103,16 @@ class Streams:
             error = await self._serve(wire, restore=restore)
             if self.closing or not self._reconnect or is_final(error):
                 return error
+            elsewhere = self._login.redirected(error, wire.machine)
+            if self._management.resumption is not None and self._login.proved(wire.machine):
+                elsewhere = elsewhere or self._management.location
             self.status.become(State.WAITING)
             lost_at = time.monotonic()
             if lost_at - began_at >= STEADY_S:
                 tries = delays()
             log.warning("%s: %s; trying to connect again", self.jid, error or "the server closed the stream")
             try:
-                wire = await self._connect_again(tries, self._login.redirected(error, wire.machine))
+                wire = await self._connect_again(tries, elsewhere)
             except XiotError as final:
                 log.error("%s: given up: %s", self.jid, final)
                 return final
@@ -206,10 +209,11 @@ class Streams:
                 elif isinstance(event, NonzaReceived) and event.stanza.ns == sm.NS:
                     self._management.receive(event.stanza.element)
                 elif isinstance(event, Closed):
-                    self._management.closed()
+                    self._management.closed(event.error)
                     with anyio.move_on_after(CLOSE_S):
                         await self._outbox.send(wire.machine.data_to_send(), ahead=True, stanza=False)
                     return event.error
+            self._management.check()
             while self._paused(wire):
                 self._room = anyio.Event()
                 with anyio.move_on_after(LOOK_AGAIN_S):

@@ -43,6 +43,7 @@ class ClientStream(Stream):
         wishes: Wishes = _nothing,
         bind_wishes: Wishes = _nothing,
         resume: tuple[JID, sm.Resume] | None = None,
+        durable: bool = False,
         lang: str = "en",
     ) -> None:
         """Log in to `account`, and ask for its resource if it has one. An account without localpart is ANONYMOUS.
@@ -52,6 +53,7 @@ class ClientStream(Stream):
         taught. `external`: the addresses in our side's certificate for TLS, None without one; EXTERNAL then comes first. `tokens`: ask for one for the
         next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
         `resume`: the full JID of an earlier stream, and what to resume it by (XEP-0198); if that fails a resource is bound.
+        `durable`: ask for a durable link, where stream management is asked for in the login.
         """
         super().__init__(secure=secure, bindings=bindings)
         self.features: features.Features | None = None
@@ -64,6 +66,7 @@ class ClientStream(Stream):
         """Stream management was asked for in the login, with what came of it in `outcome`."""
         self._resume = resume
         self._resuming = False
+        self._durable = durable
         self.outcome: sasl2.Outcome | None = None
         """What came with the login, if that was by SASL2."""
         self._account = account
@@ -334,7 +337,7 @@ class ClientStream(Stream):
         self._token_for = None
         if offer.bind is not None and self._account.resource is None:  # else we want to choose it ourselves
             self.managed = sm.NS in offer.bind
-            managed = [sm.build(sm.Enable(resume=True))] if self.managed else []
+            managed = [sm.build(sm.Enable(resume=True, durable=self._durable))] if self.managed else []
             wishes.append(bind2.render_request(TAG, [*managed, *self._bind_wishes(offer)]))
         token = self.known.token
         if token is not None and token.mechanism == step.mechanism:

@@ -349,10 +349,13 @@ class DurableLink:
         self._saved: object = None
 
     def began(self) -> None:
-        """The session is durable from now on."""
+        """The session is durable as soon as that is on disk; nothing is acknowledged before."""
         self._journal.links.add(self)
         self.session.server.hooks.changed_durability(self.session)
         self.save()
+        self._untaken += 1
+        self.session.connection.link.pending = True
+        self._journal.add(lambda tx: None, lambda _: self._on_disk(0))
 
     # ---- from the client ----
 
@@ -395,9 +398,12 @@ class DurableLink:
         self.work()
 
     def _counted(self, size: int) -> None:
+        self.session.connection.link.count_handled()
+        self._on_disk(size)
+
+    def _on_disk(self, size: int) -> None:
         self._untaken -= 1
         self._untaken_bytes -= size
-        self.session.connection.link.count_handled()
         self._wake()
 
     @property
