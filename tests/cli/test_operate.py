@@ -151,7 +151,7 @@ def test_what_is_commented_out_is_the_default_and_nothing_is_left_out() -> None:
     tables_of_config = {field.encode_name for field in msgspec.structs.fields(Config)}
     assert tables_of_config == set(tables) - {""} | {"data_dir"}
     given = {"name", "admins", "certificate", "private_key", "listen", "listen_tls", "data_dir"}
-    given |= {"client_ca", "contact"}
+    given |= {"client_ca", "contact", "durable_accounts", "location"}
     given |= {
         name
         for name in msgspec.json.schema(configuration.Limits)["$defs"]["Limits"]["properties"]

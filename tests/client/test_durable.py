@@ -227,4 +227,6 @@ async def test_each_message_arrives_once_and_in_order_over_a_link_that_is_cut(
             assert got == [str(n) for n in range(MESSAGES)]
             assert juliet.jid == to
     with capsys.disabled():
-        print(f"\n{cuts} cuts of {'durable' if durable else 'resumed'} links: {len(got)} messages, each once and in order")
+        print(
+            f"\n{cuts} cuts of {'durable' if durable else 'resumed'} links: {len(got)} messages, each once and in order"
+        )

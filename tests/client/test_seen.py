@@ -30,7 +30,12 @@ def test_message_of_the_same_account_and_id_is_known() -> None:
 
 def test_what_has_no_id_or_no_sender_is_new() -> None:
     seen = Seen()
-    for stanza, sender in ((message(None), ROMEO), (message("1"), None), (message(""), ROMEO), (message("x" * 257), ROMEO)):
+    for stanza, sender in (
+        (message(None), ROMEO),
+        (message("1"), None),
+        (message(""), ROMEO),
+        (message("x" * 257), ROMEO),
+    ):
         assert not seen.again(stanza, sender)
         assert not seen.again(stanza, sender)
 

@@ -119,7 +119,7 @@ class Warm:
         try:
             yield process, found[1]
         finally:
-            with trio.move_on_after(20, shield=True), suppress(ProcessLookupError):
+        with trio.move_on_after(20, shield=True), suppress(ProcessLookupError):
                 while True:
                     os.kill(process, signal.SIGKILL)
                     await trio.sleep(0.002)
@@ -233,7 +233,7 @@ class DurableClient:
                 await self._send(stream, f"<a xmlns='{SM[1:-1]}' h='{self._handled}'/>")
             else:
                 assert element.tag == "{jabber:client}message"
-                assert element.get("type") == "chat", "a message comes back"
+                assert element.get("type") == "chat", [each.tag for each in element.iter()]
                 self.received.append(int(element.findtext("{jabber:client}body") or -1))
                 self._handled += 1
 
@@ -345,7 +345,9 @@ class Trial:
             self._total.sent += count.sent
             self._total.acknowledged += count.acknowledged
         for each in self._pair:
-            assert each.received == list(range(len(each.received))), "on a durable link one is lost, twice or out of order"
+            assert each.received == list(range(len(each.received))), (
+                "on a durable link one is lost, twice or out of order"
+            )
 
     async def _last(self, known: dict[str, Count]) -> None:
         """Nothing is cut any more: all must arrive."""

@@ -57,7 +57,11 @@ async def back(running: Running, name: str, id: str, h: int = 0) -> tuple[Manage
 async def test_link_is_durable_if_its_client_asks(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         assert (await durable(running, "romeo")).granted  # type: ignore[attr-defined]
-        assert not (await durable(running, "romeo", wish=DURABLE.replace(b"d:", b"e:").replace(b":d=", b":e=").replace(b"xiot", b"other"))).granted  # type: ignore[attr-defined]
+        assert not (
+            await durable(
+                running, "romeo", wish=DURABLE.replace(b"d:", b"e:").replace(b":d=", b":e=").replace(b"xiot", b"other")
+            )
+        ).granted  # type: ignore[attr-defined]
         assert len(running.server.journal.links) == 1
 
 
@@ -126,7 +130,9 @@ async def test_session_goes_on_after_the_server_was_stopped(tmp_path: Path) -> N
         await romeo.until(ack(10))
         await juliet.until(b"<body>9</body>")
     async with site(tmp_path) as running:
-        session = running.server.hosts["localhost"].session(juliet_jid := running.server.router and next(iter(running.server.journal.links)).session.jid)
+        session = running.server.hosts["localhost"].session(
+            juliet_jid := running.server.router and next(iter(running.server.journal.links)).session.jid
+        )
         assert session is not None
         assert {str(link.session.jid) for link in running.server.journal.links} == {romeo.jid, juliet.jid}
         it, h = await back(running, "juliet", juliet.id, h=2 + 4)  # its presence, the answer, four messages
@@ -182,7 +188,10 @@ async def test_message_of_the_same_origin_id_is_taken_once(tmp_path: Path) -> No
 
 async def test_session_that_is_not_resumed_after_a_restart_ends_and_its_messages_are_stored(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
-        romeo, juliet = await durable(running, "romeo"), await durable(running, "juliet", wish=DURABLE.replace(b"enable", b"enable max='1'", 1))
+        romeo, juliet = (
+            await durable(running, "romeo"),
+            await durable(running, "juliet", wish=DURABLE.replace(b"enable", b"enable max='1'", 1)),
+        )
         await romeo.send(b"".join(message(juliet.jid, k) for k in range(3)) + R)
         await juliet.until(b"<body>2</body>")
         await romeo.until(ack(3))
@@ -279,3 +288,33 @@ async def test_removed_account_has_no_session_after_a_restart(tmp_path: Path) ->
     async with serving(tmp_path, starttls="off", plain=True) as running:
         assert not running.server.journal.links
         assert not await running.server.store.run(lambda tx: tx.durable.sessions())
+
+
+async def test_who_sends_faster_than_the_disk_takes_it_waits(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        romeo, juliet = await peer(running, "romeo"), await durable(running, "juliet")
+        n, text = 3000, " " * 1000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(romeo.send, b"".join(message(juliet.jid, f"{k}{text}") for k in range(n)))
+            got = 0
+            with trio.fail_after(30):
+                while got < n:
+                    await juliet.receive()
+                    got = juliet.received.count(b"</message>")
+                    await juliet.send(ack(got))
+        assert juliet.numbers() == list(range(n))
+        assert b"error" not in romeo.received
+
+
+async def test_what_is_received_and_not_dealt_with_is_bounded(tmp_path: Path) -> None:
+    async with site(tmp_path, offline_messages_per_account=10_000) as running:
+        romeo = await durable(running, "romeo")
+        (link,) = running.server.journal.links
+        async with trio.open_nursery() as nursery:
+            stanzas = [message("juliet@localhost", f"{k}{' ' * 1000}") for k in range(600)]  # each waits for the store
+            nursery.start_soon(romeo.send, b"".join(stanzas))
+            most = 0
+            with trio.fail_after(30):
+                while (await running.server.store.run(lambda tx: tx.offline.usage("juliet@localhost")))[0] < 600:
+                    most = max(most, link._bytes)
+        assert 0 < most < 2 * 262_144

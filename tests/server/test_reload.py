@@ -205,13 +205,13 @@ async def test_hosts_come_and_go_but_one_with_sessions_stays(tmp_path: Path) -> 
 
 LIVE = {
     "Accounts": {"scram_iterations", "token_days"},
-    "C2S": {"starttls", "plain_without_tls", "client_ca"},
+    "C2S": {"starttls", "plain_without_tls", "client_ca", "location"},
     "Limits": {
         *("pre_auth_s", "stall_s", "idle_s", "resume_s", "burst_s", "connections_per_address", "resources_per_account"),
         *("account_bytes_per_s", "account_stanzas_per_s", "address_bytes_per_s", "address_stanzas_per_s"),
         *("auth_failures_per_stream", "auth_failures_per_address", "auth_failures_per_account", "auth_failure_delay_s"),
         *("registrations_per_address_per_hour", "offline_messages_per_account", "offline_bytes_per_account"),
-        "stored_bytes_per_account",
+        *("stored_bytes_per_account", "dedupe_ids_per_account", "dedupe_s"),
     },
     "Log": {"level"},
     "Tls": {"certificate", "private_key"},

@@ -99,6 +99,9 @@ class Delivery:
         stanzaid.strip(element, targets[0].jid.bare)
         if not self.deliver(element, targets):
             raise StanzaError("resource-constraint", text="the recipient does not keep up")
+        for target in targets:
+            if target.durable is not None and target.durable.crowded:
+                session.wait(stanza, target.durable.uncrowded)
 
     def _store(self, stanza: Stanza, session: ClientSession, host: LocalHost, account: JID) -> None:
         message = stamp(stanza, session)

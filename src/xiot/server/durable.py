@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 SWEEP_S = 0.5  # between looks at what was acknowledged
 RETRY_S = 1.0  # after a failure of the store
 FORGET_S = 3600.0  # between looks for ids that are too old
-UNTAKEN_BYTES = 262_144  # received and not yet on disk, of one link: then it is not read
+MOST_BYTES = 262_144  # received and not yet dealt with, or to be sent and not yet on disk, of one link: then whoever sends has to wait
 
 
 class Custody(Protocol):
@@ -75,12 +75,13 @@ class Waiting:
 class Taken:
     """A stanza of a durable link's client, until somebody else keeps it or nobody has to."""
 
-    __slots__ = ("_holders", "_journal", "_routed", "id", "stanza", "waits")
+    __slots__ = ("_holders", "_journal", "_routed", "id", "size_bytes", "stanza", "waits")
 
     def __init__(self, journal: Journal, stanza: Stanza, id: int = 0) -> None:
         self._journal = journal
         self.id = id
         self.stanza = stanza
+        self.size_bytes = len(stanza.raw)
         self.waits = 0
         """What has to be done for it before the next one is looked at."""
         self._holders = 0  # sessions that it was handed to, and that have not acknowledged it
@@ -276,7 +277,10 @@ class Journal:
         session.interests = set(state.interests)
         session.carbons, session.subscriber, session.client = state.carbons, state.subscriber, state.client
         mine = session.availability
-        mine.presence, mine.priority = None if state.presence is None else reread(state.presence.encode()), state.priority
+        mine.presence, mine.priority = (
+            None if state.presence is None else reread(state.presence.encode()),
+            state.priority,
+        )
         mine.arriving = None if state.arriving is None else read(state.arriving.encode(), state.lang)
         mine.directed = {JID(jid) for jid in state.directed}
         await self._server.hooks.enter(session.jid.bare, partial(session.come_back, state.lang))
@@ -336,7 +340,8 @@ class DurableLink:
         self._id = id
         self._resumable_s = resumable_s
         self._handled = handled  # with those that are not on disk yet
-        self._untaken = self._untaken_bytes = 0  # received, and not on disk yet
+        self._untaken = 0  # received, and not on disk yet
+        self._bytes = 0  # of all that is not dealt with
         self._todo: deque[Taken] = deque()  # on disk, to be routed
         self._at: Taken | None = None  # being routed
         self._routing = False
@@ -353,9 +358,7 @@ class DurableLink:
         self._journal.links.add(self)
         self.session.server.hooks.changed_durability(self.session)
         self.save()
-        self._untaken += 1
-        self.session.connection.link.pending = True
-        self._journal.add(lambda tx: None, lambda _: self._on_disk(0))
+        self._expect(lambda tx: None, lambda _: self._on_disk())
 
     # ---- from the client ----
 
@@ -372,39 +375,48 @@ class DurableLink:
                 return None
             return tx.durable.receive(id, str(sender), data)
 
-        self._untaken += 1
-        self._untaken_bytes += len(data)
-        self.session.connection.link.pending = True
-        journal.add(take, partial(self._taken, taken, len(data)))
-        if self._untaken_bytes > UNTAKEN_BYTES:
-            self.session.wait_apart(self.taken)
+        self._bytes += taken.size_bytes
+        self._expect(take, partial(self._taken, taken))
+        if self._bytes > MOST_BYTES:
+            self.session.wait_apart(self._room)
 
     def count(self) -> None:
         """Count a stanza that the stream itself has answered."""
         self._handled += 1
         handled = self._handled
-        self._untaken += 1
-        self._journal.add(lambda tx: tx.durable.count(self._id, handled), lambda _: self._counted(0))
+        self._expect(lambda tx: tx.durable.count(self._id, handled), lambda _: self._counted())
 
     def take_again(self, taken: Taken) -> None:
         """Route a stanza that another process has taken."""
+        self._bytes += taken.size_bytes
         self._todo.append(taken)
 
-    def _taken(self, taken: Taken, size: int, id: int | None) -> None:
+    def _expect(self, step: Callable[[Transaction], Any], then: Callable[[Any], None]) -> None:
+        """Have something on disk before anything is acknowledged."""
+        self._untaken += 1
+        self.session.connection.link.pending = True
+        self._journal.add(step, then)
+
+    def _taken(self, taken: Taken, id: int | None) -> None:
         if id is not None:
             taken.id = id
             self._todo.append(taken)
-        self._counted(size)
+        else:
+            self._bytes -= taken.size_bytes
+        self._counted()
         self.work()
 
-    def _counted(self, size: int) -> None:
+    def _counted(self) -> None:
         self.session.connection.link.count_handled()
-        self._on_disk(size)
+        self._on_disk()
 
-    def _on_disk(self, size: int) -> None:
+    def _on_disk(self) -> None:
         self._untaken -= 1
-        self._untaken_bytes -= size
         self._wake()
+
+    async def _room(self) -> None:
+        while self._bytes > MOST_BYTES // 2:
+            await self._moved.wait()
 
     @property
     def busy(self) -> bool:
@@ -456,6 +468,7 @@ class DurableLink:
 
     def _done(self, taken: Taken) -> None:
         self._at = None
+        self._bytes -= taken.size_bytes
         taken.routed()
         self.save()
         self._wake()
@@ -494,9 +507,21 @@ class DurableLink:
         self._journal.add(put, lambda _: self._queue(data))
         return True
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is to be sent that is not on disk yet that who sends more should wait."""
+        return self._unput_bytes > MOST_BYTES
+
+    async def uncrowded(self) -> None:
+        """Wait until it is less."""
+        while self._unput_bytes > MOST_BYTES // 2:
+            await self._moved.wait()
+
     def _queue(self, data: bytes) -> None:
         self._put += 1
         self._unput_bytes -= len(data)
+        if self._unput_bytes <= MOST_BYTES // 2:
+            self._wake()
         if self.over:
             self._late.append(data)
         else:
@@ -577,4 +602,3 @@ def _arrived(link: Any, number: int) -> bool:
 
 def _text(element: Element | None) -> str | None:
     return None if element is None else element.tobytes(NS_CLIENT).decode()
-

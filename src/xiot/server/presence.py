@@ -97,7 +97,9 @@ class Presences(Subscriptions):
         host.watchers[bare] = {jid for jid, state in subscribed if state in ("from", "both")}
         for jid, state in subscribed:
             if state in ("to", "both") and not self._server.delivery.audience(JID(jid)):
-                session.send_to(presence(type="unavailable", from_=jid))  # section 4.3.2: if it was there, it is no more
+                session.send_to(
+                    presence(type="unavailable", from_=jid)
+                )  # section 4.3.2: if it was there, it is no more
 
     async def _arrive(self, stanza: Stanza, session: ClientSession, *, reading: bool = False) -> None:
         """Hand over what waits for the account, if that is wanted, then be available (section 4.2.2, XEP-0160 section 2).
@@ -147,7 +149,9 @@ class Presences(Subscriptions):
                     if len(handed) < len(page):
                         break
             finally:
-                if handed and session.durable is None and (session.online or session.connection.link.managed):  # else nobody knows: they come again
+                if (
+                    handed and session.durable is None and (session.online or session.connection.link.managed)
+                ):  # else nobody knows: they come again
                     with trio.CancelScope(shield=True):
                         await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read

@@ -725,7 +725,9 @@ class ClientSession:
                     done.set()
                     pump.resume(connection)
                 pump.flush()
-            if durable is not None and what is not None:  # and the server does not stop: else it is done by the next one
+            if (
+                durable is not None and what is not None
+            ):  # and the server does not stop: else it is done by the next one
                 durable.finish(what)
                 pump.flush()
 
