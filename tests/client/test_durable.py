@@ -199,7 +199,7 @@ async def test_each_message_arrives_once_and_in_order_over_a_link_that_is_cut(
     quiet.set()  # until both are there
     async with served(tmp_path, account_bytes_per_s=0) as running, listening(serve) as address:
         await running.account("romeo", "juliet")
-        options = {"address": address, "durable": durable, "timeout": 5.0}
+        options = {"address": address, "durable": durable, "timeout": 20.0}
         async with running.connect("romeo", **options) as romeo, running.connect("juliet", **options) as juliet:
             to, got = juliet.jid, list[str | None]()
             quiet = anyio.Event()

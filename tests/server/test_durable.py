@@ -11,7 +11,6 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +118,7 @@ class Warm:
         try:
             yield process, found[1]
         finally:
-        with trio.move_on_after(20, shield=True), suppress(ProcessLookupError):
+            with trio.move_on_after(20, shield=True), suppress(ProcessLookupError):
                 while True:
                     os.kill(process, signal.SIGKILL)
                     await trio.sleep(0.002)
@@ -266,7 +265,10 @@ class PowerCut(Kill):
 
     def cut(self, process: int) -> None:
         os.kill(process, signal.SIGSTOP)  # so that the copy is of one moment
-        shutil.copyfile(self.image, self.image.with_suffix(".cut"))
+        image = self.image.read_bytes()
+        while (again := self.image.read_bytes()) != image:  # the kernel writes on
+            image = again
+        self.image.with_suffix(".cut").write_bytes(image)
         os.kill(process, signal.SIGKILL)
 
     def start_again(self) -> None:

@@ -318,3 +318,26 @@ async def test_what_is_received_and_not_dealt_with_is_bounded(tmp_path: Path) ->
                 while (await running.server.store.run(lambda tx: tx.offline.usage("juliet@localhost")))[0] < 600:
                     most = max(most, link._bytes)
         assert 0 < most < 2 * 262_144
+
+
+async def test_of_two_connections_that_resume_a_session_the_later_gets_it(tmp_path: Path) -> None:
+    """The client had no patience while the disk was slow."""
+    async with site(tmp_path) as running:
+        juliet = await durable(running, "juliet")
+        async with running.server.journal._committing:  # nothing gets to the disk
+            await juliet.send(message(juliet.jid, 1))
+            (link,) = running.server.journal.links
+            await eventually(lambda: link.busy)
+            await juliet.cut()
+            attempts = []
+            for _ in range(2):
+                it = await peer(running)
+                attempts.append(it)
+                await it.authenticate("juliet")
+                await it.send(resume(juliet.id))
+                heir = link.session.heir
+                await eventually(lambda: link.session.heir is not heir)  # noqa: B023
+        first, second = attempts
+        await second.until(b"<resumed")
+        await first.until(b"item-not-found")
+        await second.until(b"<body>1</body>")

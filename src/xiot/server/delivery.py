@@ -28,8 +28,8 @@ from xiot.xep import carbons, offline, stanzaid
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
-    from xiot.server.durable import Taken
     from xiot.server.host import LocalHost
+    from xiot.server.journal import Taken
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 

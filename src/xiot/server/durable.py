@@ -9,300 +9,34 @@ message that comes again is known (`xiot.model.durable`). Then it is counted in 
 for the client is kept in the store before it goes to the wire. So ``<resumed/>`` tells the truth after a crash, and everything the client has
 not acknowledged is there.
 
-A stanza that was taken is in somebody's *custody*, in exactly one place of the store. Whoever takes it over removes it from there in
-the same transaction: another durable link, or the offline storage. A session without durability has nothing to keep it in: what was handed
-to it stays in custody until its client has acknowledged it (or, without stream management, its socket has taken it). After a crash all that is still
-in custody is routed anew. So between durable links, and into the offline storage, each stanza goes exactly once; another client may
-get one again that it had not acknowledged, and knows it by its origin-id.
-
-The `Journal` commits: one transaction at a time, the next takes all that has come up since. If the store fails it tries again, and nothing is
-acknowledged meanwhile.
+After a crash the sessions come back as they were, without their connections, and all stanzas that are still in the custody of the `Journal`
+are routed anew. So between durable links, and into the offline storage, each stanza goes exactly once; another client may get one again
+that it had not acknowledged, and knows it by its origin-id. What an inactive client has yet to be shown (XEP-0352: presence, chat states) is not kept.
 """
 
 from __future__ import annotations
 
-import socket
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
-from xiot.core import JID, Element, Stanza, StreamParser
-from xiot.model.durable import DurableSession, Window, is_new
-from xiot.model.roster import SubscriptionState
-from xiot.net.pump import Connection
-from xiot.proto import framing
+from xiot.core import Element, Stanza
+from xiot.model.durable import DurableSession, is_new
 from xiot.proto.sm import COUNTS
-from xiot.stanzas import NS_CLIENT, reread
-from xiot.store import StoreError, Transaction
+from xiot.server.journal import Journal, Taken
+from xiot.stanzas import NS_CLIENT
+from xiot.store import Transaction
 from xiot.xep.stanzaid import OriginId
 
 if TYPE_CHECKING:
-    from xiot.model.effects import Tx
-    from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
-SWEEP_S = 0.5  # between looks at what was acknowledged
-RETRY_S = 1.0  # after a failure of the store
-FORGET_S = 3600.0  # between looks for ids that are too old
 MOST_BYTES = 262_144  # received and not yet dealt with, or to be sent and not yet on disk, of one link: then whoever sends has to wait
-
-
-class Custody(Protocol):
-    """Where in the store a stanza is, until somebody else keeps it."""
-
-    def remove(self, tx: Tx) -> None:
-        """Remove it from there; no error if it is gone already."""
-
-
-class Waiting:
-    """A message in the offline storage."""
-
-    def __init__(self, owner: str, id: int) -> None:
-        self._owner = owner
-        self._id = id
-
-    def remove(self, tx: Tx) -> None:
-        """Remove it."""
-        tx.offline.delete(self._owner, [self._id])
-
-
-class Taken:
-    """A stanza of a durable link's client, until somebody else keeps it or nobody has to."""
-
-    __slots__ = ("_holders", "_journal", "_routed", "id", "size_bytes", "stanza", "waits")
-
-    def __init__(self, journal: Journal, stanza: Stanza, id: int = 0) -> None:
-        self._journal = journal
-        self.id = id
-        self.stanza = stanza
-        self.size_bytes = len(stanza.raw)
-        self.waits = 0
-        """What has to be done for it before the next one is looked at."""
-        self._holders = 0  # sessions that it was handed to, and that have not acknowledged it
-        self._routed = False
-
-    def remove(self, tx: Tx) -> None:
-        """Remove it from the store."""
-        tx.durable.remove(self.id)
-
-    def routed(self) -> None:
-        """It was dealt with, but for those that it was handed to."""
-        self._routed = True
-        self._look()
-
-    def hold(self) -> None:
-        """It was handed to a session."""
-        self._holders += 1
-
-    def release(self) -> None:
-        """That session has it, or it is kept elsewhere."""
-        self._holders -= 1
-        self._look()
-
-    def _look(self) -> None:
-        if self._routed and not self._holders:
-            self._journal.add(self.remove)
-
-
-class Journal:
-    """What durable links have to have on disk."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._steps: list[tuple[Callable[[Transaction], Any], Callable[[Any], None] | None]] = []
-        self._filled = trio.Event()
-        self._committing = trio.Lock()
-        self.carried: Custody | None = None
-        """Of the stanza that is being routed now, if it is in anybody's."""
-        self.links: set[DurableLink] = set()
-        self._handed: dict[ClientSession, deque[tuple[int, Taken]]] = {}
-
-    @property
-    def window(self) -> Window:
-        """How long ids of senders are remembered."""
-        limits = self._server.config.limits
-        return Window(limits.dedupe_ids_per_account, timedelta(seconds=limits.dedupe_s))
-
-    def add(self, step: Callable[[Transaction], Any], then: Callable[[Any], None] | None = None) -> None:
-        """Do `step` in the next transaction, behind all added before, and call `then` with its result when that is durable."""
-        self._steps.append((step, then))
-        self._filled.set()
-
-    async def settle(self) -> None:
-        """Wait until all that was added is durable."""
-        done = trio.Event()
-        self.add(lambda tx: None, lambda _: done.set())
-        await done.wait()
-
-    @contextmanager
-    def carrying(self, custody: Custody) -> Iterator[None]:
-        """What is delivered within comes from `custody`."""
-        self.carried = custody
-        try:
-            yield
-        finally:
-            self.carried = None
-
-    def handed(self, session: ClientSession) -> None:
-        """What is carried was queued for a session without durability."""
-        if isinstance(self.carried, Taken):
-            link = session.connection.link
-            self.carried.hold()
-            self._handed.setdefault(session, deque()).append((link.sent if link.managed else 0, self.carried))
-
-    def ended(self, session: ClientSession) -> list[Taken | None]:
-        """A session without durability is over: return of each stanza that it has not acknowledged in whose custody that is."""
-        handed, link = self._handed.pop(session, ()), session.connection.link
-        if not link.managed:
-            for _, taken in handed:
-                taken.release()
-            return []
-        unacknowledged: list[Taken | None] = [None] * ((link.sent - link.acknowledged) % COUNTS)
-        for number, taken in handed:
-            place = (number - link.acknowledged - 1) % COUNTS
-            if place < len(unacknowledged):
-                unacknowledged[place] = taken
-            else:
-                taken.release()
-        return unacknowledged
-
-    async def run(self) -> None:
-        """Commit, for ever."""
-        while True:
-            await self._filled.wait()
-            self._filled = trio.Event()
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Commit all that was added."""
-        async with self._committing:
-            while self._steps:
-                steps, self._steps = self._steps, []
-                try:
-                    await self._commit(steps)
-                except trio.Cancelled:  # the last commit is yet to come
-                    self._steps[:0] = steps
-                    raise
-                self._server.pump.flush()
-
-    async def _commit(self, steps: list[tuple[Callable[[Transaction], Any], Callable[[Any], None] | None]]) -> None:
-        def commit(tx: Transaction) -> list[Any]:
-            return [step(tx) for step, _ in steps]
-
-        def tell(results: list[Any]) -> None:
-            for (_, then), result in zip(steps, results, strict=True):
-                if then is not None:
-                    then(result)
-
-        failed = False
-        while True:
-            try:
-                await self._server.store.transact(commit, tell)
-                return
-            except StoreError as error:
-                if not failed:
-                    self._server.log.error("durable links wait: the store failed", why=str(error))
-                failed = True
-            await trio.sleep(RETRY_S)
-
-    async def sweep(self) -> None:
-        """Look for what clients have acknowledged, for ever: in the core, so nobody tells us."""
-        forget_at = 0.0
-        while True:
-            for session, handed in list(self._handed.items()):
-                link = session.connection.link
-                while handed and _arrived(link, handed[0][0]):
-                    handed.popleft()[1].release()
-                if not handed:
-                    del self._handed[session]
-            for durable in self.links:
-                durable.look()
-            if trio.current_time() >= forget_at:
-                forget_at = trio.current_time() + FORGET_S
-                before = datetime.now(UTC) - self.window.age
-                self.add(lambda tx, before=before: tx.durable.forget(before))  # type: ignore[misc]
-            await trio.sleep(SWEEP_S)
-
-    # ---- after a crash, or a stop ----
-
-    async def restore(self) -> None:
-        """Bring back all sessions as they were, without their connections, and go on with what they have sent."""
-
-        def load(tx: Transaction) -> tuple[list[_Kept], list[_Orphan]]:
-            sessions, states = [], dict[str, list[tuple[str, SubscriptionState]]]()
-            for row in tx.durable.sessions():
-                jid = JID(row.jid)
-                owner = str(jid.bare)
-                if jid.domain not in hosts or not tx.accounts.exists(owner):
-                    tx.durable.delete(row.id)
-                    continue
-                if owner not in states:
-                    states[owner] = list(tx.roster.subscribed(owner))
-                sessions.append((row, [(sent.number, sent.stanza) for sent in tx.durable.sent(row.id)], states[owner]))
-            return sessions, [(row.id, row.session, row.sender, row.stanza) for row in tx.durable.received()]
-
-        hosts = set(self._server.hosts)
-        sessions, received = await self._server.store.run(load)
-        links: dict[str, DurableLink] = {}
-        lang = {row.id: msgspec.json.decode(row.state, type=State).lang for row, _, _ in sessions}
-        for row, sent, _ in sessions:
-            links[row.id] = await self._bring_back(row, sent)
-        for row, _, subscribed in sessions:
-            self._server.presences.restored(links[row.id].session, subscribed)
-        for id, session, sender, stanza in received:
-            if session not in links:
-                links[session] = DurableLink(self, self._absent(JID(sender)), session, 0)
-                links[session].over = True
-            links[session].take_again(Taken(self, read(stanza, lang.get(session)), id))
-        for link in links.values():
-            link.work()
-        if links:
-            self._server.log.info("durable sessions restored", sessions=len(sessions), stanzas=len(received))
-
-    async def _bring_back(self, row: DurableSession, sent: list[tuple[int, bytes]]) -> DurableLink:
-        state = msgspec.json.decode(row.state, type=State)
-        session = self._absent(JID(row.jid))
-        link, base = session.connection.link, sent[0][0] - 1 if sent else row.sent
-        link.enable_sm(row.handled % COUNTS, base % COUNTS)
-        link.detach()
-        for _, stanza in sent:
-            link.send(stanza)
-        session.durable = durable = DurableLink(self, session, row.id, row.resumable_s, row.handled, row.sent, base)
-        session.interests = set(state.interests)
-        session.carbons, session.subscriber, session.client = state.carbons, state.subscriber, state.client
-        mine = session.availability
-        mine.presence, mine.priority = (
-            None if state.presence is None else reread(state.presence.encode()),
-            state.priority,
-        )
-        mine.arriving = None if state.arriving is None else read(state.arriving.encode(), state.lang)
-        mine.directed = {JID(jid) for jid in state.directed}
-        await self._server.hooks.enter(session.jid.bare, partial(session.come_back, state.lang))
-        self._server.resumptions.restore(session, row.id, row.resumable_s)
-        durable.began()
-        return durable
-
-    def _absent(self, jid: JID) -> ClientSession:
-        """The session of a client whose connection another process has had."""
-        from xiot.server.session import ClientSession  # it makes use of us
-
-        sock = socket.socket()
-        sock.close()
-        connection = Connection(self._server.pump, sock, "before the restart")
-        connection.lost = "the server was restarted"
-        connection.owner = session = ClientSession(self._server, connection, direct_tls=False)
-        session.jid, session.account, session.bound = jid, jid.bare, True
-        return session
-
-
-_Kept = tuple[DurableSession, list[tuple[int, bytes]], list[tuple[str, SubscriptionState]]]
-_Orphan = tuple[int, str, str, bytes]
 
 
 class State(msgspec.Struct, frozen=True):
@@ -577,27 +311,12 @@ class DurableLink:
         server.pump.flush()
 
 
-def read(data: bytes, lang: str | None) -> Stanza:
-    """A stanza as it came in a stream of the language `lang`."""
-    parser = StreamParser(max_stanza_bytes=2**30, max_depth=1000, max_attributes=1024, max_tag_bytes=2**30)
-    parser.feed(framing.open_stream(NS_CLIENT, lang=lang))
-    (stanza,) = parser.feed(data)
-    assert isinstance(stanza, Stanza)
-    return stanza
-
-
 def _origin_id(stanza: Stanza) -> str | None:
     """By what a message that comes again is known."""
     if stanza.name != "message" or stanza.type == "error" or OriginId.TAG.rpartition("}")[2].encode() not in stanza.raw:
         return None
     found = stanza.element.find(OriginId.TAG)
     return None if found is None else found.get("id")
-
-
-def _arrived(link: Any, number: int) -> bool:
-    if link.managed:
-        return bool((link.acknowledged - number) % COUNTS < COUNTS // 2)
-    return not link.queued_bytes
 
 
 def _text(element: Element | None) -> str | None:

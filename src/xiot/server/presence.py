@@ -32,7 +32,7 @@ from xiot.model.offline import Kept
 from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
 from xiot.model.roster import Push, Request, SubscriptionState
 from xiot.server.delivery import stamp
-from xiot.server.durable import Waiting
+from xiot.server.journal import Waiting
 from xiot.stanzas import NS_CLIENT, presence, reread
 from xiot.xep import roster
 

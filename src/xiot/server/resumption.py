@@ -9,6 +9,7 @@ gets the session in place of a new one; else the session ends, and what nobody a
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from xiot.proto import sasl2, sm
 from xiot.server.durable import DurableLink
 
 if TYPE_CHECKING:
-    from xiot.core import JID, Element, Stanza
+    from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
+    from xiot.net.pump import Connection
+    from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
 LOOK_S = 0.05
@@ -108,7 +111,7 @@ def on_nonza(stanza: Stanza, session: ClientSession) -> None:
         if session.bound:
             session.write_nonza(sm.render(sm.Failed("unexpected-request")))
         else:
-            session.resume(nonza)
+            resume(session, nonza)
     else:
         raise StreamError("unsupported-stanza-type")
 
@@ -136,15 +139,19 @@ def _durable(wish: sm.Enable, session: ClientSession) -> bool:
     return wish.durable or config.durable_links == "all" or session.jid.bare in config.durable_accounts
 
 
-def acknowledged(found: ClientSession, wish: sm.Resume, session: ClientSession) -> bool:
-    """Forget what the client has of `found`, which `session` resumes; False if it claims too much: then `session` is over."""
-    link = found.connection.link
-    try:
-        link.acknowledge(wish.h)
-    except ValueError:
-        session.end(too_high(wish.h, link.sent))
-        return False
-    return True
+def resume(session: ClientSession, wish: sm.Resume) -> None:
+    """Let the session that the client names go on here, in place of `session` (section 5)."""
+
+    async def answer() -> None:
+        found = await _take_up(session, wish)
+        if isinstance(found, sm.Failed):
+            session.write_nonza(sm.render(found))
+        elif found is not None:
+            session.write_nonza(sm.render(_answer(found), answer=True))
+            session.resumed_by(found.jid)
+            found.go_on_as(session)
+
+    session.wait_apart(answer)
 
 
 async def resume_within_login(session: ClientSession, element: Element) -> sasl2.Answer:
@@ -155,14 +162,44 @@ async def resume_within_login(session: ClientSession, element: Element) -> sasl2
         wish = None
     if not isinstance(wish, sm.Resume):
         return sm.build(sm.Failed("bad-request"))
-    found = await session.find_former(wish.id)
+    found = await _take_up(session, wish)
+    if found is None:
+        return None
+    if isinstance(found, sm.Failed):
+        return sm.build(found)
+    return sasl2.Resumed(found.jid, sm.build(_answer(found), answer=True), partial(found.go_on_as, session))
+
+
+async def _take_up(session: ClientSession, wish: sm.Resume) -> ClientSession | sm.Failed | None:
+    """The session of that name, done with the last stanza of its old stream, without what the client has of it; None: `session` is over.
+
+    If the client asks once more meanwhile, since it had no patience or no connection any more, the earlier one gets nothing.
+    """
+    resumptions, account = session.server.resumptions, session.logged_in
+    found = resumptions.find(wish.id, account)
+    if found is not None:
+        found.heir = session
+        with trio.move_on_after(IDLE_S) as patience:
+            await found.idle()
+        if patience.cancelled_caught or found.heir is not session or resumptions.find(wish.id, account) is not found:
+            found = None
     if session.connection.closing:
         return None
     if found is None:
-        return sm.build(sm.Failed("item-not-found"))
-    if not acknowledged(found, wish, session):
+        return sm.Failed("item-not-found")
+    link = found.connection.link
+    try:
+        link.acknowledge(wish.h)
+    except ValueError:
+        session.end(too_high(wish.h, link.sent))
         return None
-    return sasl2.Resumed(found.jid, sm.build(found.answer(), answer=True), lambda: found.go_on_as(session))
+    return found
+
+
+def _answer(found: ClientSession) -> sm.Resume:
+    """What the client that resumes is told."""
+    assert found.resumable_by is not None
+    return sm.Resume(found.resumable_by, found.connection.link.handled)
 
 
 def enable_within_bind(session: ClientSession, element: Element) -> sasl2.Answer:
@@ -190,3 +227,24 @@ def too_high(h: int, sent: int) -> StreamError:
     """The error for an acknowledgement of more than was sent (section 4)."""
     app = sm.handled_count_too_high(h, sent)
     return StreamError("undefined-condition", f"{h} stanzas acknowledged of {sent} sent", app)
+
+
+class Abandoned:
+    """Owns a connection whose session goes on elsewhere, until it is closed."""
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+
+    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
+        """Nothing is expected."""
+
+    def on_secured(self) -> None:
+        """Nothing is expected."""
+
+    def on_timeout(self) -> None:
+        """Nothing is expected."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection is gone."""
+        self._server.disconnected(self._connection)

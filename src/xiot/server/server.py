@@ -35,13 +35,14 @@ from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.control import Control
 from xiot.server.delivery import Delivery
-from xiot.server.durable import Journal
 from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.http import HttpServer
+from xiot.server.journal import Journal
 from xiot.server.metrics import Metrics
 from xiot.server.notify import Notifier
 from xiot.server.presence import Presences
+from xiot.server.restore import restore
 from xiot.server.resumption import Resumptions, enable_within_bind, resume_within_login
 from xiot.server.routing import Routing, check_iq
 from xiot.server.session import ClientSession
@@ -169,7 +170,7 @@ class Server:
                 self.storing.start_soon(self.journal.run)
                 try:
                     async with trio.open_nursery() as self.nursery:
-                        await self.journal.restore()
+                        await restore(self)
                         self.nursery.start_soon(self.journal.sweep)
                         self.nursery.start_soon(self.resumptions.run)
                         for sock, tls in self._listeners:

@@ -22,7 +22,7 @@ import trio
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import StanzaError, StreamError
 from xiot.ext import Handler, Style
-from xiot.proto import bind2, fast, sasl2, sm
+from xiot.proto import bind2, fast, sasl2
 from xiot.proto.events import (
     Authenticated,
     CheckAccount,
@@ -83,6 +83,8 @@ class ClientSession:
         """The name by which it may be resumed."""
         self.resumable_s = 0.0
         """How long it is kept then without a connection."""
+        self.heir: ClientSession | None = None
+        """Whose connection it is to go on with: of several that ask, the last."""
         self.durable: DurableLink | None = None
         """What keeps it over a crash of the server, if its client or the configuration wants that."""
         self.online = False
@@ -308,42 +310,25 @@ class ClientSession:
         else:
             self._do(self._stream.close(error))
 
+    @property
+    def logged_in(self) -> JID:
+        """The account that the stream has logged in to."""
+        assert self._stream.jid is not None
+        return self._stream.jid
+
     # ---- stream management (XEP-0198) ----
 
-    def resume(self, wish: sm.Resume) -> None:
-        """Let the session that the client names go on here, in place of this one (section 5)."""
+    async def idle(self) -> None:
+        """Wait until it is done with all that its client has sent so far."""
+        while self._busy is not None or (self.durable is not None and self.durable.busy):
+            if self._busy is not None:
+                await self._busy.wait()
+            elif self.durable is not None:
+                await self.durable.settled()
 
-        async def resume() -> None:
-            found = await self.find_former(wish.id)
-            if self.connection.closing:
-                return
-            if found is None:
-                self.write_nonza(sm.render(sm.Failed("item-not-found")))
-                return
-            if resumption.acknowledged(found, wish, self):
-                self.write_nonza(sm.render(found.answer(), answer=True))
-                self._stream.resumed(found.jid)
-                found.go_on_as(self)
-
-        self._wait(resume)
-
-    async def find_former(self, id: str) -> ClientSession | None:
-        """The session of that name, as soon as it is done with the last stanza of its old stream."""
-        assert self._stream.jid is not None
-        with trio.move_on_after(resumption.IDLE_S):
-            while (found := self.server.resumptions.find(id, self._stream.jid)) is not None:
-                if found._busy is not None:
-                    await found._busy.wait()
-                elif found.durable is not None and found.durable.busy:
-                    await found.durable.settled()
-                else:
-                    return found
-        return None
-
-    def answer(self) -> sm.Resume:
-        """What the client that resumes is told."""
-        assert self.resumable_by is not None
-        return sm.Resume(self.resumable_by, self.connection.link.handled)
+    def resumed_by(self, jid: JID) -> None:
+        """The stream, which has bound nothing, goes on as that of `jid`."""
+        self._stream.resumed(jid)
 
     def go_on_as(self, other: ClientSession) -> None:
         """Take over the connection and the stream of `other`, which has been told so, and send again what was not acknowledged."""
@@ -358,6 +343,7 @@ class ClientSession:
         self._stream = other._stream
         self._stuck = (0, 0.0)
         self.server.hooks.resumed(self)
+        self.heir = None
         self.server.resumptions.release(self)
         self.server.forget(other)
         self.server.log.info(
@@ -365,7 +351,7 @@ class ClientSession:
         )
         self.server.presences.resumed(self)
         if former.lost is None:
-            former.owner = Abandoned(self.server, former)
+            former.owner = resumption.Abandoned(self.server, former)
             stream.close(StreamError("conflict", "resumed by a new connection"))
             former.link.write(stream.data_to_send())
             former.close("resumed by a new connection")
@@ -767,24 +753,3 @@ class ClientSession:
         with suppress(AttributeError):
             return f"<ClientSession {self.jid}>"
         return f"<ClientSession of {self.connection.peer}>"
-
-
-class Abandoned:
-    """Owns a connection whose session goes on elsewhere, until it is closed."""
-
-    def __init__(self, server: Server, connection: Connection) -> None:
-        self._server = server
-        self._connection = connection
-
-    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
-        """Nothing is expected."""
-
-    def on_secured(self) -> None:
-        """Nothing is expected."""
-
-    def on_timeout(self) -> None:
-        """Nothing is expected."""
-
-    def on_lost(self, reason: str) -> None:
-        """The connection is gone."""
-        self._server.disconnected(self._connection)
