@@ -17,7 +17,7 @@ from xiot.core import JID
 from xiot.xep import disco, ping, roster
 from xiot.xep import version as software
 
-from .test_slixmpp import TEXT, presence_of, until
+from .peers import TEXT, presence_of, until
 
 
 @pytest.fixture(
@@ -55,7 +55,7 @@ async def test_our_client_talks_at_any_server(stage: Stage) -> None:
         assert (await next_of(romeo.messages())).type == "error"
 
         await juliet.send_presence(romeo.jid, show="xa", status=TEXT, priority=-1)
-        seen = await presence_of(romeo, "juliet@localhost/balcony")
+        seen = await presence_of(romeo, juliet.jid)
         assert (seen.type, seen.show, seen.status, seen.priority) == (None, "xa", TEXT, -1)
 
         await roster.fetch(romeo, romeo.roster)
