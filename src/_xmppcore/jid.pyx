@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JIDs, the addresses of XMPP: parsed, prepared and compared as RFC 7622 says.
 
-Theory of operation.  `c/jid.c` prepares what is plain. A part that it calls slow goes to `_xmppcore.precis`, alone, and the answers are kept
-there in bounded caches. What a JID object holds is prepared already, so that comparing and hashing are those of its text.
+Theory of operation.  `c/jid.c` prepares what is plain. A part that it calls slow goes to `_xmppcore.precis`, alone, and the answers are
+kept there in bounded caches. What a JID object holds is prepared already, so that comparing and hashing are those of its text.
 """
 
 cimport cython

@@ -229,8 +229,8 @@ cdef inline bint is_declaration(const xc_attr *a) noexcept:
     return (a.name_len == 5 or a.prefix_len == 5) and memcmp(a.name, b"xmlns", 5) == 0
 
 
-# Short strings that come again and again: names of attributes, and values such as "chat" and "true". One place for each hash value. They are
-# compared as numbers, so that looking one up takes less than making it. Names have a table of their own, since values come and go.
+# Short strings that come again and again: names of attributes, and values such as "chat" and "true". One place for each hash value. They
+# are compared as numbers, so that looking one up takes less than making it. Names have a table of their own, since values come and go.
 cdef enum:
     SHORT = 8      # bytes, at most
     PLACES = 1024  # power of two

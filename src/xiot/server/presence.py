@@ -94,7 +94,7 @@ class Presences(Subscriptions):
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         if mine.presence is None:
             return
-        host.watchers[bare] = {jid for jid, state in subscribed if state in ("from", "both")}
+        host.watchers[bare] = frozenset(jid for jid, state in subscribed if state in ("from", "both"))
         for jid, state in subscribed:
             if state in ("to", "both") and not self._server.delivery.audience(JID(jid)):
                 session.send_to(

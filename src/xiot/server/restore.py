@@ -74,7 +74,7 @@ async def _bring_back(server: Server, row: DurableSession, sent: list[tuple[int,
     session.durable = durable = DurableLink(
         server.journal, session, row.id, row.resumable_s, row.handled, row.sent, base
     )
-    session.interests = set(state.interests)
+    session.interests = tuple(state.interests)
     session.carbons, session.subscriber, session.client = state.carbons, state.subscriber, state.client
     mine = session.availability
     mine.presence, mine.priority = (
@@ -82,7 +82,8 @@ async def _bring_back(server: Server, row: DurableSession, sent: list[tuple[int,
         state.priority,
     )
     mine.arriving = None if state.arriving is None else read(state.arriving.encode(), state.lang)
-    mine.directed = {JID(jid) for jid in state.directed}
+    for jid in state.directed:
+        mine.direct(JID(jid))
     await server.hooks.enter(session.jid.bare, partial(session.come_back, state.lang))
     server.resumptions.restore(session, row.id, row.resumable_s)
     durable.began()
