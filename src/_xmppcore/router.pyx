@@ -135,7 +135,7 @@ cdef class Link:
 
         Returns the next thing that needs the caller: a `StreamOpen`, a `Stanza`, a `StreamClose`, an `XmlError`, or a `Link`, whose `load`
         is more than `high_bytes` after a stanza of ours: do not read from us until it is low. If it is this link itself, its own
-        load has become low, and `awaited` is over. None
+        load has become low, and `awaited` is over, or it does not take what is queued for it. None
         when all bytes are used. Call it again, without bytes, until None (or `park`): the next stanza is not looked at before.
         RuntimeError if bytes are given while a link has not come to None (or an `XmlError`, or `park`).
         """

@@ -273,6 +273,19 @@ def test_sender_is_told_to_wait_for_who_does_not_acknowledge_and_the_link_says_w
     assert receive(b, ack(n + 1)) == []
 
 
+@pytest.mark.security(row=47)
+def test_who_does_not_take_answers_to_requests_is_named_to_itself() -> None:
+    _, a, b = pair(high_bytes=HIGH)
+    assert receive(b, R * (HIGH // len(ack(0)))) == []
+    assert receive(b, R) == [b]
+    assert b.queued_bytes > HIGH
+    take(b)
+    assert receive(b, R) == []
+    receive(a, message("y" * HIGH))  # what is kept until it is acknowledged is none of these
+    take(b)
+    assert receive(b, R) == []
+
+
 def test_many_bytes_are_asked_for_before_the_tenth_stanza() -> None:
     _, a, b = pair()
     receive_split(a, message("z" * 40_000) * 2, [40_000])

@@ -823,6 +823,12 @@ COSTLY: dict[str, Callable[[int], bytes]] = {
     "attributes of as many namespaces": stream_of(many_prefixed),
     "blanks in the declaration": lambda n: b"<?xml version='1.0'" + b" " * n + b"?><s/>",
     "version": lambda n: b"<?xml version='1." + b"0" * n + b"'?><s/>",
+    "declaration of a document type": lambda n: (
+        b"<?xml version='1.0'?><!DOCTYPE s [" + b"<!ENTITY a 'aaa'>" * (n // 17)
+    ),
+    "entities in a value": stream_of(lambda n: b"<m a='" + b"&lol;" * (n // 5) + b"'/>"),
+    "entities": stream_of(lambda n: b"<m>" + b"&lol;" * (n // 5)),
+    "prefixes": stream_of(lambda n: b"<m>" + b"<p:a p:b=''/>" * (n // 13)),
     "angles in the declaration": lambda n: b"<?xml version='1.0" + b">" * n,
 }
 
@@ -845,7 +851,7 @@ def count_steps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes, in
 
 
 @pytest.mark.parametrize("name", COSTLY)
-@pytest.mark.security(row=(4, 7, 8))
+@pytest.mark.security(row=(1, 2, 4, 7, 8))
 def test_steps_are_linear_in_the_input_for_every_size_of_pieces(
     name: str, count_steps: Callable[[bytes, int], int]
 ) -> None:

@@ -166,7 +166,7 @@ class Peer:
         await self.send(DECLARATION + HEADER)
         await self.until(b"features>")
 
-    async def authenticate(self, name: str) -> None:
+    async def prove(self, name: str) -> None:
         """Log in by PLAIN; the next header is to follow."""
         await self.open()
         await self.send(auth("PLAIN", f"\0{name}\0{PASSWORD}".encode()))
@@ -174,7 +174,7 @@ class Peer:
 
     async def login(self, name: str, resource: str = "") -> None:
         """Log in by PLAIN and bind."""
-        await self.authenticate(name)
+        await self.prove(name)
         await self.open()
         wish = f"<resource>{resource}</resource>" if resource else ""
         await self.send(
@@ -607,6 +607,12 @@ async def asks_and_does_not_listen(site: Site) -> None:
     await does_not_listen(site, deaf, questions * 3000)
 
 
+async def wants_acknowledgements(site: Site) -> None:
+    """The same with requests of stream management, which the core answers."""
+    deaf = await site.peer("deaf", receive_bytes=4096)
+    await does_not_listen(site, deaf, b"<enable xmlns='urn:xmpp:sm:3'/>" + b"<r xmlns='urn:xmpp:sm:3'/>" * 100_000)
+
+
 async def does_not_listen(site: Site, deaf: Peer, questions: bytes) -> None:
     """Send, take nothing, and look at what is queued for it."""
     queued = 0
@@ -651,7 +657,7 @@ async def without_required_tls(site: Site) -> None:
 async def before_binding(site: Site) -> None:
     """Whoever has logged in and has no resource yet sends nothing."""
     peer = await site.peer()
-    await peer.authenticate("mallory")
+    await peer.prove("mallory")
     await peer.open()
     assert await peer.condition(message(b"hello", "honest@localhost")) == "not-authorized"
 
@@ -663,7 +669,7 @@ async def another_after_login(site: Site) -> None:
         (b"to='localhost'", b"to='localhost' from='honest@localhost'", "invalid-from"),
     ):
         peer = await site.peer()
-        await peer.authenticate("mallory")
+        await peer.prove("mallory")
         peer.received = b""
         assert await peer.condition(DECLARATION + HEADER.replace(old, new)) == condition
 
@@ -742,7 +748,7 @@ async def somebody_elses_session(site: Site) -> None:
     name = re.findall(rb" id='([^']*)'", enabled)[0]
     assert len(base64.urlsafe_b64decode(name + b"=" * (-len(name) % 4))) >= 16, "a name that can be guessed"
     peer = await site.peer()
-    await peer.authenticate("mallory")
+    await peer.prove("mallory")
     await peer.open()
     await peer.send(b"<resume xmlns='urn:xmpp:sm:3' h='0' previd='%s'/>" % name)
     await peer.until(b"<failed")
@@ -1024,6 +1030,10 @@ ATTACKS = (
     ),
     Attack("one that is dead and keeps its session", 46, limit("idle_s", 3600), silent_for_good, limits={"idle_s": 0.8}, statement=(21, 83)),
     Attack("one that asks and does not listen", 47, limit("out_high_bytes", 1 << 30), asks_and_does_not_listen, limits=SMALL_QUEUE),
+    Attack(
+        "one that wants acknowledgements and does not listen", 47, limit("out_high_bytes", 1 << 30), wants_acknowledgements,
+        limits=SMALL_QUEUE, statement=76,
+    ),
     Attack("login without the TLS that is required", 26, code(SaslServer, "offered", property(lambda self: self._policy.offered(secure=True))),
         without_required_tls, transports=("tcp",), starttls="required", statement=(28, 29)),
     Attack("mechanism that is not offered", 41, code(SaslServer, "offered", property(lambda self: ["ANONYMOUS", "EXTERNAL", "PLAIN"])),

@@ -442,7 +442,10 @@ xc_link_event xc_link_feed(xc_router *r, xc_link *l, size_t received, xc_head *h
                 l->flags &= (uint8_t)~XC_LINK_AWAITED;
                 return *slow = l, XC_LINK_SLOW;
             }
-            if (managed) break;
+            if (managed) { /* whoever asks without end and does not read the answers is not read either */
+                if (l->out.bytes > r->high) return *slow = l, XC_LINK_SLOW;
+                break;
+            }
             xc_link *to = destination(r, l, head, *raw, &lang);
             if (!to) return XC_LINK_STANZA;
             if (!deliver(r, l, to, head, *raw, lang)) return XC_LINK_NO_MEMORY;

@@ -89,7 +89,7 @@ typedef enum xc_link_event {
     XC_LINK_STANZA, /* *head and *raw are the stanza, for the caller */
     XC_LINK_CLOSE,
     XC_LINK_ERROR, /* link->xml.error; all bytes are dropped, and feeding more says the same */
-    XC_LINK_SLOW,  /* *slow has a load of more than `high` bytes: stop reading from this link for a while; or see XC_LINK_AWAITED */
+    XC_LINK_SLOW,  /* *slow, which may be this link, has a load of more than `high` bytes: read on when it is low; or see XC_LINK_AWAITED */
     XC_LINK_NO_MEMORY,
 } xc_link_event;
 

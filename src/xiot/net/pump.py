@@ -515,6 +515,12 @@ class Pump:
                     self._wake(connection)
                     event = link.feed()
                     continue
+                if event is link and link.queued_bytes > self.high_bytes:
+                    self._choke(connection)
+                    if connection._reading:
+                        event = link.feed()
+                        continue
+                    return
                 self._wait_for(connection, event.owner)
                 return
             connection.events += 1
