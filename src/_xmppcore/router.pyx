@@ -454,7 +454,7 @@ cdef class Router:
         cdef bytes data
         for link in self.take_dirty():
             if link.link.out.bytes:
-                data = link.out._joined()
+                data = (<OutBuf> link.out)._joined()
                 link.out.sent(len(data))
                 output.append((link, data))
         return output
