@@ -21,13 +21,14 @@ import trio
 from cryptography import x509
 
 import xiot
-import xiot.client.client
 import xiot.client.login
 import xiot.proto.scram
 from tests.certificates import CLIENT, DAY, Pair, make
 from tests.server.attacks import Numbers, Peer, Switch, code
 from tests.server.serving import HOST, PASSWORD, Running, serving
+from xiot.client.handlers import Request
 from xiot.client.memory import Memory
+from xiot.client.requests import Requests
 from xiot.core import JID, XmlError
 from xiot.net.tls import client_context
 from xiot.proto.initiating import ClientStream
@@ -286,13 +287,13 @@ async def together(folder: Path) -> AsyncIterator[tuple[xiot.client.Client, Peer
 async def answers_for_another(folder: Path) -> None:
     """An answer counts only if it is of who was asked, whoever knows the id."""
     async with together(folder) as (romeo, mallory):
-        romeo._send = forgetful(romeo._send)  # nobody else answers
+        romeo._requests._send = forgetful(romeo._requests._send)  # nobody else answers
         taken = False
 
         async def forge() -> None:
-            while not romeo._waiting:
+            while not romeo._requests.waiting:
                 await trio.lowlevel.checkpoint()
-            id = next(iter(romeo._waiting))
+            id = next(iter(romeo._requests._waiting))
             await mallory.send(f"<iq type='result' id='{id}' to='{romeo.jid}'/>".encode())
 
         async with trio.open_nursery() as nursery:
@@ -335,17 +336,17 @@ async def copies_what_nobody_said(folder: Path) -> None:
         assert first.body == "last", first
 
 
-def trustful(request: Any, client: xiot.client.Client, stanza: Any, sender: JID) -> None:
+def trustful(request: Any, owner: Any, stanza: Any, sender: JID) -> None:
     """Whatever comes is from our own server."""
-    REQUEST(request, client, stanza, client.jid.bare)
+    REQUEST(request, owner, stanza, owner.jid.bare)
 
 
-REQUEST = xiot.client.client.Request.__init__
+REQUEST = Request.__init__
 
 
-def take_any(client: xiot.client.Client, stanza: Any, sender: JID | None) -> None:
+def take_any(requests: Requests, stanza: Any, sender: JID | None, own: JID) -> None:
     """An answer is known by its id."""
-    client._waiting[stanza.id].answers.put(stanza)
+    requests._waiting[stanza.id].settle(stanza)
 
 
 def optional_tls(account: JID, *, tls: str, **options: Any) -> ClientStream:
@@ -365,7 +366,7 @@ ATTACKS = (
     Attack("success without proof", 35, code(SaslClient, "success", believe_in_success), proves_nothing, statement=43),
     Attack("being sent elsewhere", 25, code(xiot.client.login.Login, "redirected", lambda login, error, machine: error.text), sends_us_elsewhere,
         statement=23),
-    Attack("answer of somebody else", 54, code(xiot.client.Client, "_on_answer", take_any), answers_for_another),
-    Attack("roster push of somebody else", 55, code(xiot.client.client.Request, "__init__", trustful), pushes_a_contact),
+    Attack("answer of somebody else", 54, code(Requests, "answer", take_any), answers_for_another),
+    Attack("roster push of somebody else", 55, code(Request, "__init__", trustful), pushes_a_contact),
     Attack("carbon of somebody else", 56, code(carbons, "unwrap", lambda stanza, account: stanza), copies_what_nobody_said),
 )  # fmt: skip
