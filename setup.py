@@ -6,6 +6,7 @@ XIOT_DEBUG=1 builds with assertions, AddressSanitizer and UndefinedBehaviorSanit
 
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -20,6 +21,7 @@ SOURCES = {  # module: the C files it is linked with
     "scan": ["scan"],
     "stanza": XML,
     "xml": XML,
+    "exi_codec": ["scan", "exi_grammar", "exi_tables", "exi_values", "exi_coder", "exi_encode", "exi_decode", "exi_xml"],
     "router": [*XML, "jid", "outbuf", "sm", "router"],
 }
 if sys.platform == "linux":
@@ -32,6 +34,22 @@ elif DEBUG:
     flags, links = ["-std=gnu11", "-O1", "-g", "-UNDEBUG", "-DXC_DEBUG", *sanitize], sanitize
 else:
     flags, links = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-fno-plt"], []
+
+
+
+def write_tables():
+    """EXI grammar tables that are part of the package, from our schemas; by path, since xiot is not built yet."""
+    sys.path.insert(0, "src/xiot/exi")
+    from compiler.tables import compile_files
+
+    schemas = Path("src/xiot/exi/schemas")
+    for name, files in {"exi_types": [], "exi_options": [schemas / "exi-options.xsd"]}.items():
+        target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
+        if not target.exists() or target.read_bytes() != data:
+            target.write_bytes(data)
+
+
+write_tables()
 
 extensions = [
     Extension(

@@ -29,3 +29,19 @@ class JidError(ValueError):
 
     def __str__(self) -> str:
         return f"bad JID: {self.reason}" if self.part == "jid" else f"bad {self.part}part of JID: {self.reason}"
+
+
+class ExiError(ValueError):
+    """EXI cannot be decoded, or XML not be encoded under the options in force.
+
+    `condition`: damaged, incomplete, header, limit, strict (the schema does not have it), unsupported, xml (it is not
+    well-formed). The message holds nothing of the input.
+    """
+
+    def __init__(self, condition: str, reason: str) -> None:
+        super().__init__(condition, reason)
+        self.condition = condition
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.condition}: {self.reason}"

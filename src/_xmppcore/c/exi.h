@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * EXI 1.0, both ways (W3C recommendation, second edition): events or XML to bits, bits to events or XML. No tree, no Python, no I/O.
+ *
+ * Theory of operation. A coder is a stack of frames, one for each open element: the state of its grammar, from the tables (exi_grammar.h)
+ * or learned (exi_tables.h). An event's code follows from the frame's state; productions that no schema declares are numbered by rule
+ * (`xe_second`). With channels (pre-compression, compression) an encoder holds values and a decoder holds events until a
+ * block is whole. A coder may be used for one document after another: xe_*_begin() forgets what was learned, unless it is to be kept.
+ *
+ * DTDs and self-contained elements are refused. DEFLATE is the caller's: it is handed in as two functions.
+ */
+#ifndef XC_EXI_H
+#define XC_EXI_H
+
+#include "exi_values.h"
+
+typedef struct xe_qname {
+    xe_span uri, local, prefix; /* prefix.p is NULL if it is not known */
+    uint32_t uri_id, name_id;   /* decoder: their numbers */
+} xe_qname;
+
+typedef struct xe_attribute {
+    xe_qname name;
+    xe_span value;
+    xe_qname type; /* of xsi:type: its value, resolved */
+} xe_attribute;
+
+typedef struct xe_binding { /* a namespace declaration */
+    xe_span prefix, uri;
+} xe_binding;
+
+typedef struct xe_frame {
+    uint32_t name;
+    uint32_t grammar; /* learned grammar, XE_NONE: `state` counts */
+    uint16_t state, type;
+    uint8_t where; /* XE_FIRST, XE_START, XE_CONTENT */
+    bool castable, nillable;
+    bool blank;    /* learned grammar that is not kept: the profile allows no more */
+} xe_frame;
+
+/* DEFLATE streams: both return false if they fail. */
+typedef struct xe_zip {
+    bool (*deflate)(void *ctx, const uint8_t *p, size_t n, xe_out *out);
+    /* Inflates one stream that begins at p: *used bytes of it, whole into `out` (reset before). */
+    bool (*inflate)(void *ctx, const uint8_t *p, size_t n, size_t *used, xe_out *out);
+    void *ctx;
+} xe_zip;
+
+typedef struct xe_coder { /* what both directions have */
+    xe_tables t;
+    xe_options o;
+    xe_limits l;
+    xe_zip zip;
+    xe_frame *frames; /* frames[0] is the document */
+    uint32_t depth, cap_frames;
+    bool over;        /* document: the root has ended */
+    uint8_t error;
+    const char *why; /* of the error, for people */
+} xe_coder;
+
+/* Second parts of event codes in a state of an element, in their order; -1: not there. */
+typedef struct xe_second {
+    int8_t ee, type, nil, any, untyped, ns, se, ch, other; /* other: comments and processing instructions */
+    uint8_t n;
+} xe_second;
+
+bool xe_coder_init(xe_coder *c, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
+void xe_coder_free(xe_coder *c);
+void xe_coder_begin(xe_coder *c, bool keep);
+bool xe_fail(xe_coder *c, unsigned error, const char *why); /* returns false */
+bool xe_push(xe_coder *c, uint32_t name, uint16_t element);
+void xe_cast(xe_coder *c, xe_frame *f, uint16_t type);
+xe_second xe_second_of(const xe_coder *c, const xe_frame *f);
+static inline xe_frame *xe_top(xe_coder *c) { return c->frames + c->depth; }
+static inline bool xe_third(const xe_coder *c) { return c->o.comments && c->o.pis; }
+static inline bool xe_other(const xe_coder *c) { return c->o.comments || c->o.pis; }
+
+/* -- encoder */
+
+typedef struct xe_held { /* a value that waits for its block's end */
+    uint32_t name, next;
+    uint32_t off, len;
+    uint16_t datatype;
+} xe_held;
+
+typedef struct xe_channel {
+    uint32_t name, first, last, count;
+} xe_channel;
+
+typedef struct xe_encoder {
+    xe_coder c;
+    xe_out out;  /* the body; with channels the structure of the block */
+    xe_out done; /* with channels: what is written */
+    xe_out text, piece; /* with channels: text of values held; what is being put together */
+    xe_held *held;
+    uint32_t n_held, cap_held;
+    xe_channel *channels;
+    uint32_t n_channels, cap_channels;
+    uint32_t *channel_of, cap_channel_of; /* name -> channel + 1 */
+    bool ended;
+    xe_attribute *sorted; /* scratch */
+    uint32_t cap_sorted;
+} xe_encoder;
+
+bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
+void xe_encoder_free(xe_encoder *e);
+/* Begin a document behind `bits` bits that are written as they are: the header. `keep`: go on with what was learned. */
+void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool keep);
+bool xe_start(xe_encoder *e, const xe_qname *name, const xe_binding *bindings, uint32_t n_bindings, xe_attribute *attributes, uint32_t n);
+bool xe_characters_event(xe_encoder *e, xe_span text);
+bool xe_end(xe_encoder *e);
+bool xe_comment(xe_encoder *e, xe_span text);
+bool xe_instruction(xe_encoder *e, xe_span target, xe_span data);
+/* End the document. `pad`: to whole bytes; *bits is the exact length. The bytes are the encoder's until it begins anew. */
+bool xe_finish(xe_encoder *e, bool pad, const uint8_t **bytes, uint64_t *bits);
+
+/* -- decoder */
+
+/* What is told of a document. Each returns false to stop. Spans hold until it returns. */
+typedef struct xe_sink {
+    bool (*start)(void *ctx, const xe_qname *name);
+    bool (*binding)(void *ctx, xe_span prefix, xe_span uri, bool own); /* own: it is the prefix of the element itself */
+    bool (*attribute)(void *ctx, const xe_qname *name, xe_span value);
+    bool (*type)(void *ctx, const xe_qname *name, const xe_qname *value); /* xsi:type */
+    bool (*text)(void *ctx, xe_span text);
+    bool (*end)(void *ctx);
+    bool (*comment)(void *ctx, xe_span text);
+    bool (*instruction)(void *ctx, xe_span target, xe_span data);
+    bool (*attributes_end)(void *ctx); /* behind the last attribute of each element; may be NULL */
+    void *ctx;
+} xe_sink;
+
+typedef struct xe_event { /* held until its block's values are there */
+    uint8_t kind;
+    bool own;
+    uint16_t datatype;
+    uint32_t name, prefix, other, next; /* other: the second name (of xsi:type), or offset of text */
+    uint32_t off, len;
+} xe_event;
+
+typedef struct xe_decoder {
+    xe_coder c;
+    xe_in in;      /* the body; with compression the structure, inflated */
+    xe_out plain;  /* inflated */
+    xe_out extra;  /* inflated: values of one channel */
+    xe_out text;   /* text of a value; with channels of all values of a block */
+    xe_event *events;
+    uint32_t n_events, cap_events, n_values;
+    xe_channel *channels;
+    uint32_t n_channels, cap_channels;
+    uint32_t *channel_of, cap_channel_of;
+    struct xe_scope { /* declarations in force, if prefixes are preserved */
+        uint32_t depth, uri, prefix;
+    } *scopes;
+    uint32_t n_scopes, cap_scopes;
+    const xe_sink *sink;
+    const uint8_t *source; /* with compression: what is to be inflated */
+    size_t source_len, source_at;
+    size_t produced;     /* bytes told to the sink, about */
+    uint32_t attributes; /* of the element whose tag is open */
+    bool tag_open;
+} xe_decoder;
+
+bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
+void xe_decoder_free(xe_decoder *d);
+/* Decode one document that begins at bit `at`; *end is the bit behind it. */
+bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end);
+
+/* -- XML */
+
+/* Encode a whole document (or with the option `fragment` a sequence of elements). `bytes` end with XC_PAD zero bytes. */
+bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n);
+
+/* Is it the local part of a name (Namespaces in XML)? */
+bool xe_ncname(xe_span s);
+
+typedef struct xe_spot {
+    uint32_t off, len;
+} xe_spot;
+
+typedef struct xe_writer { /* a sink that writes XML */
+    xe_out out;
+    xe_out names; /* of open elements, and declarations in force */
+    struct xe_declared {
+        xe_spot prefix, uri;
+    } *declared;
+    struct xe_open {
+        xe_spot name;
+        uint32_t declared, names; /* how much there was before it */
+    } *open;
+    uint32_t n_declared, cap_declared, n_open, cap_open;
+    xe_spot uri, local, prefix; /* of the element whose start tag is not written yet */
+    bool waits, has_prefix, tag;  /* waits: for declarations; tag: '>' is not written yet */
+    uint32_t waits_declared;
+} xe_writer;
+
+void xe_writer_init(xe_writer *w, size_t most);
+void xe_writer_begin(xe_writer *w);
+void xe_writer_free(xe_writer *w);
+xe_sink xe_writer_sink(xe_writer *w);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bits in and out, for EXI: n-bit numbers, unsigned integers, runs of ASCII (W3C EXI 1.0, sections 7.1.6, 7.1.9, 7.1.10).
+ *
+ * Errors stick: after the first one a writer drops what it is given and a reader returns zeros, so that callers need look only where they
+ * loop or are done. A reader never reads outside of its bytes; running out of them is XE_E_MORE.
+ */
+#ifndef XC_EXI_BITS_H
+#define XC_EXI_BITS_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "exi_grammar.h"
+
+typedef enum xe_error {
+    XE_OK,
+    XE_E_MEMORY,
+    XE_E_LIMIT,       /* a cap of xe_limits */
+    XE_E_MORE,        /* the input ends too early */
+    XE_E_BITS,        /* no EXI: a number out of range, an event that the grammar does not have */
+    XE_E_HEADER,      /* no EXI header, or of another version */
+    XE_E_XML,         /* the XML is not well-formed */
+    XE_E_STRICT,      /* the grammar does not have it, and the options leave no other way */
+    XE_E_UNSUPPORTED, /* DTD, self-contained elements, representations that are not built in */
+    XE_E_STOPPED,     /* the sink wants no more */
+} xe_error;
+
+/* Bits that numbers from 0 to m - 1 take. */
+static inline unsigned xe_width(uint32_t m) { return m < 2 ? 0 : 32u - (unsigned)__builtin_clz(m - 1); }
+
+typedef struct xe_out {
+    uint8_t *p;
+    size_t len, cap, most; /* bytes; most: the limit */
+    uint64_t acc;          /* the last `n` bits, not yet in p */
+    unsigned n;            /* less than 32 between calls */
+    bool aligned;          /* all numbers take whole bytes */
+    uint8_t error;
+} xe_out;
+
+static inline void xe_out_free(xe_out *o) { free(o->p); }
+static inline void xe_out_reset(xe_out *o) {
+    o->len = 0;
+    o->n = 0;
+    o->acc = 0;
+    o->error = XE_OK;
+}
+/* Room for n more bytes. */
+static inline bool xe_out_room(xe_out *o, size_t n) {
+    if (o->error) return false;
+    if (n <= o->cap - o->len) return true;
+    if (n > o->most || o->len > o->most - n) {
+        o->error = XE_E_LIMIT;
+        return false;
+    }
+    size_t cap = o->cap ? o->cap : 256;
+    while (cap - o->len < n) cap *= 2;
+    uint8_t *p = realloc(o->p, cap);
+    if (!p) {
+        o->error = XE_E_MEMORY;
+        return false;
+    }
+    o->p = p;
+    o->cap = cap;
+    return true;
+}
+/* Move whole bytes of the accumulator out; less than 8 bits stay. */
+static inline void xe_out_drain(xe_out *o) {
+    if (!xe_out_room(o, 8)) {
+        o->n &= 7;
+        return;
+    }
+    while (o->n >= 8) {
+        o->n -= 8;
+        o->p[o->len++] = (uint8_t)(o->acc >> o->n);
+    }
+}
+/* n bits, at most 32. */
+static inline void xe_put(xe_out *o, uint32_t v, unsigned n) {
+    if (o->aligned) {
+        if (!xe_out_room(o, 4)) return;
+        for (; n > 0; n = n > 8 ? n - 8 : 0, v >>= 8) o->p[o->len++] = (uint8_t)v;
+        return;
+    }
+    o->acc = o->acc << n | v;
+    o->n += n;
+    if (o->n >= 32) xe_out_drain(o);
+}
+static inline void xe_put_byte(xe_out *o, uint8_t v) { xe_put(o, v, 8); }
+static inline void xe_put_unsigned(xe_out *o, uint64_t v) {
+    while (v >= 0x80) {
+        xe_put_byte(o, (uint8_t)(v | 0x80));
+        v >>= 7;
+    }
+    xe_put_byte(o, (uint8_t)v);
+}
+/* Bytes as they are, which is also how ASCII characters are written: eight at a time. */
+static inline void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n) {
+    xe_out_drain(o);
+    if (!xe_out_room(o, n + 8)) return;
+    if (o->n == 0) {
+        if (n) memcpy(o->p + o->len, p, n);
+        o->len += n;
+        return;
+    }
+    while (n >= 8) {
+        uint64_t v;
+        memcpy(&v, p, 8);
+        v = __builtin_bswap64(v);
+        uint64_t w = __builtin_bswap64(o->acc << (64 - o->n) | v >> o->n);
+        memcpy(o->p + o->len, &w, 8);
+        o->len += 8;
+        o->acc = v;
+        p += 8;
+        n -= 8;
+    }
+    while (n--) xe_put(o, *p++, 8);
+    xe_out_drain(o);
+}
+/* Fill the last byte with zero bits. */
+static inline void xe_out_align(xe_out *o) {
+    if (o->n & 7) {
+        unsigned pad = 8 - (o->n & 7);
+        o->acc <<= pad;
+        o->n += pad;
+    }
+    xe_out_drain(o);
+}
+
+typedef struct xe_in {
+    const uint8_t *p;
+    size_t len;  /* bytes */
+    uint64_t at; /* bits */
+    bool aligned;
+    uint8_t error;
+} xe_in;
+
+static inline uint64_t xe_in_left(const xe_in *in) { return (uint64_t)in->len * 8 - in->at; } /* bits */
+
+static inline uint32_t xe_get_bits(xe_in *in, unsigned n) {
+    size_t i = (size_t)(in->at >> 3);
+    unsigned skip = (unsigned)in->at & 7;
+    if (n == 0) return 0;
+    if (in->error || n > xe_in_left(in)) {
+        if (!in->error) in->error = XE_E_MORE;
+        return 0;
+    }
+    in->at += n;
+    uint64_t w = 0;
+    if (in->len - i >= 8) {
+        memcpy(&w, in->p + i, 8);
+        w = __builtin_bswap64(w);
+    } else {
+        for (unsigned k = 0; k < 8; k++) w = w << 8 | (i + k < in->len ? in->p[i + k] : 0);
+    }
+    return (uint32_t)(w << skip >> (64 - n));
+}
+static inline uint32_t xe_get(xe_in *in, unsigned n) {
+    if (!in->aligned || n == 0) return xe_get_bits(in, n);
+    uint32_t v = 0;
+    for (unsigned k = 0; k < n; k += 8) v |= xe_get_bits(in, 8) << k;
+    if (n < 32 && v >> n) {
+        if (!in->error) in->error = XE_E_BITS;
+        return 0;
+    }
+    return v;
+}
+/* At most 64 bits; a larger one is an error. */
+static inline uint64_t xe_get_unsigned(xe_in *in) {
+    uint64_t v = 0;
+    for (unsigned shift = 0;; shift += 7) {
+        uint32_t b = xe_get_bits(in, 8);
+        if (shift == 63 ? b > 1 : shift > 63) {
+            if (!in->error) in->error = XE_E_BITS;
+            return 0;
+        }
+        v |= (uint64_t)(b & 0x7F) << shift;
+        if (!(b & 0x80)) return v;
+    }
+}
+static inline void xe_in_align(xe_in *in) { in->at = (in->at + 7) & ~(uint64_t)7; }
+
+#endif

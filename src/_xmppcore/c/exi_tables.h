@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an EXI coder learns: string tables and grammars of undeclared elements (W3C EXI 1.0, sections 7.3 and 8.4). One set a direction.
+ *
+ * Theory of operation. All that is learned is rows of arrays, in the order in which it was learned, and indexes into them with open
+ * addressing. A slot carries the epoch in which it was written: to forget everything is to begin a new epoch and to count from zero. Arrays are
+ * kept, so that a stanza allocates nothing once its like has been seen. Values are a ring if their number is limited: the oldest is
+ * overwritten, so their bytes are a ring too. Everything counts against `most` bytes.
+ *
+ * Names and namespaces have one numbering: those of the grammar first, those that were learned behind them.
+ */
+#ifndef XC_EXI_TABLES_H
+#define XC_EXI_TABLES_H
+
+#include "exi_bits.h"
+
+typedef struct xe_slot {
+    uint32_t hash;
+    uint32_t index_epoch; /* index << 8 | epoch; epoch 0 is never current */
+} xe_slot;
+
+typedef struct xe_map {
+    xe_slot *slots;
+    uint32_t mask, used;
+    uint8_t epoch;
+} xe_map;
+
+/* Where learned productions belong: to the start tag or the content of a learned element grammar, or to the fragment. */
+#define XE_OWNER(grammar, content) ((grammar) * 2 + (content))
+#define XE_OWNER_FRAGMENT 0xFFFFFFFEu
+
+enum { XE_P_EE, XE_P_CH, XE_P_AT, XE_P_SE };
+
+typedef struct xe_learned {
+    uint32_t owner, name, ordinal;
+    uint8_t kind;
+} xe_learned;
+
+typedef struct xe_element_grammar { /* of an undeclared element */
+    uint32_t name;
+    uint32_t n[2];      /* learned productions of start tag, content */
+    uint32_t usable[2]; /* encoder: those before it may be used; XE_NONE: all */
+} xe_element_grammar;
+
+typedef struct xe_value {
+    uint32_t off, len;    /* bytes */
+    uint32_t name, local; /* partition and compact identifier in it */
+    uint32_t hash;
+} xe_value;
+
+typedef struct xe_string { /* a learned namespace, name or prefix */
+    uint32_t off, len;
+    uint32_t uri, local; /* its namespace, its compact identifier there */
+} xe_string;
+
+typedef struct xe_partition {
+    uint32_t name, count;
+} xe_partition;
+
+typedef struct xe_tables {
+    const xe_grammar *g;
+    size_t most, used; /* bytes */
+    uint8_t error;
+    uint64_t seed[2];
+
+    uint8_t *text; /* of namespaces, names and prefixes */
+    uint32_t text_len, text_cap;
+    xe_string *uris, *names, *prefixes;
+    uint32_t n_uris, cap_uris, n_names, cap_names, n_prefixes, cap_prefixes;
+    uint32_t *locals; /* names of each namespace */
+    uint32_t cap_locals;
+    xe_map by_name, by_local; /* (namespace, text) and (namespace, identifier) -> learned name */
+
+    uint32_t value_max, value_capacity; /* options; XE_NONE: no limit */
+    bool local_values;
+    xe_value *values;
+    uint32_t n_values, cap_values, next_value; /* next_value: what the next one overwrites, if that is less than n_values */
+    uint8_t *ring;
+    uint32_t ring_cap, ring_head; /* head: where the next value's bytes go */
+    xe_partition *partitions;
+    uint32_t n_partitions, cap_partitions;
+    xe_map by_value, by_local_value, by_partition;
+
+    xe_element_grammar *grammars;
+    uint32_t n_grammars, cap_grammars;
+    xe_learned *learned;
+    uint32_t n_learned, cap_learned;
+    uint32_t n_fragment; /* productions of the fragment */
+    xe_map by_grammar, by_event, by_ordinal;
+} xe_tables;
+
+void xe_tables_init(xe_tables *t, const xe_grammar *g, size_t most, const uint64_t seed[2]);
+void xe_tables_free(xe_tables *t);
+void xe_tables_reset(xe_tables *t); /* forget what was learned */
+
+static inline uint32_t xe_uris(const xe_tables *t) { return t->g->n[XE_S_URIS] + t->n_uris; }
+xe_span xe_uri_of(const xe_tables *t, uint32_t uri);
+xe_span xe_name_of(const xe_tables *t, uint32_t name);
+uint32_t xe_uri_of_name(const xe_tables *t, uint32_t name);
+uint32_t xe_local_of_name(const xe_tables *t, uint32_t name);
+uint32_t xe_locals(const xe_tables *t, uint32_t uri); /* names of a namespace */
+uint32_t xe_lookup_uri(const xe_tables *t, xe_span text);
+uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text);
+uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local);
+uint32_t xe_add_uri(xe_tables *t, xe_span text);
+uint32_t xe_add_name(xe_tables *t, uint32_t uri, xe_span text);
+
+uint32_t xe_prefixes_of(const xe_tables *t, uint32_t uri); /* how many */
+uint32_t xe_lookup_prefix(const xe_tables *t, uint32_t uri, xe_span text);
+xe_span xe_prefix_at(const xe_tables *t, uint32_t uri, uint32_t local);
+void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text);
+
+/* Index into values, or XE_NONE. */
+uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash);
+uint32_t xe_local_value_at(const xe_tables *t, uint32_t name, uint32_t local);
+uint32_t xe_partition_size(const xe_tables *t, uint32_t name);
+uint32_t xe_hash_value(const xe_tables *t, xe_span text);
+static inline xe_span xe_value_text(const xe_tables *t, uint32_t i) { return (xe_span){t->ring + t->values[i].off, t->values[i].len}; }
+void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash);
+
+uint32_t xe_grammar_of(const xe_tables *t, uint32_t name); /* XE_NONE: not learned */
+uint32_t xe_add_grammar(xe_tables *t, uint32_t name);
+/* The learned production for an event: its ordinal; the n-th to be learned is n. XE_NONE: not learned. */
+uint32_t xe_lookup_learned(const xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name);
+const xe_learned *xe_learned_at(const xe_tables *t, uint32_t owner, uint32_t ordinal);
+void xe_learn(xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name);
+static inline uint32_t xe_learned_count(const xe_tables *t, uint32_t owner) {
+    return owner == XE_OWNER_FRAGMENT ? t->n_fragment : t->grammars[owner >> 1].n[owner & 1];
+}
+
+#endif

@@ -1,0 +1,774 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* XML on the other side of the codec: a checking scanner of whole documents, and a writer. The scanner of streams (xml.c) is another: that
+ * one refuses what documents may have, and hands out headers, not events. */
+#include "exi.h"
+
+#include "scan.h"
+
+static uint32_t character(const uint8_t *p, size_t n, unsigned *length) { /* of valid UTF-8 */
+    uint32_t c = p[0];
+    *length = c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (*length > n) *length = (unsigned)n;
+    if (c < 0x80) return c;
+    c &= 0x7Fu >> *length;
+    for (unsigned i = 1; i < *length; i++) c = c << 6 | (p[i] & 0x3Fu);
+    return c;
+}
+
+static bool name_start(uint32_t c) { /* XML 1.0, fifth edition, section 2.3; no colon */
+    if (c < 0x80) return (c | 0x20u) - 'a' < 26u || c == '_';
+    return (c >= 0xC0 && c <= 0x2FF && c != 0xD7 && c != 0xF7) || (c >= 0x370 && c <= 0x1FFF && c != 0x37E) || c == 0x200C || c == 0x200D ||
+           (c >= 0x2070 && c <= 0x218F) || (c >= 0x2C00 && c <= 0x2FEF) || (c >= 0x3001 && c <= 0xD7FF) || (c >= 0xF900 && c <= 0xFDCF) ||
+           (c >= 0xFDF0 && c <= 0xFFFD) || (c >= 0x10000 && c <= 0xEFFFF);
+}
+static bool name_char(uint32_t c) {
+    return name_start(c) || c - '0' < 10u || c == '-' || c == '.' || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040;
+}
+
+/* Bytes at p that are an NCName. */
+static size_t ncname(const uint8_t *p, size_t n) {
+    size_t i = 0;
+    unsigned length;
+    while (i < n) {
+        uint32_t c = character(p + i, n - i, &length);
+        if (!(i ? name_char(c) : name_start(c))) break;
+        i += length;
+    }
+    return i;
+}
+
+bool xe_ncname(xe_span s) { return s.n && ncname(s.p, s.n) == s.n; }
+
+static bool white(uint8_t c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+/* -- scanner */
+
+typedef struct open_tag {
+    xe_span name;
+    uint32_t bindings; /* how many there were before it */
+} open_tag;
+
+typedef struct scanner {
+    xe_encoder *e;
+    const xc_kernels *kernels;
+    const uint8_t *p, *end;
+    uint8_t *scratch; /* what had to be decoded; never more than the input, so it does not move */
+    size_t scratch_len, size;
+    open_tag *open;
+    uint32_t n_open, cap_open;
+    xe_binding *bindings;
+    uint32_t n_bindings, cap_bindings;
+    xe_attribute *attributes;
+    uint32_t cap_attributes;
+    xe_span text; /* collected */
+    bool joined;  /* it lies in scratch, and may grow there */
+} scanner;
+
+static bool broken(scanner *s, const char *why) { return xe_fail(&s->e->c, XE_E_XML, why); }
+
+static bool grow(scanner *s, void *array, uint32_t *cap, uint32_t n, size_t row) {
+    void **p = array;
+    if (n < *cap) return true;
+    uint32_t more = *cap ? *cap * 2 : 16;
+    void *q = realloc(*p, more * row);
+    if (!q) return xe_fail(&s->e->c, XE_E_MEMORY, "out of memory");
+    *p = q;
+    *cap = more;
+    return true;
+}
+
+static bool need_scratch(scanner *s) {
+    if (!s->scratch) s->scratch = malloc(s->size + 1);
+    return s->scratch || xe_fail(&s->e->c, XE_E_MEMORY, "out of memory");
+}
+
+static void keep(scanner *s, const uint8_t *p, size_t n) {
+    memcpy(s->scratch + s->scratch_len, p, n);
+    s->scratch_len += n;
+}
+
+static bool xml_character(uint32_t c) {
+    return c == 9 || c == 10 || c == 13 || (c >= 0x20 && c < 0xD800) || (c >= 0xE000 && c < 0xFFFE) || (c >= 0x10000 && c <= 0x10FFFF);
+}
+
+/* A reference at *p, decoded into scratch; its text is shorter than it. */
+static bool reference(scanner *s, const uint8_t **p) {
+    static const struct {
+        const char *text;
+        uint8_t c;
+    } names[] = {{"lt;", '<'}, {"gt;", '>'}, {"amp;", '&'}, {"quot;", '"'}, {"apos;", '\''}};
+    const uint8_t *q = *p + 1;
+    uint32_t c = 0;
+    if (*q == '#') {
+        bool hex = *++q == 'x';
+        const uint8_t *start = q += hex;
+        for (; *q != ';'; q++) {
+            uint32_t d = *q - (uint32_t)'0';
+            if (d > 9) d = hex && (*q | 0x20u) - 'a' < 6u ? (*q | 0x20u) - 'a' + 10 : 99;
+            if (d == 99 || c > 0x10FFFF) return broken(s, "a damaged character reference");
+            c = c * (hex ? 16 : 10) + d;
+        }
+        if (q++ == start || !xml_character(c)) return broken(s, "a reference to no character");
+    } else {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            size_t n = strlen(names[i].text);
+            if ((size_t)(s->end - q) < n || memcmp(q, names[i].text, n)) continue;
+            c = names[i].c;
+            q += n;
+            break;
+        }
+        if (!c) return broken(s, "an entity that is not declared");
+    }
+    uint8_t b[4];
+    unsigned n = 0;
+    if (c < 0x80) {
+        b[n++] = (uint8_t)c;
+    } else if (c < 0x800) {
+        b[n++] = (uint8_t)(0xC0 | c >> 6);
+        b[n++] = (uint8_t)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        b[n++] = (uint8_t)(0xE0 | c >> 12);
+        b[n++] = (uint8_t)(0x80 | (c >> 6 & 63));
+        b[n++] = (uint8_t)(0x80 | (c & 63));
+    } else {
+        b[n++] = (uint8_t)(0xF0 | c >> 18);
+        b[n++] = (uint8_t)(0x80 | (c >> 12 & 63));
+        b[n++] = (uint8_t)(0x80 | (c >> 6 & 63));
+        b[n++] = (uint8_t)(0x80 | (c & 63));
+    }
+    keep(s, b, n);
+    *p = q;
+    return true;
+}
+
+/* Add raw text, its line ends normalised. */
+static bool add_text(scanner *s, const uint8_t *p, size_t n) {
+    bool lines = n && memchr(p, '\r', n);
+    if (!n) return true;
+    if (!s->text.n && !lines) {
+        s->text = (xe_span){p, n};
+        s->joined = false;
+        return true;
+    }
+    if (!s->joined) {
+        if (!need_scratch(s)) return false;
+        const uint8_t *start = s->scratch + s->scratch_len;
+        if (s->text.n) keep(s, s->text.p, s->text.n);
+        s->text.p = start;
+        s->joined = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint8_t c = p[i];
+        if (c == '\r') {
+            if (i + 1 < n && p[i + 1] == '\n') continue;
+            c = '\n';
+        }
+        s->scratch[s->scratch_len++] = c;
+    }
+    s->text.n = (size_t)(s->scratch + s->scratch_len - s->text.p);
+    return true;
+}
+
+static bool flush_text(scanner *s) {
+    xe_span text = s->text;
+    s->text = (xe_span){NULL, 0};
+    s->joined = false;
+    return !text.n || xe_characters_event(s->e, text);
+}
+
+static bool plain_text(scanner *s) {
+    const uint8_t *start = s->p, *q = s->p;
+    for (;;) {
+        q = s->kernels->text(q);
+        if (*q == ']') {
+            if (q[1] == ']' && q[2] == '>') return broken(s, "]]> in text");
+            q++;
+            continue;
+        }
+        if (*q == '<' || (*q == 0 && q >= s->end)) break;
+        if (*q != '&') return broken(s, "a control character");
+        if (!add_text(s, start, (size_t)(q - start)) || !need_scratch(s)) return false;
+        if (!s->joined) {
+            const uint8_t *at = s->scratch + s->scratch_len;
+            if (s->text.n) keep(s, s->text.p, s->text.n);
+            s->text.p = at;
+            s->joined = true;
+        }
+        if (!reference(s, &q)) return false;
+        s->text.n = (size_t)(s->scratch + s->scratch_len - s->text.p);
+        start = q;
+    }
+    s->p = q;
+    return add_text(s, start, (size_t)(q - start));
+}
+
+/* A value between quotes, its white space normalised. */
+static bool attribute_value(scanner *s, xe_span *value) {
+    uint8_t quote = *s->p;
+    if (quote != '"' && quote != '\'') return broken(s, "an attribute without quotes");
+    const uint8_t *start = ++s->p, *q = s->kernels->value(start, quote), *at;
+    if (*q == quote) {
+        *value = (xe_span){start, (size_t)(q - start)};
+        s->p = q + 1;
+        return true;
+    }
+    if (!need_scratch(s)) return false;
+    at = s->scratch + s->scratch_len;
+    for (;; q = s->kernels->value(q, quote)) {
+        keep(s, start, (size_t)(q - start));
+        if (*q == quote) break;
+        if (*q == '&') {
+            if (!reference(s, &q)) return false;
+        } else if (*q == '\t' || *q == '\n' || *q == '\r') {
+            if (*q == '\r' && q[1] == '\n') q++;
+            q++;
+            s->scratch[s->scratch_len++] = ' ';
+        } else {
+            return broken(s, *q == '<' ? "< in an attribute" : "a control character, or the end, in an attribute");
+        }
+        start = q;
+    }
+    *value = (xe_span){at, (size_t)(s->scratch + s->scratch_len - at)};
+    s->p = q + 1;
+    return true;
+}
+
+static bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
+    size_t n = ncname(s->p, (size_t)(s->end - s->p));
+    *prefix = (xe_span){s->p, 0};
+    *local = (xe_span){s->p, n};
+    if (n && s->p[n] == ':') {
+        size_t m = ncname(s->p + n + 1, (size_t)(s->end - s->p - n - 1));
+        prefix->n = n;
+        *local = (xe_span){s->p + n + 1, m};
+        if (!m) return broken(s, "a name that ends with a colon");
+    }
+    if (!n) return broken(s, "a name is missing");
+    s->p = local->p + local->n;
+    return true;
+}
+
+static bool skip_white(scanner *s) {
+    const uint8_t *start = s->p;
+    while (white(*s->p)) s->p++;
+    return s->p > start;
+}
+
+static const uint8_t xml_uri[] = "http://www.w3.org/XML/1998/namespace";
+static const uint8_t xmlns_uri[] = "http://www.w3.org/2000/xmlns/";
+
+static bool is(xe_span s, const char *text) { return s.n == strlen(text) && !memcmp(s.p, text, s.n); }
+
+static bool resolve(scanner *s, xe_span prefix, xe_span *uri) {
+    if (is(prefix, "xml")) {
+        *uri = (xe_span){xml_uri, sizeof xml_uri - 1};
+        return true;
+    }
+    for (uint32_t i = s->n_bindings; i--;)
+        if (s->bindings[i].prefix.n == prefix.n && !memcmp(s->bindings[i].prefix.p, prefix.p, prefix.n)) {
+            *uri = s->bindings[i].uri;
+            return uri->n || !prefix.n;
+        }
+    *uri = (xe_span){xml_uri, 0};
+    return prefix.n == 0;
+}
+
+static bool declare(scanner *s, xe_span prefix, xe_span uri) {
+    bool xml = uri.n == sizeof xml_uri - 1 && !memcmp(uri.p, xml_uri, uri.n);
+    if (is(prefix, "xmlns") || (uri.n == sizeof xmlns_uri - 1 && !memcmp(uri.p, xmlns_uri, uri.n)) || xml != is(prefix, "xml"))
+        return broken(s, "a declaration of a reserved namespace");
+    if (prefix.n && !uri.n) return broken(s, "a prefix of no namespace");
+    if (xml) return true;
+    if (!grow(s, &s->bindings, &s->cap_bindings, s->n_bindings, sizeof *s->bindings)) return false;
+    s->bindings[s->n_bindings++] = (xe_binding){prefix, uri};
+    return true;
+}
+
+/* A QName in a value: xsi:type. With an unknown prefix it is of no namespace, prefix and all (EXI section 8.5.4.4.1). */
+static xe_qname value_name(scanner *s, xe_span value) {
+    xe_qname q = {0};
+    while (value.n && white(value.p[0])) value.p++, value.n--;
+    while (value.n && white(value.p[value.n - 1])) value.n--;
+    xe_span prefix = {value.p, 0}, local = value;
+    const uint8_t *colon = value.n ? memchr(value.p, ':', value.n) : NULL;
+    if (colon) {
+        prefix.n = (size_t)(colon - value.p);
+        local = (xe_span){colon + 1, value.n - prefix.n - 1};
+    }
+    q.local = local;
+    q.prefix = prefix;
+    if (!resolve(s, prefix, &q.uri)) {
+        q.uri = (xe_span){value.p, 0};
+        q.local = value;
+        q.prefix.n = 0;
+    }
+    return q;
+}
+
+static bool start_tag(scanner *s) {
+    const uint8_t *name = ++s->p;
+    uint32_t before = s->n_bindings, n = 0, most = s->e->c.l.attributes;
+    xe_qname q = {0};
+    if (!qualified_name(s, &q.prefix, &q.local)) return false;
+    xe_span whole = {name, (size_t)(s->p - name)};
+    bool empty = false;
+    for (;;) {
+        bool gap = skip_white(s);
+        if (*s->p == '>') break;
+        if (*s->p == '/' && s->p[1] == '>') {
+            empty = true;
+            s->p++;
+            break;
+        }
+        if (!gap) return broken(s, "a start tag that is damaged or does not end");
+        if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
+        if (!grow(s, &s->attributes, &s->cap_attributes, n, sizeof *s->attributes)) return false;
+        xe_attribute *a = s->attributes + n;
+        *a = (xe_attribute){0};
+        if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
+        skip_white(s);
+        if (*s->p++ != '=') return broken(s, "an attribute without a value");
+        skip_white(s);
+        if (!attribute_value(s, &a->value)) return false;
+        bool defaults = !a->name.prefix.n && is(a->name.local, "xmlns");
+        if (!defaults && !is(a->name.prefix, "xmlns")) {
+            n++;
+            continue;
+        }
+        xe_span prefix = defaults ? (xe_span){name, 0} : a->name.local;
+        for (uint32_t i = before; i < s->n_bindings; i++)
+            if (xe_same(s->bindings[i].prefix, prefix)) return broken(s, "two declarations of a prefix");
+        if (!declare(s, prefix, a->value)) return false;
+    }
+    s->p++;
+    if (!resolve(s, q.prefix, &q.uri)) return broken(s, "a prefix that is not declared");
+    for (uint32_t i = 0; i < n; i++) {
+        xe_attribute *a = s->attributes + i;
+        if (!a->name.prefix.n) a->name.uri = a->name.prefix;
+        else if (!resolve(s, a->name.prefix, &a->name.uri)) return broken(s, "a prefix that is not declared");
+        for (uint32_t k = 0; k < i; k++)
+            if (xe_same(a->name.local, s->attributes[k].name.local) && xe_same(a->name.uri, s->attributes[k].name.uri))
+                return broken(s, "two attributes of one name");
+        if (is(a->name.local, "type") && a->name.prefix.n) a->type = value_name(s, a->value);
+    }
+    if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
+    if (empty) {
+        s->n_bindings = before;
+        return xe_end(s->e);
+    }
+    if (!grow(s, &s->open, &s->cap_open, s->n_open, sizeof *s->open)) return false;
+    s->open[s->n_open++] = (open_tag){whole, before};
+    return true;
+}
+
+static bool end_tag(scanner *s) {
+    if (!s->n_open) return broken(s, "an end tag without a start tag");
+    const open_tag *o = s->open + --s->n_open;
+    s->p += 2;
+    if ((size_t)(s->end - s->p) < o->name.n || memcmp(s->p, o->name.p, o->name.n)) return broken(s, "an end tag of another name");
+    s->p += o->name.n;
+    skip_white(s);
+    if (*s->p++ != '>') return broken(s, "an end tag of another name");
+    s->n_bindings = o->bindings;
+    return xe_end(s->e);
+}
+
+/* The end of what begins at s->p, which ends with `last`; no control characters in between. */
+static const uint8_t *find(scanner *s, const char *last) {
+    size_t n = strlen(last);
+    for (const uint8_t *p = s->p; (size_t)(s->end - p) >= n; p++) {
+        if (!memcmp(p, last, n)) return p;
+        if (*p < 0x20 && !white(*p)) break;
+    }
+    broken(s, "a comment, instruction or section that does not end");
+    return NULL;
+}
+
+/* A copy of text with normalised line ends, if it needs one. */
+static bool lines(scanner *s, xe_span *text) {
+    if (!text->n || !memchr(text->p, '\r', text->n)) return true;
+    xe_span saved = s->text;
+    bool joined = s->joined;
+    s->text = (xe_span){NULL, 0};
+    s->joined = false;
+    bool good = add_text(s, text->p, text->n);
+    *text = s->text;
+    s->text = saved;
+    s->joined = joined;
+    return good;
+}
+
+static bool comment(scanner *s) {
+    s->p += 4;
+    const uint8_t *last = find(s, "--");
+    if (!last) return false;
+    if (last[2] != '>') return broken(s, "-- in a comment");
+    xe_span text = {s->p, (size_t)(last - s->p)};
+    s->p = last + 3;
+    if (!s->e->c.o.comments) return true;
+    return flush_text(s) && lines(s, &text) && xe_comment(s->e, text);
+}
+
+static bool instruction(scanner *s) {
+    s->p += 2;
+    xe_span target = {s->p, ncname(s->p, (size_t)(s->end - s->p))};
+    if (!target.n) return broken(s, "an instruction without a target");
+    if (target.n == 3 && (target.p[0] | 0x20) == 'x' && (target.p[1] | 0x20) == 'm' && (target.p[2] | 0x20) == 'l')
+        return broken(s, "an XML declaration that is not at the start");
+    s->p += target.n;
+    bool gap = skip_white(s);
+    const uint8_t *last = find(s, "?>");
+    if (!last) return false;
+    if (!gap && last != s->p) return broken(s, "an instruction without a target");
+    xe_span data = {s->p, (size_t)(last - s->p)};
+    s->p = last + 2;
+    if (!s->e->c.o.pis) return true;
+    return flush_text(s) && lines(s, &data) && xe_instruction(s->e, target, data);
+}
+
+/* The XML declaration, if there is one: only UTF-8 and what is a part of it are read. */
+static bool declaration(scanner *s) {
+    if (s->end - s->p >= 3 && !memcmp(s->p, "\xEF\xBB\xBF", 3)) s->p += 3;
+    if (s->end - s->p < 6 || memcmp(s->p, "<?xml", 5) || !white(s->p[5])) return true;
+    const uint8_t *last = find(s, "?>");
+    if (!last) return false;
+    for (const uint8_t *p = s->p + 5; last - p > 8; p++) {
+        if (memcmp(p, "encoding", 8)) continue;
+        p += 8;
+        while (p < last && (white(*p) || *p == '=' || *p == '"' || *p == '\'')) p++;
+        xe_span name = {p, 0};
+        while (p + name.n < last && (name_char(p[name.n]))) name.n++;
+        char lower[10] = "";
+        for (size_t i = 0; i < name.n && i < sizeof lower - 1; i++) lower[i] = (char)(name.p[i] | 0x20);
+        if (name.n > 8 || (strcmp(lower, "utf-8") && strcmp(lower, "us-ascii")))
+            return xe_fail(&s->e->c, XE_E_UNSUPPORTED, "an encoding other than UTF-8");
+        break;
+    }
+    s->p = last + 2;
+    return true;
+}
+
+static bool document(scanner *s) {
+    if (!declaration(s)) return false;
+    for (;;) {
+        if (*s->p != '<') {
+            if (s->p >= s->end) break;
+            if (!plain_text(s)) return false;
+            continue;
+        }
+        if (s->p[1] == '!') {
+            if (s->end - s->p >= 4 && !memcmp(s->p, "<!--", 4)) {
+                if (!comment(s)) return false;
+            } else if (s->end - s->p >= 9 && !memcmp(s->p, "<![CDATA[", 9) && s->n_open) {
+                s->p += 9;
+                const uint8_t *last = find(s, "]]>");
+                if (!last || !add_text(s, s->p, (size_t)(last - s->p))) return false;
+                s->p = last + 3;
+            } else if (s->end - s->p >= 9 && !memcmp(s->p, "<!DOCTYPE", 9)) {
+                return xe_fail(&s->e->c, XE_E_UNSUPPORTED, "a document type declaration");
+            } else {
+                return broken(s, "<! without a meaning");
+            }
+            continue;
+        }
+        if (s->p[1] == '?') {
+            if (!instruction(s)) return false;
+            continue;
+        }
+        if (!flush_text(s)) return false;
+        if (!(s->p[1] == '/' ? end_tag : start_tag)(s)) return false;
+    }
+    return s->n_open ? broken(s, "the document is not whole") : flush_text(s);
+}
+
+bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
+    scanner s = {.e = e, .kernels = xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
+    bool invalid;
+    bool good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
+    good = good && document(&s);
+    free(s.scratch);
+    free(s.open);
+    free(s.bindings);
+    free(s.attributes);
+    return good;
+}
+
+/* -- writer */
+
+void xe_writer_init(xe_writer *w, size_t most) {
+    memset(w, 0, sizeof *w);
+    w->out.most = w->names.most = most;
+}
+void xe_writer_free(xe_writer *w) {
+    xe_out_free(&w->out);
+    xe_out_free(&w->names);
+    free(w->declared);
+    free(w->open);
+}
+void xe_writer_begin(xe_writer *w) {
+    xe_out_reset(&w->out);
+    xe_out_reset(&w->names);
+    w->n_declared = w->n_open = 0;
+    w->waits = w->tag = false;
+}
+
+static void raw(xe_writer *w, const char *text) { xe_text(&w->out, text, strlen(text)); }
+static xe_span at(const xe_writer *w, xe_spot s) { return (xe_span){w->names.p + s.off, s.len}; }
+static xe_spot store(xe_writer *w, xe_span s) {
+    xe_spot spot = {(uint32_t)w->names.len, (uint32_t)s.n};
+    xe_text(&w->names, s.p, s.n);
+    if (w->names.error) spot.len = 0;
+    return spot;
+}
+
+static void escaped(xe_writer *w, xe_span s, bool attribute) {
+    const uint8_t *start = s.p, *end = s.p + s.n;
+    for (const uint8_t *p = s.p; p < end; p++) {
+        const char *text = NULL;
+        switch (*p) {
+        case '<': text = "&lt;"; break;
+        case '>': text = "&gt;"; break;
+        case '&': text = "&amp;"; break;
+        case '\r': text = "&#13;"; break;
+        case '"': text = attribute ? "&quot;" : NULL; break;
+        case '\n': text = attribute ? "&#10;" : NULL; break;
+        case '\t': text = attribute ? "&#9;" : NULL; break;
+        }
+        if (!text) continue;
+        xe_text(&w->out, start, (size_t)(p - start));
+        raw(w, text);
+        start = p + 1;
+    }
+    xe_text(&w->out, start, (size_t)(end - start));
+}
+
+static bool room(void *array, uint32_t *cap, uint32_t n, size_t row) {
+    void **p = array;
+    if (n < *cap) return true;
+    uint32_t more = *cap ? *cap * 2 : 16;
+    void *q = realloc(*p, more * row);
+    if (!q) return false;
+    *p = q;
+    *cap = more;
+    return true;
+}
+
+static bool add_declared(xe_writer *w, xe_span prefix, xe_span uri) {
+    if (!room(&w->declared, &w->cap_declared, w->n_declared, sizeof *w->declared)) return false;
+    w->declared[w->n_declared].prefix = store(w, prefix);
+    w->declared[w->n_declared].uri = store(w, uri);
+    w->n_declared++;
+    return !w->names.error;
+}
+
+static void write_declaration(xe_writer *w, xe_span prefix, xe_span uri) {
+    raw(w, prefix.n ? " xmlns:" : " xmlns");
+    xe_text(&w->out, prefix.p, prefix.n);
+    raw(w, "=\"");
+    escaped(w, uri, true);
+    raw(w, "\"");
+}
+
+/* What a prefix stands for. */
+static xe_span bound(const xe_writer *w, xe_span prefix) {
+    for (uint32_t i = w->n_declared; i--;)
+        if (xe_same(at(w, w->declared[i].prefix), prefix)) return at(w, w->declared[i].uri);
+    return (xe_span){NULL, 0};
+}
+
+/* A prefix in force for a namespace; p is NULL if there is none. */
+static xe_span prefix_for(const xe_writer *w, xe_span uri, bool attribute) {
+    for (uint32_t i = w->n_declared; i--;) {
+        xe_span prefix = at(w, w->declared[i].prefix);
+        if ((attribute && !prefix.n) || !xe_same(at(w, w->declared[i].uri), uri)) continue;
+        if (xe_same(bound(w, prefix), uri)) return prefix;
+    }
+    return (xe_span){NULL, 0};
+}
+
+static bool write_tag(xe_writer *w) { /* the start tag that waits */
+    static const uint8_t none[] = "";
+    if (!w->waits) return true;
+    w->waits = false;
+    xe_span uri = at(w, w->uri), prefix = w->has_prefix ? at(w, w->prefix) : (xe_span){none, 0};
+    uint32_t given = w->n_declared;
+    if (is(uri, (const char *)xml_uri)) {
+        prefix = (xe_span){(const uint8_t *)"xml", 3};
+    } else if (!xe_same(bound(w, prefix), uri)) {
+        xe_span other = w->has_prefix && uri.n ? prefix_for(w, uri, false) : (xe_span){NULL, 0};
+        if (other.p) {
+            prefix = other;
+        } else {
+            for (uint32_t i = w->waits_declared; i < given; i++)
+                if (xe_same(at(w, w->declared[i].prefix), prefix)) return false; /* what it needs is taken on the same element */
+            if (!uri.n) prefix = (xe_span){none, 0};
+            xe_spot p = {0}, u = w->uri; /* store() may move what the spans point to */
+            uint8_t copy[64];
+            if (prefix.n > sizeof copy) return false;
+            if (prefix.n) memcpy(copy, prefix.p, prefix.n);
+            p = store(w, (xe_span){copy, prefix.n});
+            if (!room(&w->declared, &w->cap_declared, w->n_declared, sizeof *w->declared) || w->names.error) return false;
+            w->declared[w->n_declared].prefix = p;
+            w->declared[w->n_declared++].uri = u;
+            prefix = at(w, p);
+        }
+    }
+    size_t start = w->out.len;
+    raw(w, "<");
+    xe_text(&w->out, prefix.p, prefix.n);
+    if (prefix.n) raw(w, ":");
+    xe_span local = at(w, w->local);
+    xe_text(&w->out, local.p, local.n);
+    if (w->out.error) return false;
+    w->open[w->n_open - 1].name = store(w, (xe_span){w->out.p + start + 1, w->out.len - start - 1});
+    for (uint32_t i = w->waits_declared; i < w->n_declared; i++)
+        write_declaration(w, at(w, w->declared[i].prefix), at(w, w->declared[i].uri));
+    w->tag = true;
+    return !w->names.error;
+}
+
+static bool close_tag(xe_writer *w) {
+    if (!write_tag(w)) return false;
+    if (w->tag) raw(w, ">");
+    w->tag = false;
+    return true;
+}
+
+static bool on_start(void *ctx, const xe_qname *q) {
+    xe_writer *w = ctx;
+    if (!close_tag(w) || !room(&w->open, &w->cap_open, w->n_open, sizeof *w->open)) return false;
+    w->open[w->n_open++] = (struct xe_open){{0, 0}, w->n_declared, (uint32_t)w->names.len};
+    if (w->n_declared == 0 && !add_declared(w, (xe_span){(const uint8_t *)"", 0}, (xe_span){(const uint8_t *)"", 0})) return false;
+    w->uri = store(w, q->uri);
+    w->local = store(w, q->local);
+    w->has_prefix = q->prefix.p != NULL;
+    w->prefix = store(w, q->prefix);
+    w->waits = true;
+    w->waits_declared = w->n_declared;
+    return !w->names.error;
+}
+
+static bool on_binding(void *ctx, xe_span prefix, xe_span uri, bool own) {
+    xe_writer *w = ctx;
+    for (uint32_t i = w->waits_declared; i < w->n_declared; i++)
+        if (xe_same(at(w, w->declared[i].prefix), prefix)) return false;
+    if (is(prefix, "xml") || is(uri, (const char *)xml_uri) || is(prefix, "xmlns") || is(uri, (const char *)xmlns_uri) || (prefix.n && !uri.n))
+        return true;
+    if (!w->waits || !add_declared(w, prefix, uri)) return false;
+    if (own) {
+        w->has_prefix = true;
+        w->prefix = w->declared[w->n_declared - 1].prefix;
+    }
+    return true;
+}
+
+/* A prefix for an attribute or a QName in a value, declared now if there is none. `room` takes a new one. */
+static bool choose_prefix(xe_writer *w, const xe_qname *q, bool attribute, xe_span *prefix, char made[16]) {
+    *prefix = q->prefix;
+    if (is(q->uri, (const char *)xml_uri)) {
+        *prefix = (xe_span){(const uint8_t *)"xml", 3};
+        return true;
+    }
+    if (q->prefix.p && (q->prefix.n || !attribute) && xe_same(bound(w, q->prefix), q->uri)) return true;
+    *prefix = prefix_for(w, q->uri, attribute);
+    if (prefix->p) return true;
+    char *end = made + 15;
+    uint32_t id = q->uri_id;
+    *end = 0;
+    do *--end = (char)('0' + id % 10), id /= 10;
+    while (id);
+    *--end = 's';
+    *--end = 'n';
+    *prefix = (xe_span){(const uint8_t *)end, strlen(end)};
+    if (bound(w, *prefix).p && !xe_same(bound(w, *prefix), q->uri)) {
+        for (uint32_t i = w->waits_declared; i < w->n_declared; i++)
+            if (xe_same(at(w, w->declared[i].prefix), *prefix)) { /* taken on this very element */
+                *--end = '_';
+                *prefix = (xe_span){(const uint8_t *)end, strlen(end)};
+                break;
+            }
+    }
+    if (!add_declared(w, *prefix, q->uri)) return false;
+    write_declaration(w, *prefix, q->uri);
+    return true;
+}
+
+static bool on_attribute(void *ctx, const xe_qname *q, xe_span value) {
+    xe_writer *w = ctx;
+    xe_span prefix = {NULL, 0};
+    char made[16];
+    if (!write_tag(w) || !w->tag || (q->uri.n && !choose_prefix(w, q, true, &prefix, made))) return false;
+    raw(w, " ");
+    xe_text(&w->out, prefix.p, prefix.n);
+    if (prefix.n) raw(w, ":");
+    xe_text(&w->out, q->local.p, q->local.n);
+    raw(w, "=\"");
+    escaped(w, value, true);
+    raw(w, "\"");
+    return !w->out.error;
+}
+
+static bool on_type(void *ctx, const xe_qname *q, const xe_qname *value) {
+    xe_writer *w = ctx;
+    xe_span prefix = {NULL, 0};
+    char made[16];
+    uint8_t text[512];
+    if (!write_tag(w) || !w->tag) return false;
+    if (value->uri.n && !choose_prefix(w, value, false, &prefix, made)) return false;
+    if (prefix.n + value->local.n + 1 > sizeof text) return false;
+    size_t n = prefix.n;
+    if (n) {
+        memcpy(text, prefix.p, n);
+        text[n++] = ':';
+    }
+    memcpy(text + n, value->local.p, value->local.n);
+    return on_attribute(w, q, (xe_span){text, n + value->local.n});
+}
+
+static bool on_text(void *ctx, xe_span text) {
+    xe_writer *w = ctx;
+    if (!close_tag(w)) return false;
+    escaped(w, text, false);
+    return !w->out.error;
+}
+
+static bool on_end(void *ctx) {
+    xe_writer *w = ctx;
+    if (!write_tag(w) || !w->n_open) return false;
+    const struct xe_open *o = w->open + --w->n_open;
+    if (w->tag) {
+        raw(w, "/>");
+    } else {
+        raw(w, "</");
+        xe_text(&w->out, w->names.p + o->name.off, o->name.len);
+        raw(w, ">");
+    }
+    w->tag = false;
+    w->n_declared = o->declared;
+    w->names.len = o->names;
+    return !w->out.error;
+}
+
+static bool on_comment(void *ctx, xe_span text) {
+    xe_writer *w = ctx;
+    if (!close_tag(w)) return false;
+    raw(w, "<!--");
+    xe_text(&w->out, text.p, text.n);
+    raw(w, "-->");
+    return !w->out.error;
+}
+
+static bool on_instruction(void *ctx, xe_span target, xe_span data) {
+    xe_writer *w = ctx;
+    if (!close_tag(w)) return false;
+    raw(w, "<?");
+    xe_text(&w->out, target.p, target.n);
+    if (data.n) raw(w, " ");
+    xe_text(&w->out, data.p, data.n);
+    raw(w, "?>");
+    return !w->out.error;
+}
+
+xe_sink xe_writer_sink(xe_writer *w) {
+    return (xe_sink){on_start, on_binding, on_attribute, on_type, on_text, on_end, on_comment, on_instruction, NULL, w};
+}

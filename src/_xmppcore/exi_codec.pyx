@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EXI documents to bits and back: the compiled part of `_xmppcore.exi`, which is what to use."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+import os
+import zlib
+
+from _xmppcore.errors import ExiError
+
+from _xmppcore.cxml cimport XC_PAD, c_bool
+
+cdef uint64_t[2] seed
+_random = os.urandom(16)
+memcpy(seed, PyBytes_AS_STRING(_random), 16)
+
+_CONDITIONS = {
+    XE_E_MEMORY: "no-memory", XE_E_LIMIT: "limit", XE_E_MORE: "incomplete", XE_E_BITS: "damaged", XE_E_HEADER: "header", XE_E_XML: "xml",
+    XE_E_STRICT: "strict", XE_E_UNSUPPORTED: "unsupported", XE_E_STOPPED: "stopped",
+}
+
+# Representations that datatypeRepresentationMap may name (EXI table 7-1), by their names in the EXI namespace.
+_REPRESENTATIONS = {
+    "base64Binary": XE_BASE64, "hexBinary": XE_HEX, "boolean": XE_BOOLEAN, "decimal": XE_DECIMAL, "double": XE_FLOAT, "integer": XE_INTEGER,
+    "string": XE_STRING, "dateTime": XE_DATETIME, "date": XE_DATE, "time": XE_TIME, "gYearMonth": XE_GYEARMONTH, "gMonthDay": XE_GMONTHDAY,
+    "gYear": XE_GYEAR, "gMonth": XE_GMONTH, "gDay": XE_GDAY,
+}
+
+# Built-in types that have a representation of their own: what is chosen for a type that they are derived from does not reach them.
+_OWN = (*_REPRESENTATIONS, "float")
+XSD = "http://www.w3.org/2001/XMLSchema"
+
+
+cdef object error_of(const xe_coder *c):
+    if c.error == XE_E_MEMORY:
+        return MemoryError()
+    return ExiError(_CONDITIONS.get(c.error, "damaged"), c.why.decode() if c.why is not NULL else "")
+
+
+cdef xe_span span(bytes text):
+    cdef xe_span s
+    s.p = <const uint8_t *>PyBytes_AS_STRING(text)
+    s.n = len(text)
+    return s
+
+
+cdef str string(xe_span s):
+    return PyUnicode_DecodeUTF8(<const char *>s.p, s.n, NULL) if s.n else ""
+
+
+@cython.final
+cdef class Grammar:
+    """The tables of a set of schemas, as the compiler of ``xiot.exi`` makes them; shared by any number of coders, read-only."""
+
+    def __cinit__(self, bytes tables not None):
+        self.size = len(tables)
+        self.bytes = <uint8_t *>malloc(self.size or 1)
+        if self.bytes is NULL:
+            raise MemoryError
+        memcpy(self.bytes, PyBytes_AS_STRING(tables), self.size)
+        if not xe_grammar_open(&self.g, self.bytes, self.size):
+            raise ValueError("no EXI grammar tables, or damaged ones")
+
+    def __dealloc__(self):
+        free(self.bytes)
+
+    @property
+    def size_bytes(self):
+        """Size of the tables."""
+        return self.size
+
+    @property
+    def globals(self):
+        """How many global elements the schemas declare."""
+        return self.g.n_globals
+
+    def tables(self):
+        """The tables as bytes."""
+        return PyBytes_FromStringAndSize(<char *>self.bytes, self.size)
+
+
+cdef class _Coder:
+    cdef object grammar  # Grammar or None: keeps the tables alive
+    cdef const xe_grammar *g
+    cdef xe_options o
+    cdef xe_limits l
+    cdef bytes remap
+    cdef object failure  # an exception out of a callback
+
+    def __cinit__(self, grammar, options, *, max_depth=256, max_attributes=1024, max_value_bytes=1 << 24, max_output_bytes=1 << 28,
+                  max_expansion=0, max_table_bytes=1 << 26, max_list_items=1 << 20, max_block_events=1 << 22):
+        if options.self_contained:
+            raise ExiError("unsupported", "self-contained elements")
+        if options.dtd:
+            raise ExiError("unsupported", "document types")
+        self.grammar = grammar
+        self.g = &(<Grammar?>grammar).g if grammar is not None else &xe_schemaless
+        memset(&self.o, 0, sizeof(self.o))
+        self.o.strict = options.strict
+        self.o.fragment = options.fragment
+        self.o.comments = options.comments
+        self.o.pis = options.pis
+        self.o.dtd = options.dtd
+        self.o.prefixes = options.prefixes
+        self.o.lexical = options.lexical
+        self.o.compress = options.compression
+        self.o.channels = options.compression or options.alignment == "pre-compression"
+        self.o.aligned = self.o.channels or options.alignment == "byte-aligned"
+        self.o.sorted = options.sorted_attributes
+        self.o.plain = options.plain_numbers
+        self.o.block_size = min(options.block_size, UINT32_MAX - 1)
+        self.o.value_max = XE_NONE if options.value_max_length is None else min(options.value_max_length, UINT32_MAX - 1)
+        self.o.value_capacity = (
+            XE_NONE if options.value_partition_capacity is None else min(options.value_partition_capacity, UINT32_MAX - 1)
+        )
+        self.o.local_values = options.local_value_partitions
+        self.o.max_grammars = XE_NONE if options.max_grammars is None else options.max_grammars
+        self.o.max_productions = XE_NONE if options.max_productions is None else options.max_productions
+        self.l.depth = max_depth
+        self.l.attributes = max_attributes
+        self.l.value_bytes = max_value_bytes
+        self.l.output_bytes = max_output_bytes
+        self.l.expansion = max_expansion
+        self.l.table_bytes = max_table_bytes
+        self.l.list_items = max_list_items
+        self.l.block_events = max_block_events
+        self.map_datatypes(options.datatype_representations)
+
+    cdef object name_id(self, str uri_text, str local):
+        cdef bytes raw_uri = uri_text.encode(), raw_local = local.encode()
+        cdef uint32_t uri = xe_find_uri(self.g, span(raw_uri))
+        cdef uint32_t name = XE_NONE if uri == XE_NONE else xe_find_name(self.g, uri, span(raw_local))
+        return None if name == XE_NONE else name
+
+    cdef int map_datatypes(self, object pairs) except -1:
+        """Which datatypes have another representation: the nearest named ancestor decides (EXI section 7.4)."""
+        cdef uint32_t i, count = self.g.n[XE_S_DATATYPES]
+        cdef const xe_datatype *d
+        if not pairs or not self.g.informed:
+            return 0
+        chosen = {}
+        for (uri_text, local), (namespace, representation) in pairs:
+            if namespace != "http://www.w3.org/2009/exi" or representation not in _REPRESENTATIONS:
+                raise ExiError("unsupported", f"datatype representation {{{namespace}}}{representation}")
+            chosen[self.name_id(uri_text, local)] = _REPRESENTATIONS[representation]
+        chosen.pop(None, None)
+        own = {self.name_id(XSD, local) for local in _OWN}
+        made = bytearray(b"\xff" * count)
+        for i in range(count):  # ancestors come first
+            d = self.g.datatypes + i
+            kind = chosen.get(d.name)
+            if kind is None and d.parent < count and made[d.parent] != 0xFF:
+                kind = made[d.parent]
+                if d.name in own or (d.kind == XE_ENUM and self.g.datatypes[d.parent].kind != XE_ENUM):
+                    kind = None
+            if kind == XE_INTEGER and d.base in (XE_NBIT, XE_UNSIGNED):
+                kind = d.base
+            if kind is not None:
+                made[i] = kind
+        self.remap = bytes(made)
+        self.o.remap = <const uint8_t *>PyBytes_AS_STRING(self.remap)
+        return 0
+
+
+cdef c_bool deflate(void *ctx, const uint8_t *p, size_t n, xe_out *out) noexcept:
+    try:
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        data = packer.compress(p[:n]) + packer.flush()
+    except Exception:
+        return False
+    xe_put_bytes(out, <const uint8_t *>PyBytes_AS_STRING(data), len(data))
+    return True
+
+
+cdef c_bool inflate(void *ctx, const uint8_t *p, size_t n, size_t *used, xe_out *out) noexcept:
+    try:
+        unpacker = zlib.decompressobj(-15)
+        data = unpacker.decompress(p[:n], out.most)
+        if not unpacker.eof:
+            if unpacker.unconsumed_tail:
+                out.error = XE_E_LIMIT
+            return False
+        used[0] = n - len(unpacker.unused_data)
+    except Exception:
+        return False
+    xe_put_bytes(out, <const uint8_t *>PyBytes_AS_STRING(data), len(data))
+    return True
+
+
+@cython.final
+cdef class Encoder(_Coder):
+    """XML or events to one EXI body after the other. See `_xmppcore.exi.Session`."""
+    cdef xe_encoder e
+    cdef bint ready
+    cdef uint8_t *buffer
+    cdef size_t buffer_size
+
+    def __init__(self, grammar, options, **limits):
+        self.ready = xe_encoder_init(&self.e, self.g, &self.o, &self.l, seed)
+        if not self.ready:
+            raise MemoryError
+        self.e.c.zip.deflate = deflate
+
+    def __dealloc__(self):
+        if self.ready:
+            xe_encoder_free(&self.e)
+        free(self.buffer)
+
+    @property
+    def table_bytes(self):
+        """Memory of string tables and learned grammars."""
+        return self.e.c.t.used
+
+    cdef object result(self, bint pad):
+        cdef const uint8_t *bytes
+        cdef uint64_t bits
+        if not xe_finish(&self.e, pad, &bytes, &bits):
+            raise error_of(&self.e.c)
+        return PyBytes_FromStringAndSize(<const char *>bytes, (bits + 7) // 8), bits
+
+    def encode(self, data, header=b"", bits=0, keep=False, pad=True):
+        """Encode an XML document (bytes) behind `bits` bits of `header`. Returns the bytes, and how many bits of them count."""
+        cdef const uint8_t[::1] view = data
+        cdef size_t n = view.shape[0]
+        cdef bytes raw = header
+        cdef uint8_t *buffer
+        if n + XC_PAD > self.buffer_size:
+            buffer = <uint8_t *>realloc(self.buffer, n + XC_PAD)
+            if buffer is NULL:
+                raise MemoryError
+            self.buffer = buffer
+            self.buffer_size = n + XC_PAD
+        if n:
+            memcpy(self.buffer, &view[0], n)
+        memset(self.buffer + n, 0, XC_PAD)
+        xe_encoder_begin(&self.e, <const uint8_t *>PyBytes_AS_STRING(raw), bits, keep)
+        if not xe_encode_xml(&self.e, self.buffer, n):
+            raise error_of(&self.e.c)
+        return self.result(pad)
+
+    def encode_events(self, events, header=b"", bits=0, keep=False, pad=True):
+        """Encode events: what `Decoder.events` returns."""
+        cdef bytes raw = header
+        xe_encoder_begin(&self.e, <const uint8_t *>PyBytes_AS_STRING(raw), bits, keep)
+        scopes = []
+        pending = None
+        for event in events:
+            kind = event[0]
+            if kind in ("ns", "attribute", "type"):
+                if pending is None:
+                    raise ValueError(f"{kind} outside of a start tag")
+                pending.append(event)
+                continue
+            if pending is not None:
+                self.start(pending, scopes)
+                pending = None
+            if kind == "start":
+                pending = [event]
+            else:
+                self.other(event, scopes)
+        if pending is not None:
+            raise ValueError("events end in a start tag")
+        return self.result(pad)
+
+    cdef int start(self, list events, list scopes) except -1:
+        cdef uint32_t n_bindings = 0, n = 0
+        cdef xe_binding *bindings = <xe_binding *>calloc(len(events), sizeof(xe_binding))
+        cdef xe_attribute *attributes = <xe_attribute *>calloc(len(events), sizeof(xe_attribute))
+        cdef xe_qname q
+        held = []  # keeps the bytes alive
+        declared = {}
+        memset(&q, 0, sizeof(q))
+        try:
+            if bindings is NULL or attributes is NULL:
+                raise MemoryError
+            for event in events:
+                if event[0] == "start":
+                    self.name(&q, event[1], event[2], event[3], held)
+                elif event[0] == "ns":
+                    declared[event[1]] = event[2]
+                    self.put(&bindings[n_bindings].prefix, event[1], held)
+                    self.put(&bindings[n_bindings].uri, event[2], held)
+                    if event[3]:
+                        q.prefix = bindings[n_bindings].prefix
+                    n_bindings += 1
+                else:
+                    self.name(&attributes[n].name, event[1], event[2], event[3], held)
+                    if event[0] == "type":
+                        self.name(&attributes[n].type, event[4], event[5], event[6], held)
+                        text = event[5] if not event[6] else f"{event[6]}:{event[5]}"
+                        self.put(&attributes[n].value, text, held)
+                    else:
+                        self.put(&attributes[n].value, event[4], held)
+                    n += 1
+            scopes.append(declared)
+            if not xe_start(&self.e, &q, bindings, n_bindings, attributes, n):
+                raise error_of(&self.e.c)
+        finally:
+            free(bindings)
+            free(attributes)
+        return 0
+
+    cdef int put(self, xe_span *to, str text, list held) except -1:
+        cdef bytes raw = text.encode()
+        held.append(raw)
+        to[0] = span(raw)
+        return 0
+
+    cdef int name(self, xe_qname *to, str uri, str local, object prefix, list held) except -1:
+        self.put(&to.uri, uri, held)
+        self.put(&to.local, local, held)
+        if prefix is not None:
+            self.put(&to.prefix, prefix, held)
+        return 0
+
+    cdef int other(self, tuple event, list scopes) except -1:
+        cdef xe_span first, second
+        held = []
+        kind = event[0]
+        good = False
+        if kind == "end":
+            good = xe_end(&self.e)
+        elif kind == "text":
+            self.put(&first, event[1], held)
+            good = xe_characters_event(&self.e, first)
+        elif kind == "comment":
+            self.put(&first, event[1], held)
+            good = xe_comment(&self.e, first)
+        elif kind == "instruction":
+            self.put(&first, event[1], held)
+            self.put(&second, event[2], held)
+            good = xe_instruction(&self.e, first, second)
+        else:
+            raise ValueError(f"no such event: {kind!r}")
+        if not good:
+            raise error_of(&self.e.c)
+        return 0
+
+
+# The sink that makes Python events: ctx is the list.
+
+cdef object prefix_of(const xe_qname *q):
+    return string(q.prefix) if q.prefix.p is not NULL else None
+
+cdef c_bool on_start(void *ctx, const xe_qname *q) noexcept:
+    (<list>ctx).append(("start", string(q.uri), string(q.local), prefix_of(q)))
+    return True
+
+cdef c_bool on_binding(void *ctx, xe_span prefix, xe_span uri, c_bool own) noexcept:
+    (<list>ctx).append(("ns", string(prefix), string(uri), bool(own)))
+    return True
+
+cdef c_bool on_attribute(void *ctx, const xe_qname *q, xe_span value) noexcept:
+    (<list>ctx).append(("attribute", string(q.uri), string(q.local), prefix_of(q), string(value)))
+    return True
+
+cdef c_bool on_type(void *ctx, const xe_qname *q, const xe_qname *v) noexcept:
+    (<list>ctx).append(("type", string(q.uri), string(q.local), prefix_of(q), string(v.uri), string(v.local), prefix_of(v)))
+    return True
+
+cdef c_bool on_text(void *ctx, xe_span text) noexcept:
+    (<list>ctx).append(("text", string(text)))
+    return True
+
+cdef c_bool on_end(void *ctx) noexcept:
+    (<list>ctx).append(("end",))
+    return True
+
+cdef c_bool on_comment(void *ctx, xe_span text) noexcept:
+    (<list>ctx).append(("comment", string(text)))
+    return True
+
+cdef c_bool on_instruction(void *ctx, xe_span target, xe_span data) noexcept:
+    (<list>ctx).append(("instruction", string(target), string(data)))
+    return True
+
+cdef c_bool on_attributes_end_stop(void *ctx) noexcept:
+    return False
+
+
+@cython.final
+cdef class Decoder(_Coder):
+    """EXI bodies to XML or events, one after the other. See `_xmppcore.exi.Session`."""
+    cdef xe_decoder d
+    cdef xe_writer w
+    cdef bint ready
+
+    def __init__(self, grammar, options, **limits):
+        self.ready = xe_decoder_init(&self.d, self.g, &self.o, &self.l, seed)
+        if not self.ready:
+            raise MemoryError
+        xe_writer_init(&self.w, self.l.output_bytes)
+        self.d.c.zip.inflate = inflate
+
+    def __dealloc__(self):
+        if self.ready:
+            xe_decoder_free(&self.d)
+            xe_writer_free(&self.w)
+
+    @property
+    def table_bytes(self):
+        """Memory of string tables and learned grammars."""
+        return self.d.c.t.used
+
+    cdef uint64_t run(self, object data, uint64_t at, bint keep, const xe_sink *sink) except? 0:
+        cdef const uint8_t[::1] view = data
+        cdef uint64_t end = 0
+        cdef uint8_t nothing = 0
+        if at > <uint64_t>view.shape[0] * 8:
+            raise ValueError("the start is behind the end")
+        if not xe_decode(&self.d, &view[0] if view.shape[0] else &nothing, view.shape[0], at, keep, sink, &end):
+            raise error_of(&self.d.c)
+        return end
+
+    def decode(self, data, at=0, keep=False):
+        """Decode one body that begins at bit `at`. Returns its XML as bytes, and the bit behind it."""
+        cdef xe_sink sink = xe_writer_sink(&self.w)
+        xe_writer_begin(&self.w)
+        end = self.run(data, at, keep, &sink)
+        if self.w.out.error:
+            raise ExiError("limit", "the result is larger than allowed")
+        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, self.w.out.len), end
+
+    cdef xe_sink events_sink(self, list events):
+        cdef xe_sink sink
+        sink.start, sink.binding, sink.attribute, sink.type = on_start, on_binding, on_attribute, on_type
+        sink.text, sink.end, sink.comment, sink.instruction = on_text, on_end, on_comment, on_instruction
+        sink.attributes_end = NULL
+        sink.ctx = <void *>events
+        return sink
+
+    def events(self, data, at=0, keep=False):
+        """Decode one body that begins at bit `at`. Returns a list of events, and the bit behind it.
+
+        Events: ("start", uri, local, prefix), ("ns", prefix, uri, own), ("attribute", uri, local, prefix, value),
+        ("type", uri, local, prefix, its uri, its local name, its prefix) for xsi:type, ("text", text), ("end",), ("comment", text),
+        ("instruction", target, data). A prefix is None if prefixes are not preserved; `own` says that it is the element's.
+        """
+        events = []
+        cdef xe_sink sink = self.events_sink(events)
+        end = self.run(data, at, keep, &sink)
+        return events, end
+
+    def peek(self, data, at=0, keep=False):
+        """Decode up to the last attribute of the root: its events."""
+        events = []
+        cdef xe_sink sink = self.events_sink(events)
+        sink.attributes_end = on_attributes_end_stop
+        try:
+            self.run(data, at, keep, &sink)
+        except ExiError as error:
+            if error.condition != "stopped":
+                raise
+        return events

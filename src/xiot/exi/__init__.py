@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EXI 1.0: XML to compact bits and back (W3C recommendation, second edition). The codec is `_xmppcore.exi`; here schemas come to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from _xmppcore.errors import ExiError
+from _xmppcore.exi import Event, Options, Session, builtin_types, decode, decode_events, encode, encode_events, read_header
+from _xmppcore.exi_codec import Decoder, Encoder, Grammar
+
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "Event",
+    "ExiError",
+    "Grammar",
+    "Options",
+    "Session",
+    "builtin_types",
+    "compile_schemas",
+    "decode",
+    "decode_events",
+    "encode",
+    "encode_events",
+    "read_header",
+]
+
+
+def compile_schemas(*files: str | Path, fragments: bool = True) -> Grammar:
+    """Compile XML Schema files, and all that they import from their folder, to a grammar. Needs lxml (``xiot[exi]``).
+
+    `fragments`: also what fragments need. Raises `xiot.exi.compiler.xsd.SchemaError`.
+    """
+    from xiot.exi.compiler.tables import compile_files
+
+    return Grammar(compile_files([Path(file) for file in files], fragments=fragments))
