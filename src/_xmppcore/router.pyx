@@ -365,8 +365,8 @@ cdef class Link:
         stamp.len = len(stamp_text)
         stamp.jid_len = len(full)
         stamp.bare_len = len(bare)
-        memcpy(stamp.bytes, PyBytes_AS_STRING(stamp_text), stamp.len)
-        memcpy(stamp.bytes + stamp.len, PyBytes_AS_STRING(full), stamp.jid_len)
+        memcpy(stamp.bytes, PyBytes_AS_STRING(full), stamp.jid_len)
+        memcpy(stamp.bytes + stamp.jid_len, PyBytes_AS_STRING(stamp_text), stamp.len)
         if not xc_router_bind(&self.router.router, &self.link, stamp):
             free(stamp)
             raise MemoryError

@@ -307,8 +307,8 @@ static void bind(world *w, int i, int jid) {
     stamp->len = (uint32_t)len;
     stamp->jid_len = (uint32_t)full;
     stamp->bare_len = jids[jid].bare_len;
-    memcpy(stamp->bytes, jids[jid].stamp, len);
-    memcpy(stamp->bytes + len, jids[jid].full, full);
+    memcpy(stamp->bytes, jids[jid].full, full);
+    memcpy(stamp->bytes + full, jids[jid].stamp, len);
     CHECK(xc_router_bind(&w->router, &w->links[i], stamp));
     w->models[i].jid = jid;
 }

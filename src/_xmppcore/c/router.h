@@ -42,9 +42,10 @@ enum {
     XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
-typedef struct xc_stamp {
-    uint32_t len;               /* of " from='full@jid/resource'", at bytes */
-    uint32_t jid_len, bare_len; /* of the full JID, at bytes + len; its bare part */
+typedef struct xc_stamp {       /* the key of the table is at its front: a lookup reads one slot and this, and nothing else */
+    struct xc_link *link;       /* borrowed: whose it is while it is bound */
+    uint32_t jid_len, bare_len; /* of the full JID, at bytes; its bare part */
+    uint32_t len;               /* of " from='full@jid/resource'", behind it */
     uint8_t bytes[];
 } xc_stamp;
 
@@ -56,7 +57,6 @@ typedef struct xc_link {
     xc_sm *sm;         /* owned; NULL without stream management */
     uint8_t *tail;     /* owned: bytes of an unfinished stanza; NULL if none */
     uint32_t tail_len, tail_cap;
-    uint64_t hash;         /* of the full JID */
     struct xc_link *dirty; /* next in the dirty list */
     uint64_t stanzas;      /* received and routed here */
     uint32_t hooks;        /* any bit: all its stanzas, and all to it, go to the caller */
@@ -69,8 +69,8 @@ typedef struct xc_router {
     xc_shared *early;  /* and before */
     uint8_t *buffer;   /* borrowed: XC_HEADROOM + XC_RECEIVE + XC_PAD bytes */
     struct xc_slot {
-        uint64_t hash;
-        xc_link *link; /* NULL: free */
+        uint64_t hash;   /* of the full JID */
+        xc_stamp *stamp; /* borrowed from its link; NULL: free */
     } *table;
     size_t mask, used; /* slots - 1; slots in use */
     uint64_t seed[2];
