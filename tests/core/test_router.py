@@ -818,6 +818,23 @@ def test_bind_refuses_a_bare_jid() -> None:
         Router().link().bind(JID("a@x.example"))
 
 
+@pytest.mark.parametrize(
+    ("jid", "spelled"),
+    [
+        ("jürgen@bücher.example/Büro", "JÜRGEN@Bücher.Example./Büro"),
+        ("ольга@почта.рф/телефон", "ОЛЬГА@ПОЧТА.рф/телефон"),
+        ("田中@日本語.jp/😀", "田中@日本語.jp/😀"),
+    ],
+)
+def test_jid_beyond_ascii_is_routed_to_without_python(jid: str, spelled: str) -> None:
+    router = Router()
+    a, b = online(router, A), online(router, jid)
+    assert receive(a, f"<message to='{spelled}'/>".encode()) == []
+    assert receive(b, f"<message from='{jid}' to='{A}'/>".encode()) == []
+    assert parsed(take(b))[0].get("to") == spelled
+    assert parsed(take(a))[0].get("from") == jid
+
+
 def test_longest_jids_are_bound_and_routed_to() -> None:
     router = Router()
     domain = ".".join(["d" * 60] * 4)
