@@ -45,6 +45,7 @@ cdef class Drain:
             self.links.extend([None] * (fd + 64 - len(self.links)))
         self.links[fd] = link
         link.fd = fd
+        link.put_face_away()
 
     def remove(self, Link link not None):
         """Leave `link` and its socket to the caller. Nothing happens if they are with the caller already."""

@@ -8,6 +8,7 @@ from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -122,6 +123,12 @@ cdef class Link:
             self.face.pool = &self.router.router.pool
             self.face.out = &self.link.out
         return self.face
+
+    cdef int put_face_away(self) except -1:
+        """Somebody sends what is queued without `out`: it is made again when asked for, unless somebody holds it."""
+        if self.face is not None and (<PyObject *><void *>self.face).ob_refcnt == 1:
+            self.face = None
+        return 0
 
     cdef int drop(self, size_t n) except -1:
         """The first `n` bytes that were queued have been sent."""

@@ -30,6 +30,20 @@ from xiot.stanzas import error_to, reply_to, same_jid
 class ServerStream(Stream):
     """The server's end of one stream."""
 
+    __slots__ = (  # a server has as many of them as clients
+        "_bind_request",
+        "_failures",
+        "_hosts",
+        "_lang",
+        "_peer",
+        "_policy",
+        "_proved",
+        "_request",
+        "_sasl",
+        "certified",
+        "host",
+    )
+
     def __init__(
         self,
         hosts: Callable[[str], features.HostPolicy | None],
@@ -48,8 +62,6 @@ class ServerStream(Stream):
         """The accounts that the client's certificate, which was verified, names; to be set before ``tls_started``."""
         self.host = ""
         """The prepared domain that the client asked for; once known, it never changes."""
-        self.id = ""
-        """Of the stream: unpredictable, new at each restart."""
         self._hosts = hosts
         self._policy: features.HostPolicy  # of the host; there as soon as a header was accepted
         self._sasl: sasl.SaslServer | None = None
@@ -165,10 +177,11 @@ class ServerStream(Stream):
 
     def _open(self) -> None:
         self._opened = True
-        self.id = secrets.token_urlsafe(16)
         to = None if self._peer is None else str(self._peer)
         # Section 4.9.1.2: "from" is empty as long as no host of ours was asked for.
-        self._out += framing.open_stream(self.content_ns, id=self.id, from_=self.host, to=to, lang=self._lang)
+        self._out += framing.open_stream(
+            self.content_ns, id=secrets.token_urlsafe(16), from_=self.host, to=to, lang=self._lang
+        )
 
     def _on_open(self, header: StreamOpen) -> list[Event]:
         self._check_header(header)

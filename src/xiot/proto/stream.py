@@ -48,6 +48,8 @@ class Phase(enum.Enum):
 class Stream(ABC):
     """One end of a stream."""
 
+    __slots__ = ("_bindings", "_opened", "_out", "_was_ready", "jid", "phase", "secure")
+
     content_ns = NS_CLIENT
 
     def __init__(self, *, secure: bool, bindings: Mapping[str, bytes] | None) -> None:
@@ -57,14 +59,13 @@ class Stream(ABC):
         self.jid: JID | None = None
         """The client: bare from login on, full from binding on. None before."""
         self._bindings = bindings or _NO_BINDINGS
-        self._out = bytearray()
+        self._out = b""  # little at a time
         self._opened = False  # our header is out, in this (re)start of the stream
         self._was_ready = False
 
     def data_to_send(self) -> bytes:
         """Return what has been queued since the last call."""
-        data = bytes(self._out)
-        self._out.clear()
+        data, self._out = self._out, b""
         return data
 
     def receive(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> list[Event]:
@@ -95,7 +96,7 @@ class Stream(ABC):
         if self.phase is Phase.CLOSED:
             return []
         if self.phase is Phase.TLS:
-            self._out.clear()
+            self._out = b""
             return self._end(error or LinkError("closed where TLS begins"), b"")
         if self.phase is Phase.CLOSING:  # our closing tag was the last word
             return [] if error is None else self._end(error, b"")

@@ -80,8 +80,7 @@ class Delivery:
             return
         route = route_message(message_type(stanza.type), host.available(to.bare), to_resource=to.resource is not None)
         if route.resources:
-            online = host.online[to.bare]
-            self._hand_over(stanza, session, [online[resource] for resource in route.resources])
+            self._hand_over(stanza, session, host.named(to.bare, route.resources))
         elif route.otherwise == "store":
             self._store(stanza, session, host, to.bare)
         elif route.otherwise == "bounce":
@@ -124,7 +123,7 @@ class Delivery:
     def _late(self, octets: bytes, message: Element, host: LocalHost, account: JID) -> bool:
         """Hand over a message that was stored while somebody became available."""
         route = route_message(message_type(message.get("type")), host.available(account))
-        return self.deliver(message, [host.online[account][resource] for resource in route.resources], octets)
+        return self.deliver(message, host.named(account, route.resources), octets)
 
     def _forget(self, owner: str, id: int) -> None:
         async def forget() -> None:
@@ -186,7 +185,7 @@ class Delivery:
                 message_type(element.get("type")), host.available(to.bare), to_resource=to.resource is not None
             )
             if route.resources:
-                targets = [host.online[to.bare][resource] for resource in route.resources]
+                targets = host.named(to.bare, route.resources)
                 self.deliver(element, targets, copies=False)  # they were made when it came
             elif route.otherwise == "store" and offline.storable(element):
                 return element
@@ -253,8 +252,7 @@ class Delivery:
         if jid.resource is not None:
             there = host.session(jid)
             return [] if there is None else [there]
-        online = host.online.get(jid, {})
-        return [online[a.resource] for a in reachable(host.available(jid))]
+        return host.named(jid, [available.resource for available in reachable(host.available(jid))])
 
     def audience(self, jid: JID) -> list[ClientSession]:
         """Who gets presence that is sent to `jid` (RFC 6121 sections 8.5.2.1.2 and 8.5.3.1)."""

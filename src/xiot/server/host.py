@@ -50,8 +50,8 @@ class LocalHost(Place):
         super().__init__(config.name, config.name, extensions, objects)
         self.config = config
         self.policy = policy
-        self.online: dict[JID, dict[str, ClientSession]] = {}
-        """Bare JID -> resource -> session, for bound sessions."""
+        self.online: dict[JID, tuple[ClientSession, ...]] = {}
+        """Bare JID -> its bound sessions, oldest first. They are few, and most accounts have one: a dict would be large for that."""
         self.watchers: dict[JID, frozenset[str]] = {}
         """Bare JID -> bare JIDs that see its presence, for accounts with an available resource."""
 
@@ -61,13 +61,20 @@ class LocalHost(Place):
         super().become(other)
         self.config, self.policy = other.config, other.policy
 
-    def sessions(self, bare: JID) -> list[ClientSession]:
+    def sessions(self, bare: JID) -> tuple[ClientSession, ...]:
         """The bound sessions of an account, oldest first."""
-        return list(self.online.get(bare, {}).values())
+        return self.online.get(bare, ())
+
+    def named(self, bare: JID, resources: Iterable[str]) -> list[ClientSession]:
+        """The sessions of an account that are bound to `resources`, in that order. Raises KeyError."""
+        held = {session.jid.resource: session for session in self.sessions(bare)}
+        return [held[resource] for resource in resources]
 
     def session(self, jid: JID) -> ClientSession | None:
         """The session bound to the full JID `jid`; None if there is none, or `jid` is bare."""
-        return None if jid.resource is None else self.online.get(jid.bare, {}).get(jid.resource)
+        if jid.resource is None:
+            return None
+        return next((session for session in self.sessions(jid.bare) if session.jid.resource == jid.resource), None)
 
     def available_sessions(self, bare: JID) -> list[ClientSession]:
         """The sessions of an account that have sent available presence, oldest first."""
@@ -76,24 +83,21 @@ class LocalHost(Place):
     def available(self, bare: JID) -> list[Available]:
         """The resources of an account that have sent available presence."""
         return [
-            Available(resource, session.availability.priority)
-            for resource, session in self.online.get(bare, {}).items()
-            if session.availability.presence is not None
+            Available(session.jid.resource or "", session.availability.priority)
+            for session in self.available_sessions(bare)
         ]
 
     def add(self, jid: JID, session: ClientSession) -> None:
-        """A session was bound to `jid`."""
-        assert jid.resource is not None
-        self.online.setdefault(jid.bare, {})[jid.resource] = session
+        """A session was bound to `jid`, in place of whoever had it."""
+        self.online[jid.bare] = (*(other for other in self.sessions(jid.bare) if other.jid != jid), session)
 
     def remove(self, jid: JID, session: ClientSession) -> None:
-        """The session bound to `jid` has ended; nothing happens if another one has its resource."""
-        assert jid.resource is not None
-        sessions = self.online.get(jid.bare, {})
-        if sessions.get(jid.resource) is session:
-            del sessions[jid.resource]
-            if not sessions:
-                del self.online[jid.bare]
+        """The session bound to `jid` has ended; nothing happens if it had been removed."""
+        left = tuple(other for other in self.sessions(jid.bare) if other is not session)
+        if left:
+            self.online[jid.bare] = left
+        else:
+            self.online.pop(jid.bare, None)
 
 
 class Availability:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
+_NOBODY: frozenset[str] = frozenset()  # one for all that have no contacts
 VERBS: tuple[Verb, ...] = get_args(Verb)
 MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones are refused
 MAX_STATUS_CHARS = 1000  # kept of the last words of an account (XEP-0012)
@@ -176,7 +177,8 @@ class Presences(Subscriptions):
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         first = mine.presence is None
         mine.presence, mine.priority, mine.arriving = element, priority, None
-        host.watchers[bare] = frozenset(jid for jid, state in known.subscribed if state in ("from", "both"))
+        watchers = frozenset(jid for jid, state in known.subscribed if state in ("from", "both"))
+        host.watchers[bare] = watchers or _NOBODY
         self._broadcast(session, element)
         if not first:
             return

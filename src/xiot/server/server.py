@@ -119,6 +119,7 @@ class Server:
         self._listeners: list[tuple[socket.socket, bool]] = []
         self._http: list[socket.socket] = []
         self.sessions: set[ClientSession] = set()
+        self.policies = self.policy  # bound once, for all streams
         """All, logged in or not."""
         self._empty = trio.Event()
         self.stopping = False

@@ -10,6 +10,7 @@ A session may outlive its connection and its stream, and go on with those of ano
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from functools import partial
@@ -97,7 +98,7 @@ class ClientSession:
         self._waits = 0
         self._busy: trio.Event | None = None  # set when what the connection waits for is done
         self._stuck = (0, 0.0)  # how many stanzas were acknowledged when too many were not, and since when
-        self._stream = ServerStream(server.policy, secure=direct_tls)
+        self._stream = ServerStream(server.policies, secure=direct_tls)
         self._direct_tls = direct_tls
         self._scopes: set[trio.CancelScope] | None = None  # of its tasks, while it has any
         self._since = monotonic()
@@ -147,7 +148,7 @@ class ClientSession:
         bindings = self._certificates.bindings(self._certificates.host_of(tls))
         if self._direct_tls:
             self._stream = ServerStream(
-                self.server.policy, secure=True, bindings=bindings, certified=self._certificates.certified(tls)
+                self.server.policies, secure=True, bindings=bindings, certified=self._certificates.certified(tls)
             )
         else:
             self._stream.certified = self._certificates.certified(tls)
@@ -411,7 +412,7 @@ class ClientSession:
                         why=text,
                     )
                 case Authenticated(jid, mechanism):
-                    self._mechanism = mechanism
+                    self._mechanism = sys.intern(mechanism)  # one string for all
                     self.connection.link.log_in()
                     if mechanism != "ANONYMOUS":
                         self.server.budgets.succeeded(str(jid), self.connection.peer)
@@ -551,9 +552,8 @@ class ClientSession:
     def _take(self, jid: JID) -> bool:
         """Be `jid` from now on; False if the account has too many resources."""
         host = self.server.hosts[self._stream.host]
-        held = host.online.get(jid.bare, {})
-        former = held.get(jid.resource or "")
-        if former is None and len(held) >= self.server.config.limits.resources_per_account:
+        former = host.session(jid)
+        if former is None and len(host.sessions(jid.bare)) >= self.server.config.limits.resources_per_account:
             return False
         if former is not None:  # section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
