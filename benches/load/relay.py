@@ -21,7 +21,7 @@ def trio_relay(port: int) -> None:
         try:
             while data := await source.receive_some(CHUNK_BYTES):
                 await target.send_all(data)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):  # the other direction has ended
             pass
         await target.aclose()
 

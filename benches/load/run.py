@@ -168,19 +168,22 @@ def _rounds(
             progress.update(task, description=f"{kind.name} starts")
             place = places[kind.name]
 
-            def note(case: Case, result: Result, kind: Kind = kind) -> None:
-                runs.setdefault((kind.name, case.text), []).append(result)
+            def note(case: Case, once: Callable[[], Result], kind: Kind = kind) -> None:
+                progress.update(task, description=f"{kind.name} {case.text}")
+                try:
+                    result = _run(once, plan)
+                    runs.setdefault((kind.name, case.text), []).append(result)
+                except LoadError as error:  # the others are worth their time all the same
+                    console.print(f"[red]{kind.name} {case.text}: {error}")
                 progress.advance(task)
 
             together = [case for case in suited if not case.alone]
             with running(kind, place) if together else nullcontext() as server:
                 for case in together:
-                    progress.update(task, description=f"{kind.name} {case.text}")
-                    note(case, _run(partial(measure, tools, server, case, plan.seconds), plan))
+                    note(case, partial(measure, tools, server, case, plan.seconds))
             for case in suited:
                 if case.alone:
-                    progress.update(task, description=f"{kind.name} {case.text}")
-                    note(case, _run(partial(measure_alone, tools, kind, place, case, plan.seconds), plan))
+                    note(case, partial(measure_alone, tools, kind, place, case, plan.seconds))
     return runs
 
 
