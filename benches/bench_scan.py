@@ -9,6 +9,7 @@ Needs a C compiler and expat's headers (Debian: libexpat1-dev), else it is skipp
 from __future__ import annotations
 
 import ctypes
+import platform
 import shutil
 import subprocess
 import time
@@ -30,7 +31,7 @@ CORPUS_BYTES = 2_000_000
 @cache
 def library() -> ctypes.CDLL | str:
     """scan.c with the core's parser, built anew if its sources are younger; or why there is none."""
-    cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    cc = shutil.which("gcc") or shutil.which("clang")
     if not cc:
         return "no C compiler"
     target = BUILD / "libscan.so"
@@ -39,6 +40,9 @@ def library() -> ctypes.CDLL | str:
     if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         flags = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{CORE}"]
+        if "gcc" in cc and platform.machine() == "x86_64":  # as in setup.py
+            inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
+            flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
         built = subprocess.run(
             [cc, *flags, *map(str, sources), "-o", str(target), "-lexpat"], capture_output=True, text=True
         )
