@@ -231,6 +231,7 @@ cdef inline bint is_declaration(const xc_attr *a) noexcept:
 
 # Short strings that come again and again: names of attributes, and values such as "chat" and "true". One place for each hash value. They
 # are compared as numbers, so that looking one up takes less than making it. Names have a table of their own, since values come and go.
+# Both together hold 120 KB at most.
 cdef enum:
     SHORT = 8      # bytes, at most
     PLACES = 1024  # power of two

@@ -3,20 +3,35 @@
 #ifndef XC_SCAN_SCALAR_H
 #define XC_SCAN_SCALAR_H
 
+#include <string.h>
+
 #include "scan.h"
 
+enum { XC_ENDS_TEXT = 1, XC_ENDS_SINGLE = 2, XC_ENDS_DOUBLE = 4, XC_ENDS_VALUE = XC_ENDS_SINGLE | XC_ENDS_DOUBLE };
+
+static const uint8_t xc_scalar_stops[256] = {
+    [0 ... 0x08] = XC_ENDS_TEXT | XC_ENDS_VALUE,
+    [0x0B ... 0x0C] = XC_ENDS_TEXT | XC_ENDS_VALUE,
+    [0x0E ... 0x1F] = XC_ENDS_TEXT | XC_ENDS_VALUE,
+    ['\t'] = XC_ENDS_VALUE,
+    ['\n'] = XC_ENDS_VALUE,
+    ['\r'] = XC_ENDS_VALUE,
+    ['<'] = XC_ENDS_TEXT | XC_ENDS_VALUE,
+    ['&'] = XC_ENDS_TEXT | XC_ENDS_VALUE,
+    [']'] = XC_ENDS_TEXT,
+    ['\''] = XC_ENDS_SINGLE,
+    ['"'] = XC_ENDS_DOUBLE,
+};
+
 static inline const uint8_t *xc_scalar_text(const uint8_t *p) {
-    for (;; p++) {
-        uint8_t c = *p;
-        if (c == '<' || c == '&' || c == ']' || (c < 0x20 && c != '\t' && c != '\n' && c != '\r')) return p;
-    }
+    while (!(xc_scalar_stops[*p] & XC_ENDS_TEXT)) p++;
+    return p;
 }
 
 static inline const uint8_t *xc_scalar_value(const uint8_t *p, uint8_t quote) {
-    for (;; p++) {
-        uint8_t c = *p;
-        if (c == quote || c == '<' || c == '&' || c < 0x20) return p;
-    }
+    const uint8_t end = quote == '"' ? XC_ENDS_DOUBLE : XC_ENDS_SINGLE;
+    while (!(xc_scalar_stops[*p] & end)) p++;
+    return p;
 }
 
 /* One character of two or more bytes at p: its length, 0 if the bytes end before it does, -1 if it is invalid. */
@@ -52,6 +67,9 @@ static inline size_t xc_scalar_utf8(const uint8_t *p, size_t n, bool *bad) {
     size_t i = 0;
     *bad = false;
     while (i < n) {
+        uint64_t word;
+        while (i + 8 <= n && (memcpy(&word, p + i, 8), !(word & 0x8080808080808080u))) i += 8;
+        if (i == n) break;
         if (p[i] < 0x80) {
             i++;
             continue;
