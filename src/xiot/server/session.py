@@ -212,7 +212,7 @@ class ClientSession:
     def come_back(self, lang: str) -> None:
         """Be online as in the process before this one; see `xiot.server.durable`."""
         self.online = True
-        self._stream = ServerStream(self.server.policy, lang=lang)
+        self._stream = ServerStream(self.server.policies, lang=lang)
         self._stream.host = self.jid.domain
         self.server.hosts[self.jid.domain].add(self.jid, self)
         self.connection.link.bind(self.jid)
