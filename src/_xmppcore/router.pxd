@@ -101,7 +101,6 @@ cdef class OutBuf:
     cdef xc_out own_out
     cdef list views         # handed out by buffers() and valid until the queue changes; None if none were
     cpdef sent(self, size_t n)
-    cdef bytes _joined(self)
     cdef int _release(self) except -1
 
 

@@ -29,6 +29,17 @@ cdef const uint8_t *data_of(object data, Py_buffer *view) except NULL:
     return <const uint8_t *>view.buf if view.len else <const uint8_t *>b""
 
 
+cdef bytes joined(const xc_out *out):
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>out.bytes)
+    cdef char *at = PyBytes_AS_STRING(data)
+    cdef const xc_block *b = out.head
+    while b is not NULL:
+        memcpy(at, b.data + b.start, b.end - b.start)
+        at += b.end - b.start
+        b = b.next
+    return data
+
+
 @cython.final
 @cython.no_gc_clear  # the views are needed to the end: they must not outlive the bytes
 cdef class OutBuf:
@@ -76,16 +87,6 @@ cdef class OutBuf:
             raise ValueError(f"{n} bytes sent of {self.out.bytes} queued")
         self._release()
         xc_out_drop(self.pool, self.out, n)
-
-    cdef bytes _joined(self):
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.out.bytes)
-        cdef char *at = PyBytes_AS_STRING(data)
-        cdef xc_block *b = self.out.head
-        while b is not NULL:
-            memcpy(at, b.data + b.start, b.end - b.start)
-            at += b.end - b.start
-            b = b.next
-        return data
 
     cdef int _release(self) except -1:
         if self.views is not None:
@@ -461,8 +462,8 @@ cdef class Router:
         cdef bytes data
         for link in self.take_dirty():
             if link.link.out.bytes:
-                data = (<OutBuf> link.out)._joined()
-                link.out.sent(len(data))
+                data = joined(&link.link.out)
+                link.drop(len(data))
                 output.append((link, data))
         return output
 
