@@ -23,6 +23,7 @@ import bench_router
 import bench_scan
 import bench_xml
 import corpora
+from _xmppcore import scan
 from _xmppcore.xml import StreamParser, parse_element
 
 Work = Callable[[], object]
@@ -78,10 +79,10 @@ def of_scan() -> list[Row]:
         ("unicode", 4096, 8, 11),
         ("chat", 100, 4, 5),
     ]
+    kernel = scan.default()
     rows = []
     for kind, piece, must, goal in cases:
         corpus = bench_scan.corpus(kind)
-        kernel = bench_scan.scan.default()
         ours = bind(bench_scan.read, kernel, corpus.data, piece)
         rivals = {"libexpat": bind(bench_scan.read, "libexpat", corpus.data, piece)}
         rows.append(
