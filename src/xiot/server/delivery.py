@@ -118,7 +118,8 @@ class Delivery:
             if reachable(host.available(account)) and self._late(octets, message, host, account):
                 self._forget(owner, id)
 
-        session.transact(stanza, keep, stored)
+        store = keep if session.durable is None else session.durable.removing(keep)
+        session.transact(stanza, store, stored)
 
     def _late(self, octets: bytes, message: Element, host: LocalHost, account: JID) -> bool:
         """Hand over a message that was stored while somebody became available."""

@@ -11,7 +11,8 @@ not acknowledged is there.
 
 After a crash the sessions come back as they were, without their connections, and all stanzas that are still in the custody of the `Journal`
 are routed anew. So between durable links, and into the offline storage, each stanza goes exactly once; another client may get one again
-that it had not acknowledged, and knows it by its origin-id. What an inactive client has yet to be shown (XEP-0352: presence, chat states) is not kept.
+that it had not acknowledged, and knows it by its origin-id. A request that the server itself was about to answer is done again; that changes
+nothing the second time, but for an item that is published without an id. What an inactive client has yet to be shown (XEP-0352: presence, chat states) is not kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -35,6 +36,8 @@ from xiot.xep.stanzaid import OriginId
 
 if TYPE_CHECKING:
     from xiot.server.session import ClientSession
+
+T = TypeVar("T")
 
 MOST_BYTES = 262_144  # received and not yet dealt with, or to be sent and not yet on disk, of one link: then whoever sends has to wait
 
@@ -207,13 +210,13 @@ class DurableLink:
         self.save()
         self._wake()
 
-    def removing(self, fn: Callable[[Transaction], Any]) -> Callable[[Transaction], Any]:
-        """`fn`, with the stanza that is being dealt with removed in the same transaction: what it asks for is done once."""
+    def removing(self, fn: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        """`fn`, which stores the stanza that is being dealt with elsewhere, and removes it in the same transaction."""
         taken = self._at
         if taken is None:
             return fn
 
-        def do(tx: Transaction) -> Any:
+        def do(tx: Transaction) -> T:
             result = fn(tx)
             taken.remove(tx)
             return result

@@ -134,7 +134,7 @@ def _enable(wish: sm.Enable, session: ClientSession) -> sm.Enabled:
 def _durable(wish: sm.Enable, session: ClientSession) -> bool:
     """Whether the session is to survive a crash: by its host, its account, or its own wish."""
     config = session.server.hosts[session.jid.domain].config
-    if config.durable_links == "off" or session.anonymous:
+    if config.durable_links == "off" or session.login.anonymous:
         return False
     return wish.durable or config.durable_links == "all" or session.jid.bare in config.durable_accounts
 

@@ -16,6 +16,7 @@ from xiot.ext import ACCOUNT, HOST, Handler, Key, Scope
 from xiot.model.blocking import blocks_sender
 from xiot.model.effects import Tx
 from xiot.server.context import ServerContext
+from xiot.server.handling import handle
 from xiot.stanzas import error_to
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Routing:
             if not handlers and stanza.name == "message" and stanza.type != "error":
                 raise StanzaError("service-unavailable")
             for handler in handlers:
-                session.handle(handler, stanza, ServerContext(self._server, session, stanza, place, to, None))
+                handle(handler, stanza, session, ServerContext(self._server, session, stanza, place, to, None))
 
     def _handlers(self, stanza: Stanza, place: Place, scope: Scope) -> tuple[Handler, ...]:
         if stanza.payload is None or stanza.type == "error":
@@ -104,7 +105,7 @@ class Routing:
         if not handlers:
             raise StanzaError("service-unavailable")  # RFC 6120 section 8.4
         account = to.bare if scope is ACCOUNT else None
-        session.handle(handlers[0], stanza, ServerContext(self._server, session, stanza, place, to, account))
+        handle(handlers[0], stanza, session, ServerContext(self._server, session, stanza, place, to, account))
 
     # ---- to accounts ----
 

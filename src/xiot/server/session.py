@@ -10,20 +10,17 @@ A session may outlive its connection and its stream, and go on with those of ano
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import trio
 
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import StanzaError, StreamError
-from xiot.ext import Handler, Style
-from xiot.proto import bind2, fast, sasl2
 from xiot.proto.events import (
     Authenticated,
     CheckAccount,
@@ -45,6 +42,7 @@ from xiot.proto.events import (
 from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
+from xiot.server.login import Login
 from xiot.stanzas import NS_CLIENT, iq
 from xiot.store import StoreError, Transaction
 from xiot.xep import csi, register
@@ -52,7 +50,6 @@ from xiot.xep.ping import Ping
 
 if TYPE_CHECKING:
     from xiot.net.pump import Connection
-    from xiot.server.context import ServerContext
     from xiot.server.durable import DurableLink
     from xiot.server.server import Server
 
@@ -92,34 +89,37 @@ class ClientSession:
         """Whether it is bound and not over; its connection may be lost."""
         self.client: str | None = None
         """The id of its user agent, if it told one (XEP-0388)."""
-        self._token_due: str | None = None  # the mechanism for which the client is to get a new token
-        self._penalty_s = 0.0  # before the connection is read again
         self._ended = False
         self._waits = 0
         self._busy: trio.Event | None = None  # set when what the connection waits for is done
         self._stuck = (0, 0.0)  # how many stanzas were acknowledged when too many were not, and since when
-        self._stream = ServerStream(server.policies, secure=direct_tls)
+        self.stream = ServerStream(server.policies, secure=direct_tls)
+        self.login = Login(self)
         self._direct_tls = direct_tls
         self._scopes: set[trio.CancelScope] | None = None  # of its tasks, while it has any
         self._since = monotonic()
-        self._mechanism: str | None = None
-        self._tried = "other"  # the mechanism of a login under way
         connection.set_deadline(server.config.limits.pre_auth_s)
 
     @property
     def host(self) -> str:
         """The domain that the stream is for; empty before its header has come."""
-        return self._stream.host
+        return self.stream.host
 
     @property
     def lang(self) -> str:
         """The language of the stream."""
-        return self._stream.lang
+        return self.stream.lang
 
     @property
-    def anonymous(self) -> bool:
-        """Whether there is no account behind it."""
-        return self._mechanism == "ANONYMOUS"
+    def logged_in(self) -> JID:
+        """The account that the stream has logged in to."""
+        assert self.stream.jid is not None
+        return self.stream.jid
+
+    @property
+    def paused(self) -> bool:
+        """Whether the connection waits for something that is done for the client."""
+        return self._busy is not None
 
     # ---- from the pump ----
 
@@ -128,7 +128,7 @@ class ClientSession:
         if self.durable is not None and self.durable.busy and not (isinstance(event, Stanza) and event.ns == NS_CLIENT):
             self.wait_apart(partial(self._take_later, event, self.durable))
             return
-        self.guard(lambda: self._do(self._stream.receive(event)))
+        self.guard(lambda: self.do(self.stream.receive(event)))
 
     async def _take_later(self, event: StreamOpen | Stanza | StreamClose | XmlError, durable: DurableLink) -> None:
         """Take what is no stanza in its turn: a request for an acknowledgement once all before it is on disk."""
@@ -136,7 +136,7 @@ class ClientSession:
             await durable.taken()
         else:
             await durable.settled()
-        self.guard(lambda: self._do(self._stream.receive(event)))
+        self.guard(lambda: self.do(self.stream.receive(event)))
 
     def on_secured(self) -> None:
         """TLS is on: direct TLS begins a stream, STARTTLS restarts one."""
@@ -147,12 +147,12 @@ class ClientSession:
         assert tls is not None
         bindings = self._certificates.bindings(self._certificates.host_of(tls))
         if self._direct_tls:
-            self._stream = ServerStream(
+            self.stream = ServerStream(
                 self.server.policies, secure=True, bindings=bindings, certified=self._certificates.certified(tls)
             )
         else:
-            self._stream.certified = self._certificates.certified(tls)
-            self._do(self._stream.tls_started(bindings))
+            self.stream.certified = self._certificates.certified(tls)
+            self.do(self.stream.tls_started(bindings))
 
     def on_timeout(self) -> None:
         """The time to log in is over."""
@@ -181,7 +181,7 @@ class ClientSession:
             reason=reason,
             seconds=round(monotonic() - self._since, 3),
             tls=connection.tls.version() if connection.tls is not None else None,
-            mechanism=self._mechanism,
+            mechanism=self.login.mechanism,
             bytes_in=connection.bytes_in,
             bytes_out=connection.bytes_out,
             routed=connection.link.stanzas,
@@ -212,8 +212,8 @@ class ClientSession:
     def come_back(self, lang: str) -> None:
         """Be online as in the process before this one; see `xiot.server.durable`."""
         self.online = True
-        self._stream = ServerStream(self.server.policies, lang=lang)
-        self._stream.host = self.jid.domain
+        self.stream = ServerStream(self.server.policies, lang=lang)
+        self.stream.host = self.jid.domain
         self.server.hosts[self.jid.domain].add(self.jid, self)
         self.connection.link.bind(self.jid)
         self.server.sessions.add(self)
@@ -309,13 +309,7 @@ class ClientSession:
         if self.connection.link.detached:
             self.expire(str(error))
         else:
-            self._do(self._stream.close(error))
-
-    @property
-    def logged_in(self) -> JID:
-        """The account that the stream has logged in to."""
-        assert self._stream.jid is not None
-        return self._stream.jid
+            self.do(self.stream.close(error))
 
     # ---- stream management (XEP-0198) ----
 
@@ -329,11 +323,11 @@ class ClientSession:
 
     def resumed_by(self, jid: JID) -> None:
         """The stream, which has bound nothing, goes on as that of `jid`."""
-        self._stream.resumed(jid)
+        self.stream.resumed(jid)
 
     def go_on_as(self, other: ClientSession) -> None:
         """Take over the connection and the stream of `other`, which has been told so, and send again what was not acknowledged."""
-        former, stream, link = self.connection, self._stream, other.connection.link
+        former, stream, link = self.connection, self.stream, other.connection.link
         link.resume(former.link)
         link.hooks = former.link.hooks
         former.link.unbind()
@@ -341,7 +335,7 @@ class ClientSession:
         self.connection = other.connection
         self.connection.owner = self
         self.connection.set_deadline(None)
-        self._stream = other._stream
+        self.stream = other.stream
         self._stuck = (0, 0.0)
         self.server.hooks.resumed(self)
         self.heir = None
@@ -359,14 +353,16 @@ class ClientSession:
 
     # ---- the stream machine ----
 
-    def _flush_stream(self) -> None:
-        data = self._stream.data_to_send()
+    def flush_stream(self) -> None:
+        """Queue what the machine has to say."""
+        data = self.stream.data_to_send()
         if data:
             self.connection.link.write(data)
 
-    def _do(self, events: list[Event]) -> None:
+    def do(self, events: list[Event]) -> None:
+        """Deal with what the machine has returned."""
         for event in events:
-            self._flush_stream()
+            self.flush_stream()
             match event:
                 case StanzaReceived(stanza):
                     if self.durable is not None:
@@ -387,44 +383,17 @@ class ClientSession:
                     except ValueError as problem:
                         self.connection.close(str(problem))
                 case RestartStream():
-                    self.connection.link.restart(logged_in=self._stream.jid is not None)
-                case NeedKeys(username, mechanism):
-                    self._tried = mechanism
-                    self._answer(self._keys, username, mechanism)
-                case CheckPassword(username, password):
-                    self._tried = "PLAIN"
-                    self._answer(self._check, username, password)
-                case CheckAccount(username):
-                    self._answer(self._exists, username)
-                case CheckToken():
-                    self._answer(self._token, event)
-                case NeedSession(request):
-                    self._answer(self._establish, request)
-                case LoginFailed(username, condition, text):
-                    self._punish(username, condition)
-                    self.server.metrics.logins[self._tried, condition] += 1
-                    self.server.log.info(
-                        "login failed",
-                        peer=self.connection.peer,
-                        host=self._stream.host,
-                        user=username,
-                        condition=condition,
-                        why=text,
-                    )
-                case Authenticated(jid, mechanism):
-                    self._mechanism = sys.intern(mechanism)  # one string for all
-                    self.connection.link.log_in()
-                    if mechanism != "ANONYMOUS":
-                        self.server.budgets.succeeded(str(jid), self.connection.peer)
-                    self.server.metrics.logins[mechanism, "success"] += 1
-                case NeedBind(resource):
-                    account = self._stream.jid
-                    assert account is not None
-                    self._wait(partial(self.server.hooks.enter, account, partial(self._bind, resource)))
+                    self.connection.link.restart(logged_in=self.stream.jid is not None)
+                case NeedKeys() | CheckPassword() | CheckAccount() | CheckToken() | NeedSession() | NeedBind():
+                    self.login.answer(event)
+                case LoginFailed():
+                    self.login.failed(event)
+                case Authenticated():
+                    self.login.succeeded(event)
                 case Ready(jid):
                     self.connection.set_deadline(None)
                     self.server.log.info(
-                        "c2s bound", peer=self.connection.peer, jid=str(jid), mechanism=self._mechanism
+                        "c2s bound", peer=self.connection.peer, jid=str(jid), mechanism=self.login.mechanism
                     )
                 case NonzaReceived(nonza):
                     self._on_nonza(nonza)
@@ -434,128 +403,15 @@ class ClientSession:
                     self._leave()
                     self.connection.close("closed" if error is None else str(error))
         if not self.connection.closing:
-            self._flush_stream()
+            self.flush_stream()
 
-    def _answer(self, fn: Callable[..., Awaitable[list[Event]]], *args: object) -> None:
-        """Get the answer to a question of the machine in a task; the connection waits."""
-
-        async def ask() -> None:
-            try:
-                events = await fn(*args)
-            except Exception:
-                self.server.log.exception("login could not be checked", peer=self.connection.peer)
-                events = self._stream.refuse_login("temporary-auth-failure")
-            if not self.connection.closing:
-                self._do(events)
-
-        self._wait(ask)
-
-    async def _keys(self, username: str, mechanism: str) -> list[Event]:
-        self.account = jid = JID.of(username, self._stream.host)
-        return self._refused(jid) or self._stream.provide_keys(await self.server.accounts.keys(jid, mechanism))
-
-    async def _check(self, username: str, password: str) -> list[Event]:
-        self.account = jid = JID.of(username, self._stream.host)
-        return self._refused(jid) or self._stream.password_checked(
-            await self.server.accounts.check_plain(jid, password)
-        )
-
-    async def _exists(self, username: str) -> list[Event]:
-        self.account = jid = JID.of(username, self._stream.host)
-        return self._stream.account_checked(await self.server.accounts.exists(jid))
-
-    async def _token(self, asked: CheckToken) -> list[Event]:
-        self.account = jid = JID.of(asked.username, self._stream.host)
-        reply, condition, due = await self.server.accounts.tokens.check(jid, asked)
-        self._token_due = asked.mechanism if due else None
-        return self._stream.token_checked(reply, condition)
-
-    def _refused(self, account: JID) -> list[Event]:
-        """What to say if a password must not be tried now (`xiot.server.budgets`); empty if it may."""
-        budgets, peer, now = self.server.budgets, self.connection.peer, monotonic()
-        if budgets.address_spent(peer, now):
-            return self._stream.close(StreamError("policy-violation", "too many failed logins from your address"))
-        if budgets.account_spent(str(account), peer, now):
-            return self._stream.refuse_login("temporary-auth-failure", "too many failed logins: try again later")
-        return []
-
-    def _punish(self, username: str | None, condition: str) -> None:
-        """A login has failed: count it if it was a guess, and read on only after a while. So there is one task at most."""
-        if username is not None and condition == "not-authorized":
-            self.server.budgets.failed(f"{username}@{self._stream.host}", self.connection.peer, monotonic())
-        self._penalty_s = self.server.config.limits.auth_failure_delay_s
-        if self._busy is None:
-            self._wait(trio.lowlevel.checkpoint)
-
-    async def _establish(self, request: sasl2.Request) -> list[Event]:
-        """Do what the client wants with its login (XEP-0388 section 2.6.1), and tell it."""
-        bare = self._stream.jid
-        assert bare is not None
-        self.account, self.client = bare, request.user_agent.id
-        token = await self._new_token(bare, request)
-        extra = [] if token is None else [fast.render_token(token)]
-        if self.connection.closing:
-            return []
-        policy = self.server.hosts[self._stream.host].policy
-        results: list[Element] = []
-        for outcome in sasl2.answers(policy.inline, self, request.inline):
-            answer = await outcome if isinstance(outcome, Awaitable) else outcome
-            if self.connection.closing:
-                return []
-            if isinstance(answer, sasl2.Resumed):
-                news = self._stream.established(answer.jid, [answer.element, *results, *extra], resumed=True)
-                self._flush_stream()
-                if answer.then is not None:
-                    answer.then()
-                return news
-            if answer is not None:
-                results.append(answer)
-        if request.bind is None:
-            return self._stream.established(bare, [*results, *extra])
-        jid = bind2.full_jid(bare, request.bind.tag, self.client, policy.sasl.fake_salt_secret)
-        host = self.server.hosts[self._stream.host]
-        events: list[Event] = []
-
-        def take() -> None:
-            if self.connection.closing:
-                return
-            for session in host.sessions(bare):  # XEP-0386 section 3.2: the client has come back
-                if self.client is not None and session.client == self.client:
-                    session.end(StreamError("conflict", "replaced by a new connection"))
-            if not self._take(jid):
-                events.extend(self._stream.close(StreamError("resource-constraint", "too many resources")))
-                return
-            bound = [a for a in sasl2.answers(policy.bind_inline, self, inline) if isinstance(a, Element)]
-            events.extend(self._stream.established(jid, [bind2.bound(bound), *results, *extra]))
-            self._flush_stream()  # before anything that is for us
-
-        inline = request.bind.inline
-        await self.server.hooks.enter(bare, take)
-        return events
-
-    async def _new_token(self, account: JID, request: sasl2.Request) -> fast.Token | None:
-        mechanism = request.token_for or self._token_due
-        if mechanism is None or mechanism not in self._stream.tokens or self.client is None:
-            return None
-        return await self.server.accounts.tokens.issue(account, self.client, mechanism)
-
-    def _bind(self, resource: str | None) -> None:
-        if self.connection.closing:
-            return
-        assert self._stream.jid is not None
-        jid = self._stream.jid.with_resource(resource or uuid4().hex)
-        if self._take(jid):
-            self._do(self._stream.bound(jid))
-        else:
-            self._do(self._stream.bind_refused(StanzaError("resource-constraint")))  # RFC 6120 section 7.6.2.1
-
-    def _take(self, jid: JID) -> bool:
+    def take(self, jid: JID) -> bool:
         """Be `jid` from now on; False if the account has too many resources."""
-        host = self.server.hosts[self._stream.host]
+        host = self.server.hosts[self.stream.host]
         former = host.session(jid)
         if former is None and len(host.sessions(jid.bare)) >= self.server.config.limits.resources_per_account:
             return False
-        if former is not None:  # section 7.7.2.2: the newer one wins
+        if former is not None:  # RFC 6120 section 7.7.2.2: the newer one wins
             former.end(StreamError("conflict", "replaced by a new connection"))
         self.jid, self.account = jid, jid.bare
         self.bound = self.online = True
@@ -579,13 +435,13 @@ class ClientSession:
         if self.bound:
             self.server.routing.route(stanza, self)
         else:
-            self._wait(lambda: self._register(stanza))
+            self.pause(lambda: self._register(stanza))
 
     async def _register(self, stanza: Stanza) -> None:
         """In-band registration before login (XEP-0077)."""
         answer: Element | None
         try:
-            answer = await self.server.register(stanza, self._stream.host, self.connection.peer)
+            answer = await self.server.register(stanza, self.stream.host, self.connection.peer)
         except StanzaError as error:
             answer = register.refusal(stanza, error)
         if answer is not None:
@@ -596,8 +452,6 @@ class ClientSession:
 
         A StanzaError of either is the answer; if the store fails it is ``resource-constraint``.
         """
-        if self.durable is not None:
-            fn = self.durable.removing(fn)
         self.wait(stanza, lambda: self.server.store.transact(fn, then))
 
     def wait(self, stanza: Stanza, fn: Callable[[], Awaitable[None]]) -> None:
@@ -612,60 +466,9 @@ class ClientSession:
                 self.server.log.error("the store failed", jid=str(self.jid), id=stanza.id, why=str(error))
                 self.server.routing.refuse(stanza, self, StanzaError("resource-constraint"))
 
-        self._wait(run)
+        self.pause(run)
 
-    def handle(self, handler: Handler, stanza: Stanza, context: ServerContext) -> None:
-        """Run a handler on a stanza; its StanzaError is the reply, any other exception is logged and `internal-server-error`."""
-        child = next(iter(stanza.element), None)
-        assert child is not None
-        try:
-            outcome = handler(child, context)
-        except StanzaError:
-            raise
-        except Exception:
-            self._failed(handler, stanza)
-            return
-        if handler.style is Style.PLAIN:
-            context.reply(outcome)  # type: ignore[arg-type]
-        elif handler.style is Style.GENERATOR:
-            self._wait(lambda: self._run(self._generator(outcome, context), handler, stanza))  # type: ignore[arg-type]
-        else:
-            self._wait(lambda: self._run(self._coroutine(outcome, context), handler, stanza))  # type: ignore[arg-type]
-
-    async def _run(self, work: Awaitable[None], handler: Handler, stanza: Stanza) -> None:
-        try:
-            await work
-        except StanzaError as error:
-            self.server.routing.refuse(stanza, self, error)
-        except StoreError as error:  # a full disk, above all: a line each time, not a traceback
-            self.server.log.error("the store failed", jid=str(self.jid), id=stanza.id, why=str(error))
-            self.server.routing.refuse(stanza, self, StanzaError("resource-constraint"))
-        except Exception:
-            self._failed(handler, stanza)
-
-    async def _generator(self, steps: Generator[Any, Any, Any], context: ServerContext) -> None:
-        def go_on(step: Callable[[], Any]) -> Any:
-            try:
-                return step()
-            except StopIteration as stop:
-                context.reply(stop.value)
-                return None
-
-        load = go_on(lambda: next(steps))
-        while load is not None:
-            run = load.run if self.durable is None or not load.writes else self.durable.removing(load.run)
-            try:
-                load = await self.server.store.transact(run, lambda result: go_on(lambda: steps.send(result)))
-            except Exception as error:  # the handler may know what to do
-                problem = error
-                load = go_on(lambda: steps.throw(problem))  # noqa: B023 - called at once
-
-    async def _coroutine(self, answer: Awaitable[Any], context: ServerContext) -> None:
-        context.reply(await answer)
-
-    def _failed(self, handler: Handler, stanza: Stanza) -> None:
-        self.server.log.exception("handler failed", extension=handler.extension, jid=str(self.jid), id=stanza.id)
-        self.server.routing.refuse(stanza, self, StanzaError("internal-server-error"))
+    # ---- faults ----
 
     def guard(self, step: Callable[[], object]) -> None:
         """Do what the pump asks for. A fault of ours ends this stream, not the server."""
@@ -684,9 +487,9 @@ class ClientSession:
 
     def wait_apart(self, fn: Callable[[], Awaitable[None]]) -> None:
         """Read nothing more from the client until `fn` is done, which has to do with no stanza."""
-        self._wait(fn, apart=True)
+        self.pause(fn, apart=True)
 
-    def _wait(self, fn: Callable[[], Awaitable[None]], *, apart: bool = False) -> None:
+    def pause(self, fn: Callable[[], Awaitable[None]], *, apart: bool = False) -> None:
         """Read nothing more from the client until `fn` is done."""
         durable = None if apart else self.durable
         what = None if durable is None else durable.begin()
@@ -699,9 +502,7 @@ class ClientSession:
             try:
                 await fn()
                 pump.flush()
-                while self._penalty_s and not self.connection.closing:
-                    seconds, self._penalty_s = self._penalty_s, 0.0
-                    await trio.sleep(seconds)
+                await self.login.serve_penalty()
             except Exception:
                 self._fault()
             finally:
