@@ -48,7 +48,7 @@ async def durable(running: Running, name: str, resource: str = "", *, wish: byte
 async def back(running: Running, name: str, id: str, h: int = 0) -> tuple[Managed, int]:
     """The session resumed on a new connection, and how many of its stanzas the server has."""
     it = await peer(running)
-    await it.authenticate(name)
+    await it.unbound(name)
     await it.send(resume(id, h))
     await it.until(b"<resumed")
     return it, int(re.findall(rb"<resumed[^>]* h=['\"](\d+)", it.received)[0])
@@ -333,7 +333,7 @@ async def test_of_two_connections_that_resume_a_session_the_later_gets_it(tmp_pa
             for _ in range(2):
                 it = await peer(running)
                 attempts.append(it)
-                await it.authenticate("juliet")
+                await it.unbound("juliet")
                 await it.send(resume(juliet.id))
                 heir = link.session.heir
                 await eventually(lambda: link.session.heir is not heir)  # noqa: B023

@@ -45,7 +45,7 @@ class Managed(Peer):
 
     id = ""
     features = b""
-    """Those after login, of `authenticate`."""
+    """Those after login, of `unbound`."""
 
     async def enable(self) -> None:
         self.received = b""
@@ -54,7 +54,7 @@ class Managed(Peer):
         self.id = re.findall(rb"id=['\"]([^'\"]+)", self.received)[0].decode()
         self.received = b""
 
-    async def authenticate(self, name: str, *, opened: bool = False) -> None:
+    async def unbound(self, name: str, *, opened: bool = False) -> None:
         """Log in without binding."""
         secret = base64.b64encode(f"\0{name}\0{PASSWORD}".encode()).decode()
         if not opened:
@@ -100,7 +100,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 async def came_back(running: Running, name: str, id: str, h: int = 0) -> Managed:
     it = await peer(running)
-    await it.authenticate(name)
+    await it.unbound(name)
     await it.send(resume(id, h))
     await it.until(b"<resumed")
     return it
@@ -111,7 +111,7 @@ async def test_feature_is_offered_after_login_only(tmp_path: Path) -> None:
         it = await peer(running)
         await it.open()
         assert NS.encode() not in it.received
-        await it.authenticate("romeo", opened=True)
+        await it.unbound("romeo", opened=True)
         assert f"<sm xmlns='{NS}'/>".encode() in it.features
 
 
@@ -165,7 +165,7 @@ async def test_second_enable_within_bind_is_refused_and_names_the_session_once(t
 async def test_enable_before_bind_is_unexpected(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         it = await peer(running)
-        await it.authenticate("romeo")
+        await it.unbound("romeo")
         await it.send(ENABLE)
         await it.until(b"</failed>")
         assert b"unexpected-request" in it.received
@@ -174,7 +174,7 @@ async def test_enable_before_bind_is_unexpected(tmp_path: Path) -> None:
 async def test_unknown_name_is_not_found_and_binding_goes_on(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         it = await peer(running)
-        await it.authenticate("romeo")
+        await it.unbound("romeo")
         await it.send(resume("nobody"))
         await it.until(b"</failed>")
         assert b"item-not-found" in it.received
@@ -188,7 +188,7 @@ async def test_another_account_cannot_resume_it(tmp_path: Path) -> None:
         romeo = await peer(running, "romeo", managed=True)
         await romeo.cut()
         it = await peer(running)
-        await it.authenticate("juliet")
+        await it.unbound("juliet")
         await it.send(resume(romeo.id))
         await it.until(b"</failed>")
         assert b"item-not-found" in it.received
@@ -220,7 +220,7 @@ async def test_resumption_that_claims_too_much_ends_the_stream_and_leaves_the_se
         romeo = await peer(running, "romeo", managed=True)
         await romeo.cut()
         it = await peer(running)
-        await it.authenticate("romeo")
+        await it.unbound("romeo")
         assert await ended(it, resume(romeo.id, 5)) == "undefined-condition"
         await came_back(running, "romeo", romeo.id)
 
@@ -301,7 +301,7 @@ async def test_session_not_resumed_in_time_ends(tmp_path: Path) -> None:
         await other.until(b"type='unavailable'")
         assert len(running.server.resumptions) == 0
         it = await peer(running)
-        await it.authenticate("juliet")
+        await it.unbound("juliet")
         await it.send(resume(juliet.id))
         await it.until(b"item-not-found")
 
@@ -326,7 +326,7 @@ async def test_orderly_close_cannot_be_resumed(tmp_path: Path) -> None:
         juliet = await peer(running, "juliet", managed=True)
         await juliet.ending(CLOSE)
         it = await peer(running)
-        await it.authenticate("juliet")
+        await it.unbound("juliet")
         await it.send(resume(juliet.id))
         await it.until(b"item-not-found")
 

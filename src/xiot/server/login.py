@@ -41,6 +41,8 @@ Question = NeedKeys | CheckPassword | CheckAccount | CheckToken | NeedSession | 
 class Login:
     """The login of one session."""
 
+    __slots__ = ("_penalty_s", "_server", "_session", "_token_due", "_tried", "mechanism")
+
     def __init__(self, session: ClientSession) -> None:
         self._session = session
         self._server = session.server
