@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from anyio.abc import ByteStream, SocketStream
 
@@ -17,6 +18,7 @@ import xiot
 from xiot.client import reconnect
 from xiot.errors import LinkError
 from xiot.net.dial import parse_address
+from xiot.server.config import Config, HostPort
 from xiot.stanzas import NS_CLIENT, Element, message
 
 from .both import Served, listening, next_of, on_both, served, until
@@ -110,7 +112,7 @@ async def test_client_comes_back_where_the_server_wants_it(tmp_path: Path) -> No
     came: list[str] = []
     async with served(tmp_path) as running, another_door(running, came) as address:
         await running.account("romeo")
-        running.server.config = xiot_config(running, address)
+        running.server.config = coming_back_at(running, address)
         async with running.connect("romeo") as romeo:
             await (await romeo.send(numbered(1, romeo.jid))).delivered()
             assert came == []
@@ -124,7 +126,7 @@ async def test_client_comes_back_where_the_server_wants_it(tmp_path: Path) -> No
 async def test_client_that_cannot_go_there_comes_back_where_it_was(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         await running.account("romeo")
-        running.server.config = xiot_config(running, "127.0.0.1:1")
+        running.server.config = coming_back_at(running, "127.0.0.1:1")
         async with running.connect("romeo") as romeo:
             await (await romeo.send(numbered(1, romeo.jid))).delivered()
             await running.cut()
@@ -136,7 +138,7 @@ async def test_who_has_not_proved_who_he_is_sends_nobody_elsewhere(tmp_path: Pat
     came: list[str] = []
     async with served(tmp_path, starttls="off") as running, another_door(running, came) as address:
         await running.account("romeo")
-        running.server.config = xiot_config(running, address)
+        running.server.config = coming_back_at(running, address)
         async with running.connect("romeo", tls="off") as romeo:
             await (await romeo.send(numbered(1, romeo.jid))).delivered()
             await running.cut()
@@ -144,12 +146,8 @@ async def test_who_has_not_proved_who_he_is_sends_nobody_elsewhere(tmp_path: Pat
             assert came == []
 
 
-def xiot_config(running: Served, location: str) -> object:
+def coming_back_at(running: Served, location: str) -> Config:
     """The configuration, with a place to come back to."""
-    import msgspec
-
-    from xiot.server.config import HostPort
-
     config = running.server.config
     return msgspec.structs.replace(config, c2s=msgspec.structs.replace(config.c2s, location=HostPort(location)))
 

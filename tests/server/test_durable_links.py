@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from xiot.core import JID
+
 from .attacks import CLOSE
 from .serving import Running, serving
 from .test_resumption import NS, STREAMS, Managed, R, ack, eventually, message, peer, resume
@@ -34,13 +36,21 @@ async def site(folder: Path, *, host: str = "", **limits: float) -> AsyncIterato
                 await trio.aclose_forcefully(STREAMS.pop())
 
 
-async def durable(running: Running, name: str, resource: str = "", *, wish: bytes = DURABLE) -> Managed:
-    it = await peer(running, name, resource=resource)
+class Durable(Managed):
+    """A peer that has asked for a durable link."""
+
+    granted = False
+
+
+async def durable(running: Running, name: str, resource: str = "", *, wish: bytes = DURABLE) -> Durable:
+    it = Durable(await running.raw(), patience_s=5)
+    STREAMS.append(it.stream)
+    await it.login(name, resource)
     it.received = b""
     await it.send(wish)
     await it.until(b"<enabled")
     it.id = re.findall(rb"id=['\"]([^'\"]+)", it.received)[0].decode()
-    it.granted = b"durable" in it.received  # type: ignore[attr-defined]
+    it.granted = b"durable" in it.received
     it.received = b""
     return it
 
@@ -56,12 +66,12 @@ async def back(running: Running, name: str, id: str, h: int = 0) -> tuple[Manage
 
 async def test_link_is_durable_if_its_client_asks(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
-        assert (await durable(running, "romeo")).granted  # type: ignore[attr-defined]
+        assert (await durable(running, "romeo")).granted
         assert not (
             await durable(
                 running, "romeo", wish=DURABLE.replace(b"d:", b"e:").replace(b":d=", b":e=").replace(b"xiot", b"other")
             )
-        ).granted  # type: ignore[attr-defined]
+        ).granted
         assert len(running.server.journal.links) == 1
 
 
@@ -77,8 +87,8 @@ async def test_link_is_durable_if_its_client_asks(tmp_path: Path) -> None:
 async def test_configuration_says_which_links_are_durable(tmp_path: Path, host: str, asked: bool, plain: bool) -> None:
     async with site(tmp_path, host=host) as running:
         enable = f"<enable xmlns='{NS}' resume='true'/>".encode()
-        assert (await durable(running, "romeo")).granted is asked  # type: ignore[attr-defined]
-        assert (await durable(running, "romeo", wish=enable)).granted is plain  # type: ignore[attr-defined]
+        assert (await durable(running, "romeo")).granted is asked
+        assert (await durable(running, "romeo", wish=enable)).granted is plain
 
 
 async def test_link_without_resumption_is_not_durable(tmp_path: Path) -> None:
@@ -130,16 +140,12 @@ async def test_session_goes_on_after_the_server_was_stopped(tmp_path: Path) -> N
         await romeo.until(ack(10))
         await juliet.until(b"<body>9</body>")
     async with site(tmp_path) as running:
-        session = running.server.hosts["localhost"].session(
-            juliet_jid := running.server.router and next(iter(running.server.journal.links)).session.jid
-        )
-        assert session is not None
         assert {str(link.session.jid) for link in running.server.journal.links} == {romeo.jid, juliet.jid}
         it, h = await back(running, "juliet", juliet.id, h=2 + 4)  # its presence, the answer, four messages
         assert h == 2
         await it.until(b"<body>9</body>")
         assert it.numbers() == list(range(4, 10))
-        mine = running.server.hosts["localhost"].session(juliet_jid.__class__(juliet.jid))
+        mine = running.server.hosts["localhost"].session(JID(juliet.jid))
         assert mine is not None
         assert mine.availability.presence is not None
         assert mine.availability.presence.findtext("{jabber:client}status") == "here"

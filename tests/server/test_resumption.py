@@ -13,8 +13,9 @@ from random import Random
 import pytest
 import trio
 
-from xiot.core import Element
+from xiot.core import JID, Element
 from xiot.server import resumption
+from xiot.server.server import Server
 
 from .attacks import CLOSE, SASL, Peer, condition_of
 from .serving import PASSWORD, Running, serving
@@ -466,3 +467,24 @@ async def test_link_cut_at_random_points_loses_and_doubles_nothing(tmp_path: Pat
                 await answer(it, n)
         assert got == list(range(n))
         assert b"error" not in romeo.received
+
+
+async def test_session_that_ends_while_the_server_stops_finds_somebody_to_note_it(tmp_path: Path) -> None:
+    """Not so the nursery of the handlers, which closes first."""
+    noted = 0
+    for _ in range(8):
+        async with serving(tmp_path) as running:
+            server = running.server
+
+            async def end_late(server: Server) -> None:
+                nonlocal noted
+                with trio.CancelScope(shield=True):
+                    while server.nursery.child_tasks:
+                        await trio.lowlevel.checkpoint()
+                server.logged_out(JID("romeo@localhost"), "")
+                server.resource_gone(JID("romeo@localhost/r"))
+                noted += 1
+
+            server.storing.start_soon(end_late, server)
+            await trio.sleep(0.01)
+    assert noted == 8
