@@ -258,7 +258,7 @@ async def test_every_spelling_is_the_same_account_everywhere(tmp_path: Path, see
         # The same resource by another spelling: one session.
         again = await enter(scene, spell, JURGEN, "phone")
         await jurgen.peer.until(b"<conflict")
-        assert [str(session.jid) for session in scene.server.hosts[HOST].online[JID(f"{JURGEN}@{HOST}")].values()] == [
+        assert [str(session.jid) for session in scene.server.hosts[HOST].sessions(JID(f"{JURGEN}@{HOST}"))] == [
             again.jid
         ]
 
