@@ -51,10 +51,13 @@ fuzz:
 	$(FUZZER) tests/fuzz/fuzz_xml.c $(addprefix $(C)/,$(XML)) -o build/fuzz/xml
 	$(FUZZER) tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
 	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c sm.c jid.c $(XML)) -o build/fuzz/router
-	mkdir -p $(addprefix build/fuzz/found-,xml jid router)
+	$(FUZZER) tests/fuzz/fuzz_exi.c $(C)/exi_*.c $(C)/scan.c -o build/fuzz/exi
+	mkdir -p $(addprefix build/fuzz/found-,xml jid router exi)
 	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
 	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid
 	build/fuzz/router -max_total_time=$(FUZZ_S) -max_len=600 -print_final_stats=1 build/fuzz/found-router
+	$(BIN)/python -m tests.fuzz.make_corpus_exi build/fuzz/corpus-exi build/fuzz/types.xeg
+	XIOT_FUZZ_GRAMMAR=build/fuzz/types.xeg build/fuzz/exi -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-exi build/fuzz/corpus-exi
 
 # The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it.
 debug: $(VENV)/.built

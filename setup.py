@@ -42,7 +42,6 @@ else:
         inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
         flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
 
-
 def write_tables():
     """EXI grammar tables that are part of the package, from our schemas; by path, since xiot is not built yet."""
     sys.path.insert(0, "src/xiot/exi")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -82,9 +81,13 @@ class Options:
         return not self.local_value_partitions or self.max_grammars is not None or self.max_productions is not None
 
 
-@cache
+_loaded: dict[str, Grammar] = {}
+
+
 def _tables(name: str) -> Grammar:
-    return Grammar((files("_xmppcore") / f"{name}.xeg").read_bytes())
+    if name not in _loaded:
+        _loaded[name] = Grammar((files("_xmppcore") / f"{name}.xeg").read_bytes())
+    return _loaded[name]
 
 
 def builtin_types() -> Grammar:
@@ -254,7 +257,7 @@ def read_header(data: bytes) -> tuple[Options | None, int]:
 # -- documents
 
 
-def encode(xml: bytes, options: Options = Options(), grammar: Grammar | None = None, **limits: int) -> bytes:  # noqa: B008  (frozen)
+def encode(xml: bytes, options: Options = Options(), grammar: Grammar | None = None, **limits: int) -> bytes:
     """Encode an XML document (with the option `fragment` a sequence of elements) as an EXI stream with its header.
 
     Raises `ExiError`: xml, strict, limit, unsupported.
@@ -264,7 +267,9 @@ def encode(xml: bytes, options: Options = Options(), grammar: Grammar | None = N
     return data
 
 
-def encode_events(events: Iterable[Event], options: Options = Options(), grammar: Grammar | None = None, **limits: int) -> bytes:  # noqa: B008
+def encode_events(
+    events: Iterable[Event], options: Options = Options(), grammar: Grammar | None = None, **limits: int
+) -> bytes:
     """Encode events, in the form of `Decoder.events`."""
     header, bits = _header(options, grammar is not None)
     data: bytes = Encoder(_grammar(options, grammar), options, **limits).encode_events(events, header, bits)[0]
@@ -278,7 +283,11 @@ def _grammar(options: Options, grammar: Grammar | None) -> Grammar | None:
 
 
 def _prepare(
-    data: bytes, options: Options, grammar: Grammar | None, schemas: Callable[[str], Grammar] | None, limits: dict[str, int]
+    data: bytes,
+    options: Options,
+    grammar: Grammar | None,
+    schemas: Callable[[str], Grammar] | None,
+    limits: dict[str, int],
 ) -> tuple[Decoder, int]:
     given, bit = read_header(data)
     if given is not None:
@@ -290,7 +299,7 @@ def _prepare(
 
 def decode(
     data: bytes,
-    options: Options = Options(),  # noqa: B008  (frozen)
+    options: Options = Options(),
     grammar: Grammar | None = None,
     *,
     schemas: Callable[[str], Grammar] | None = None,
@@ -307,7 +316,7 @@ def decode(
 
 def decode_events(
     data: bytes,
-    options: Options = Options(),  # noqa: B008  (frozen)
+    options: Options = Options(),
     grammar: Grammar | None = None,
     *,
     schemas: Callable[[str], Grammar] | None = None,
@@ -327,7 +336,13 @@ class Session:
     """
 
     def __init__(
-        self, options: Options = Options(), grammar: Grammar | None = None, *, keep: bool = False, header_per_body: bool = False, **limits: int  # noqa: B008
+        self,
+        options: Options = Options(),
+        grammar: Grammar | None = None,
+        *,
+        keep: bool = False,
+        header_per_body: bool = False,
+        **limits: int,
     ) -> None:
         bounds = {
             "max_depth": 64,

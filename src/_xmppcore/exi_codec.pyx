@@ -33,7 +33,7 @@ _REPRESENTATIONS = {
 
 # Built-in types that have a representation of their own: what is chosen for a type that they are derived from does not reach them.
 _OWN = (*_REPRESENTATIONS, "float")
-XSD = "http://www.w3.org/2001/XMLSchema"
+_XSD = "http://www.w3.org/2001/XMLSchema"
 
 
 cdef object error_of(const xe_coder *c):
@@ -149,7 +149,7 @@ cdef class _Coder:
                 raise ExiError("unsupported", f"datatype representation {{{namespace}}}{representation}")
             chosen[self.name_id(uri_text, local)] = _REPRESENTATIONS[representation]
         chosen.pop(None, None)
-        own = {self.name_id(XSD, local) for local in _OWN}
+        own = {self.name_id(_XSD, local) for local in _OWN}
         made = bytearray(b"\xff" * count)
         for i in range(count):  # ancestors come first
             d = self.g.datatypes + i

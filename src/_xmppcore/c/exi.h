@@ -35,7 +35,7 @@ typedef struct xe_frame {
     uint16_t state, type;
     uint8_t where; /* XE_FIRST, XE_START, XE_CONTENT */
     bool castable, nillable;
-    bool blank;    /* learned grammar that is not kept: the profile allows no more */
+    bool blank; /* learned grammar that is not kept: the profile allows no more */
 } xe_frame;
 
 /* DEFLATE streams: both return false if they fail. */
@@ -53,7 +53,7 @@ typedef struct xe_coder { /* what both directions have */
     xe_zip zip;
     xe_frame *frames; /* frames[0] is the document */
     uint32_t depth, cap_frames;
-    bool over;        /* document: the root has ended */
+    bool over; /* document: the root has ended */
     uint8_t error;
     const char *why; /* of the error, for people */
 } xe_coder;
@@ -89,17 +89,14 @@ typedef struct xe_channel {
 
 typedef struct xe_encoder {
     xe_coder c;
-    xe_out out;  /* the body; with channels the structure of the block */
-    xe_out done; /* with channels: what is written */
+    xe_out out;         /* the body; with channels the structure of the block */
+    xe_out done;        /* with channels: what is written */
     xe_out text, piece; /* with channels: text of values held; what is being put together */
     xe_held *held;
     uint32_t n_held, cap_held;
     xe_channel *channels;
     uint32_t n_channels, cap_channels;
     uint32_t *channel_of, cap_channel_of; /* name -> channel + 1 */
-    bool ended;
-    xe_attribute *sorted; /* scratch */
-    uint32_t cap_sorted;
 } xe_encoder;
 
 bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
@@ -140,10 +137,10 @@ typedef struct xe_event { /* held until its block's values are there */
 
 typedef struct xe_decoder {
     xe_coder c;
-    xe_in in;      /* the body; with compression the structure, inflated */
-    xe_out plain;  /* inflated */
-    xe_out extra;  /* inflated: values of one channel */
-    xe_out text;   /* text of a value; with channels of all values of a block */
+    xe_in in;     /* the body; with compression the structure, inflated */
+    xe_out plain; /* inflated */
+    xe_out extra; /* inflated: values of one channel */
+    xe_out text;  /* text of a value; with channels of all values of a block */
     xe_event *events;
     uint32_t n_events, cap_events, n_values;
     xe_channel *channels;
@@ -189,8 +186,8 @@ typedef struct xe_writer { /* a sink that writes XML */
         uint32_t declared, names; /* how much there was before it */
     } *open;
     uint32_t n_declared, cap_declared, n_open, cap_open;
-    xe_spot uri, local, prefix; /* of the element whose start tag is not written yet */
-    bool waits, has_prefix, tag;  /* waits: for declarations; tag: '>' is not written yet */
+    xe_spot uri, local, prefix;  /* of the element whose start tag is not written yet */
+    bool waits, has_prefix, tag; /* waits: for declarations; tag: '>' is not written yet */
     uint32_t waits_declared;
 } xe_writer;
 

@@ -17,7 +17,9 @@ static bool grow(xe_coder *c, void *array, uint32_t *cap, uint32_t n, size_t row
 bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]) {
     memset(d, 0, sizeof *d);
     d->plain.most = d->extra.most = d->text.most = l->output_bytes;
-    return xe_coder_init(&d->c, g, o, l, seed);
+    if (!xe_coder_init(&d->c, g, o, l, seed)) return false;
+    d->c.t.decodes = true;
+    return true;
 }
 
 void xe_decoder_free(xe_decoder *d) {
@@ -57,7 +59,8 @@ static xe_qname name_of(const xe_decoder *d, uint32_t name, uint32_t prefix) {
 static bool produce(xe_decoder *d, size_t n) {
     d->produced += n + 8;
     size_t most = d->c.l.output_bytes, read = d->c.o.compress ? d->source_at : (size_t)(d->in.at >> 3);
-    if (d->c.l.expansion && read < most / d->c.l.expansion && 65536 + read * d->c.l.expansion < most) most = 65536 + read * d->c.l.expansion;
+    if (d->c.l.expansion && read < most / d->c.l.expansion && 65536 + read * d->c.l.expansion < most)
+        most = 65536 + read * d->c.l.expansion;
     return d->produced <= most || xe_fail(&d->c, XE_E_LIMIT, "the result is larger than allowed");
 }
 
@@ -355,7 +358,8 @@ static bool in_document(xe_decoder *d, bool *done) {
         name = get_name(d, &prefix, false);
         return check(d) && open_element(d, name, prefix, element_of(d, name), false);
     }
-    if (c->o.dtd && xe_get(&d->in, xe_width(1u + other)) == 0) return check(d) && xe_fail(c, XE_E_UNSUPPORTED, "a document type declaration");
+    if (c->o.dtd && xe_get(&d->in, xe_width(1u + other)) == 0)
+        return check(d) && xe_fail(c, XE_E_UNSUPPORTED, "a document type declaration");
     return get_other(d);
 }
 
@@ -576,7 +580,8 @@ static bool in_state(xe_decoder *d) {
         const xe_row *row = g->rows + state->first + third;
         prefix = get_prefix(d, g->names[row->label].uri);
         go(d, f, row->next);
-        return count_attribute(d) && emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = row->label, .prefix = prefix}, row->label, XE_NO16);
+        return count_attribute(d) &&
+               emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = row->label, .prefix = prefix}, row->label, XE_NO16);
     }
     if (second == s.ns) return get_binding(d);
     if (second == s.se) {
@@ -602,6 +607,7 @@ bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool 
     bool done = false;
     xe_coder_begin(c, keep);
     xe_out_reset(&d->text);
+    xe_out_room(&d->text, 1);                                                            /* so that its bytes are somewhere */
     for (uint32_t i = 0; i < d->n_channels; i++) d->channel_of[d->channels[i].name] = 0; /* of a block that failed */
     d->n_events = d->n_channels = d->n_values = d->n_scopes = 0;
     d->produced = 0;

@@ -28,7 +28,6 @@ void xe_encoder_free(xe_encoder *e) {
     free(e->held);
     free(e->channels);
     free(e->channel_of);
-    free(e->sorted);
     xe_coder_free(&e->c);
 }
 
@@ -37,8 +36,12 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
     xe_out_reset(&e->out);
     xe_out_reset(&e->done);
     xe_out_reset(&e->text);
+    xe_out_reset(&e->piece);
+    for (uint32_t i = 0; i < e->n_channels; i++) e->channel_of[e->channels[i].name] = 0; /* of a block that failed */
     e->n_held = e->n_channels = 0;
-    e->ended = false;
+    xe_out_room(&e->out, 1); /* so that their bytes are somewhere */
+    xe_out_room(&e->text, 1);
+    xe_out_room(&e->piece, 1);
     xe_out *to = e->c.o.channels ? &e->done : &e->out;
     to->aligned = false;
     xe_put_bytes(to, header, bits / 8);
@@ -556,8 +559,10 @@ bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint
     if (c->o.prefixes && !put_bindings(e, q, bindings, n_bindings)) return false;
     const xe_attribute *type = NULL, *nil = NULL;
     for (uint32_t i = 0; i < n; i++) {
-        if (is_xsi(attributes + i, "type")) type = attributes + i;
-        else if (is_xsi(attributes + i, "nil")) nil = attributes + i;
+        if (is_xsi(attributes + i, "type"))
+            type = attributes + i;
+        else if (is_xsi(attributes + i, "nil"))
+            nil = attributes + i;
     }
     if (n > 1 && (c->t.g->informed || c->o.sorted)) {
         if (type || nil) { /* these first */

@@ -58,8 +58,10 @@ static bool slots_ok(const uint16_t *slots, uint32_t n, uint32_t rows) {
     uint32_t empty = 0;
     if (n == 0 || (n & (n - 1))) return false;
     for (uint32_t i = 0; i < n; i++) {
-        if (slots[i] == XE_NO16) empty++;
-        else if (slots[i] >= rows) return false;
+        if (slots[i] == XE_NO16)
+            empty++;
+        else if (slots[i] >= rows)
+            return false;
     }
     return empty > 0;
 }
@@ -109,13 +111,24 @@ static bool datatype_ok(const xe_grammar *g, const xe_datatype *d) {
 }
 
 bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size) {
-    static const uint8_t row_bytes[XE_SECTIONS] = {sizeof(xe_uri),      sizeof(xe_name), sizeof(xe_element), sizeof(xe_type), sizeof(xe_state),
-                                                   sizeof(xe_row),      sizeof(xe_datatype), sizeof(xe_enum), sizeof(xe_set), 2,
-                                                   sizeof(xe_fragment), 2,               2,                  1};
-    const void **to[XE_SECTIONS] = {(const void **)&g->uris,      (const void **)&g->names,      (const void **)&g->elements,
-                                    (const void **)&g->types,     (const void **)&g->states,     (const void **)&g->rows,
-                                    (const void **)&g->datatypes, (const void **)&g->enums,      (const void **)&g->sets,
-                                    (const void **)&g->points,    (const void **)&g->fragment,   (const void **)&g->uri_slots,
+    static const uint8_t row_bytes[XE_SECTIONS] = {sizeof(xe_uri),
+                                                   sizeof(xe_name),
+                                                   sizeof(xe_element),
+                                                   sizeof(xe_type),
+                                                   sizeof(xe_state),
+                                                   sizeof(xe_row),
+                                                   sizeof(xe_datatype),
+                                                   sizeof(xe_enum),
+                                                   sizeof(xe_set),
+                                                   2,
+                                                   sizeof(xe_fragment),
+                                                   2,
+                                                   2,
+                                                   1};
+    const void **to[XE_SECTIONS] = {(const void **)&g->uris,       (const void **)&g->names,    (const void **)&g->elements,
+                                    (const void **)&g->types,      (const void **)&g->states,   (const void **)&g->rows,
+                                    (const void **)&g->datatypes,  (const void **)&g->enums,    (const void **)&g->sets,
+                                    (const void **)&g->points,     (const void **)&g->fragment, (const void **)&g->uri_slots,
                                     (const void **)&g->name_slots, (const void **)&g->strings};
     uint32_t head[4];
     _Static_assert(sizeof(xe_name) == 12 && sizeof(xe_datatype) == 24 && sizeof(xe_row) == 6, "the rows are what the compiler writes");
@@ -152,7 +165,8 @@ bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size) {
     for (uint32_t i = 0; i < g->n[XE_S_NAMES]; i++) {
         const xe_name *e = g->names + i;
         if ((e->text_len >> 8) + (e->text_len & 0xFF) > strings) return false;
-        if (!ok_or_none(g, XE_S_ELEMENTS, e->element) || !ok_or_none(g, XE_S_DATATYPES, e->attribute) || !ok_or_none(g, XE_S_TYPES, e->type))
+        if (!ok_or_none(g, XE_S_ELEMENTS, e->element) || !ok_or_none(g, XE_S_DATATYPES, e->attribute) ||
+            !ok_or_none(g, XE_S_TYPES, e->type))
             return false;
     }
     for (uint32_t i = 0; i < g->n[XE_S_ELEMENTS]; i++)

@@ -49,7 +49,7 @@ typedef struct xe_uri {
 } xe_uri;
 
 typedef struct xe_name {
-    uint32_t text_len;                     /* offset of the text << 8 | bytes */
+    uint32_t text_len;                      /* offset of the text << 8 | bytes */
     uint16_t uri, element, attribute, type; /* the global declarations of that name: element, datatype, type */
 } xe_name;
 
@@ -65,9 +65,9 @@ typedef struct xe_type {
 enum { XE_FIRST, XE_START, XE_CONTENT }; /* kinds of states: at the start of a tag, within it, behind it */
 
 typedef struct xe_state {
-    uint16_t first, n;  /* rows */
-    uint16_t content;   /* the state of the content, undeclared attributes excluded */
-    uint16_t flags;     /* attributes << 4 | ends << 3 | kind */
+    uint16_t first, n; /* rows */
+    uint16_t content;  /* the state of the content, undeclared attributes excluded */
+    uint16_t flags;    /* attributes << 4 | ends << 3 | kind */
 } xe_state;
 #define XE_STATE_KIND(s) ((s)->flags & 7u)
 #define XE_STATE_ENDS(s) ((s)->flags >> 3 & 1u)

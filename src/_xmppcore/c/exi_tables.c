@@ -124,9 +124,24 @@ void xe_tables_init(xe_tables *t, const xe_grammar *g, size_t most, const uint64
 }
 
 void xe_tables_free(xe_tables *t) {
-    void *all[] = {t->text,   t->uris,       t->names,    t->prefixes, t->locals,        t->by_name.slots,        t->by_local.slots,
-                   t->values, t->ring,       t->grammars, t->learned,  t->by_value.slots, t->by_local_value.slots, t->by_partition.slots,
-                   t->partitions, t->by_grammar.slots, t->by_event.slots, t->by_ordinal.slots};
+    void *all[] = {t->text,
+                   t->uris,
+                   t->names,
+                   t->prefixes,
+                   t->locals,
+                   t->by_name.slots,
+                   t->by_local.slots,
+                   t->values,
+                   t->ring,
+                   t->grammars,
+                   t->learned,
+                   t->by_value.slots,
+                   t->by_local_value.slots,
+                   t->by_partition.slots,
+                   t->partitions,
+                   t->by_grammar.slots,
+                   t->by_event.slots,
+                   t->by_ordinal.slots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -146,7 +161,7 @@ void xe_tables_reset(xe_tables *t) {
 static bool keep_text(xe_tables *t, xe_span s, uint32_t *off) {
     if (s.n > UINT32_MAX / 4 || t->text_len + s.n > UINT32_MAX / 2) t->error = XE_E_LIMIT;
     if (t->error) return false;
-    if (t->text_cap - t->text_len < s.n) {
+    if (!t->text || t->text_cap - t->text_len < s.n) {
         uint32_t more = t->text_cap > s.n ? t->text_cap : (uint32_t)s.n + 64;
         if (!charge(t, more)) return false;
         uint8_t *p = realloc(t->text, (size_t)t->text_cap + more);
@@ -243,7 +258,7 @@ uint32_t xe_add_name(xe_tables *t, uint32_t uri, xe_span text) {
     if (!grow(t, &t->names, &t->cap_names, i, sizeof *t->names) || !count_locals(t, uri) || !keep_text(t, text, &off)) return 0;
     t->names[i] = (xe_string){off, (uint32_t)text.n, uri, t->locals[uri]};
     put(t, &t->by_name, hash_text(t, uri, text), i);
-    put(t, &t->by_local, hash2(t, uri, t->locals[uri]), i);
+    if (t->decodes) put(t, &t->by_local, hash2(t, uri, t->locals[uri]), i);
     t->locals[uri]++;
     t->n_names++;
     return t->g->n[XE_S_NAMES] + i;
@@ -306,14 +321,14 @@ uint32_t xe_partition_size(const xe_tables *t, uint32_t name) {
 
 /* Bytes for a value. The ring holds the values from the oldest on, with a gap where it wraps. */
 static bool ring_room(xe_tables *t, uint32_t n, uint32_t live, uint32_t *off) {
-    uint32_t tail = live ? t->values[live == t->n_values ? (t->next_value < t->n_values ? t->next_value : 0)
-                                                         : (t->next_value + 1) % t->n_values].off
-                         : t->ring_head;
+    uint32_t tail =
+        live ? t->values[live == t->n_values ? (t->next_value < t->n_values ? t->next_value : 0) : (t->next_value + 1) % t->n_values].off
+             : t->ring_head;
     uint32_t head = t->ring_head;
     if (!live) head = tail = 0;
-    if (live && head <= tail) {                /* wrapped: free is [head, tail) */
-        if (tail - head > n) goto fits;        /* more than n: a full ring must not look empty */
-    } else {                                   /* free is [head, cap) and [0, tail) */
+    if (live && head <= tail) {         /* wrapped: free is [head, tail) */
+        if (tail - head > n) goto fits; /* more than n: a full ring must not look empty */
+    } else {                            /* free is [head, cap) and [0, tail) */
         if (t->ring_cap - head >= n && t->ring_cap) goto fits;
         if (live && tail > n) {
             head = 0;
@@ -324,8 +339,8 @@ static bool ring_room(xe_tables *t, uint32_t n, uint32_t live, uint32_t *off) {
         size_t live_bytes = 0;
         for (uint32_t i = 0; i < t->n_values; i++) live_bytes += t->values[i].len;
         size_t cap = t->ring_cap ? t->ring_cap : 128;
-        while (cap < live_bytes + n + 1) cap *= 2;
-        if (cap <= t->ring_cap) cap *= 2;
+        if (cap < live_bytes + n + cap / 8) cap += cap / 2; /* else it is only broken up: put the pieces together */
+        while (cap < live_bytes + n + 1) cap += cap / 2;
         if (cap > UINT32_MAX / 2) t->error = XE_E_LIMIT;
         if (!charge(t, cap - t->ring_cap)) return false;
         uint8_t *p = malloc(cap);
@@ -378,8 +393,10 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
     memcpy(t->ring + off, text.p, text.n);
     uint32_t local = t->partitions[p].count++;
     t->values[i] = (xe_value){off, (uint32_t)text.n, name, local, hash};
-    put(t, &t->by_value, hash, i);
-    put(t, &t->by_local_value, hash2(t, name, local), i);
+    if (t->decodes)
+        put(t, &t->by_local_value, hash2(t, name, local), i);
+    else
+        put(t, &t->by_value, hash, i);
     if (i == t->n_values) t->n_values++;
     t->next_value = i + 1 == t->value_capacity ? 0 : i + 1;
 }
@@ -422,7 +439,7 @@ void xe_learn(xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name) {
     if (!grow(t, &t->learned, &t->cap_learned, i, sizeof *t->learned)) return;
     t->learned[i] = (xe_learned){owner, name, *n, kind};
     put(t, &t->by_event, hash2(t, owner * 4 + kind, name), i);
-    put(t, &t->by_ordinal, hash2(t, owner, *n), i);
+    if (t->decodes) put(t, &t->by_ordinal, hash2(t, owner, *n), i);
     if (t->error) return;
     ++*n;
     t->n_learned++;

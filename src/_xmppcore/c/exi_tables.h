@@ -61,6 +61,7 @@ typedef struct xe_tables {
     const xe_grammar *g;
     size_t most, used; /* bytes */
     uint8_t error;
+    bool decodes; /* a decoder looks up by number, an encoder by text */
     uint64_t seed[2];
 
     uint8_t *text; /* of namespaces, names and prefixes */

@@ -57,8 +57,10 @@ static bool set_number(xe_val *v, xe_span d) {
     if (d.n > MOST_DIGITS) return false;
     v->u = 0;
     v->digits = (xe_span){NULL, 0};
-    if (d.n > 19) v->digits = d;
-    else for (size_t i = 0; i < d.n; i++) v->u = v->u * 10 + (d.p[i] - '0');
+    if (d.n > 19)
+        v->digits = d;
+    else
+        for (size_t i = 0; i < d.n; i++) v->u = v->u * 10 + (d.p[i] - '0');
     return true;
 }
 
@@ -290,12 +292,8 @@ bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span
     if (r->kind == XE_STRING) return true;
     if (r->kind != XE_ENUM || r->d->collapse) s = trim(text);
     switch (r->kind) {
-    case XE_BOOLEAN:
-        v->u = is(s, "true") || is(s, "1");
-        return v->u || is(s, "false") || is(s, "0");
-    case XE_BOOLEAN_PATTERN:
-        v->u = is(s, "0") ? 1 : is(s, "true") ? 2 : is(s, "1") ? 3 : 0;
-        return v->u || is(s, "false");
+    case XE_BOOLEAN: v->u = is(s, "true") || is(s, "1"); return v->u || is(s, "false") || is(s, "0");
+    case XE_BOOLEAN_PATTERN: v->u = is(s, "0") ? 1 : is(s, "true") ? 2 : is(s, "1") ? 3 : 0; return v->u || is(s, "false");
     case XE_NBIT: {
         if (!parse_integer(s, v) || v->digits.n || v->u > (uint64_t)INT64_MAX) return false;
         int64_t x = v->negative ? -(int64_t)v->u : (int64_t)v->u;
@@ -359,8 +357,10 @@ static void put_digits(xe_out *out, xe_span d, unsigned less) {
 }
 
 static void put_number(xe_out *out, const xe_val *v, unsigned less) {
-    if (v->digits.n) put_digits(out, v->digits, less);
-    else xe_put_unsigned(out, v->u - less);
+    if (v->digits.n)
+        put_digits(out, v->digits, less);
+    else
+        xe_put_unsigned(out, v->u - less);
 }
 
 /* Digits of a fraction, the last first. */
@@ -439,8 +439,10 @@ static void put_restricted(xe_out *out, const xe_grammar *g, const xe_set *set, 
         unsigned low = 0, high = set->count;
         while (low < high) {
             unsigned middle = (low + high) / 2;
-            if (points[middle] < c) low = middle + 1;
-            else high = middle;
+            if (points[middle] < c)
+                low = middle + 1;
+            else
+                high = middle;
         }
         if (low < set->count && points[low] == c) {
             xe_put(out, low, width);
@@ -635,9 +637,12 @@ static void get_float(xe_in *in, xe_out *text, bool plain) {
     int64_t mantissa = get_signed(in), exponent = get_signed(in);
     if (in->error) return;
     if (exponent == SPECIAL) {
-        if (mantissa == 1) xe_text(text, "INF", 3);
-        else if (mantissa == -1) xe_text(text, "-INF", 4);
-        else xe_text(text, "NaN", 3);
+        if (mantissa == 1)
+            xe_text(text, "INF", 3);
+        else if (mantissa == -1)
+            xe_text(text, "-INF", 4);
+        else
+            xe_text(text, "NaN", 3);
         return;
     }
     if (exponent < SPECIAL || exponent > -SPECIAL) {
@@ -811,8 +816,10 @@ void xe_get_string(xe_in *in, xe_out *text, uint64_t n, const xe_grammar *g, uin
         }
         while (n-- && !in->error && !text->error) {
             uint32_t v = xe_get(in, width);
-            if (v > s->count) bad(in);
-            else put_character(in, text, v < s->count ? points[v] : xe_get_unsigned(in));
+            if (v > s->count)
+                bad(in);
+            else
+                put_character(in, text, v < s->count ? points[v] : xe_get_unsigned(in));
         }
         return;
     }
@@ -870,8 +877,10 @@ void xe_get_value(xe_tables *t, const xe_options *o, const xe_limits *l, xe_in *
     switch (r->kind) {
     case XE_STRING: get_string_value(t, l, in, r, name, text); return;
     case XE_BOOLEAN:
-        if (xe_get(in, 1)) xe_text(text, "true", 4);
-        else xe_text(text, "false", 5);
+        if (xe_get(in, 1))
+            xe_text(text, "true", 4);
+        else
+            xe_text(text, "false", 5);
         return;
     case XE_BOOLEAN_PATTERN: {
         static const char *const words[] = {"false", "0", "true", "1"};

@@ -14,16 +14,16 @@ typedef struct xe_rep {
 
 typedef struct xe_options {
     bool strict, fragment, comments, pis, dtd, prefixes, lexical;
-    bool aligned;  /* byte-aligned, and the two below */
-    bool channels; /* pre-compression or compression: values apart from structure */
-    bool compress; /* DEFLATE */
-    bool sorted;   /* attributes by name also where no schema asks for it */
-    bool plain;    /* decoded numbers as people write them (23.4), not in EXI's canonical form (234E-1) */
+    bool aligned;                           /* byte-aligned, and the two below */
+    bool channels;                          /* pre-compression or compression: values apart from structure */
+    bool compress;                          /* DEFLATE */
+    bool sorted;                            /* attributes by name also where no schema asks for it */
+    bool plain;                             /* decoded numbers as people write them (23.4), not in EXI's canonical form (234E-1) */
     uint32_t block_size;                    /* values a block */
     uint32_t value_max, value_capacity;     /* XE_NONE: no limit */
     bool local_values;                      /* the profile's; true without it */
     uint32_t max_grammars, max_productions; /* the profile's, of undeclared elements; XE_NONE: no limit */
-    const uint8_t *remap;                   /* borrowed: for each datatype the xe_kind that represents it, 0xFF: its own; NULL: all their own */
+    const uint8_t *remap; /* borrowed: for each datatype the xe_kind that represents it, 0xFF: its own; NULL: all their own */
 } xe_options;
 
 /* Caps, checked before memory is taken. */
@@ -39,9 +39,9 @@ typedef struct xe_limits {
 
 typedef struct xe_val { /* a value of one item, taken apart */
     bool negative, has_zone;
-    uint64_t u;            /* a number; the position in an enumeration */
-    xe_span digits;        /* a number of more than 19 digits: use this in place of u */
-    xe_span fraction;      /* digits as written, without zeros at the end */
+    uint64_t u;       /* a number; the position in an enumeration */
+    xe_span digits;   /* a number of more than 19 digits: use this in place of u */
+    xe_span fraction; /* digits as written, without zeros at the end */
     int32_t exponent;
     int64_t year;
     uint32_t month_day, time;

@@ -344,8 +344,10 @@ static bool start_tag(scanner *s) {
     if (!resolve(s, q.prefix, &q.uri)) return broken(s, "a prefix that is not declared");
     for (uint32_t i = 0; i < n; i++) {
         xe_attribute *a = s->attributes + i;
-        if (!a->name.prefix.n) a->name.uri = a->name.prefix;
-        else if (!resolve(s, a->name.prefix, &a->name.uri)) return broken(s, "a prefix that is not declared");
+        if (!a->name.prefix.n)
+            a->name.uri = a->name.prefix;
+        else if (!resolve(s, a->name.prefix, &a->name.uri))
+            return broken(s, "a prefix that is not declared");
         for (uint32_t k = 0; k < i; k++)
             if (xe_same(a->name.local, s->attributes[k].name.local) && xe_same(a->name.uri, s->attributes[k].name.uri))
                 return broken(s, "two attributes of one name");
@@ -485,7 +487,7 @@ bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
     scanner s = {.e = e, .kernels = xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
     bool invalid;
     bool good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
-    good = good && document(&s);
+    good = good && grow(&s, &s.bindings, &s.cap_bindings, 0, sizeof *s.bindings) && document(&s);
     free(s.scratch);
     free(s.open);
     free(s.bindings);
@@ -510,6 +512,8 @@ void xe_writer_begin(xe_writer *w) {
     xe_out_reset(&w->names);
     w->n_declared = w->n_open = 0;
     w->waits = w->tag = false;
+    xe_out_room(&w->out, 1); /* so that their bytes are somewhere */
+    xe_out_room(&w->names, 1);
 }
 
 static void raw(xe_writer *w, const char *text) { xe_text(&w->out, text, strlen(text)); }
@@ -652,7 +656,8 @@ static bool on_binding(void *ctx, xe_span prefix, xe_span uri, bool own) {
     xe_writer *w = ctx;
     for (uint32_t i = w->waits_declared; i < w->n_declared; i++)
         if (xe_same(at(w, w->declared[i].prefix), prefix)) return false;
-    if (is(prefix, "xml") || is(uri, (const char *)xml_uri) || is(prefix, "xmlns") || is(uri, (const char *)xmlns_uri) || (prefix.n && !uri.n))
+    if (is(prefix, "xml") || is(uri, (const char *)xml_uri) || is(prefix, "xmlns") || is(uri, (const char *)xmlns_uri) ||
+        (prefix.n && !uri.n))
         return true;
     if (!w->waits || !add_declared(w, prefix, uri)) return false;
     if (own) {

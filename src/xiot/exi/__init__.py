@@ -6,7 +6,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from _xmppcore.errors import ExiError
-from _xmppcore.exi import Event, Options, Session, builtin_types, decode, decode_events, encode, encode_events, read_header
+from _xmppcore.exi import (
+    Event,
+    Options,
+    Session,
+    builtin_types,
+    decode,
+    decode_events,
+    encode,
+    encode_events,
+    read_header,
+)
 from _xmppcore.exi_codec import Decoder, Encoder, Grammar
 
 __all__ = [

@@ -183,7 +183,10 @@ class Checker:
 
     @staticmethod
     def _refused(xml: bytes, oracle: bytes, options: Options, grammar: Grammar | None) -> str | None:
-        for what, function in (("encode", lambda: encode(xml, options, grammar)), ("decode", lambda: decode_events(oracle, options, grammar))):
+        for what, function in (
+            ("encode", lambda: encode(xml, options, grammar)),
+            ("decode", lambda: decode_events(oracle, options, grammar)),
+        ):
             try:
                 function()
             except ExiError as error:
@@ -206,7 +209,9 @@ class Checker:
                 max_productions=productions,
             )
         grammar = None if words[0] == "none" else self.grammar(words[0])
-        ours, theirs = (Session(options, grammar, keep=described["sessionWideBuffers"], header_per_body=True) for _ in range(2))
+        ours, theirs = (
+            Session(options, grammar, keep=described["sessionWideBuffers"], header_per_body=True) for _ in range(2)
+        )
         broken = False
         for path in sorted(folder.glob("*.xml")):
             name = f"sessions/{folder.name}/{path.stem}"

@@ -21,7 +21,6 @@ from .xsd import (
     XML,
     XSD,
     XSI,
-    Attribute,
     ComplexType,
     Element,
     Group,
@@ -97,14 +96,14 @@ class _Model:
         copies = particle.least + 1 if particle.most is None else particle.most
         for copy in range(copies):
             self._order = order  # repetitions are the same leaves
-            f, l, e = self._term(particle.term)
+            f, b, e = self._term(particle.term)
             if particle.most is None and copy == particle.least:
-                self._link(l, f)
+                self._link(b, f)
             e = e or copy >= particle.least
             self._link(last, f)
             if empty:
                 first |= f
-            last = last | l if e else l
+            last = last | b if e else b
             empty = empty and e
         return first, last, empty
 
@@ -126,16 +125,16 @@ class _Model:
             last: set[int] = set()
             empty = True
             for particle in term.particles:
-                f, l, e = self.add(particle)
+                f, b, e = self.add(particle)
                 self._link(last, f)
                 if empty:
                     first |= f
-                last = last | l if e else l
+                last = last | b if e else b
                 empty = empty and e
             return first, last, empty
         parts = [self.add(particle) for particle in term.particles]
         first = set().union(*(f for f, _, _ in parts))
-        last = set().union(*(l for _, l, _ in parts))
+        last = set().union(*(b for _, b, _ in parts))
         if term.kind == "all":  # any order, any number of times (EXI section 8.5.4.1.8.3)
             self._link(last, first)
             return first, last, True
@@ -303,7 +302,9 @@ class _Compiler:
                     entry[2].add(position)
                     if (order, rank) < entry[0]:
                         targets[kind, name] = ((order, rank), argument, entry[2])
-            for (kind, name), (_, argument, positions) in sorted(targets.items(), key=lambda item: (item[0][0], item[1][0])):
+            for (kind, name), (_, argument, positions) in sorted(
+                targets.items(), key=lambda item: (item[0][0], item[1][0])
+            ):
                 reached = set().union(*(model.follow[position] for position in positions))
                 after = state_of(frozenset(positions), bool(positions & last), reached)
                 state.productions.append((kind, name, argument, after))
@@ -359,7 +360,9 @@ class _Compiler:
 
         def order(production: tuple[int, Any, Any, Any]) -> Any:
             kind, name = production[:2]
-            return (kind, name[1], name[0]) if kind == AT else (kind, name or "", "") if kind == AT_NS else (kind, "", "")
+            return (
+                (kind, name[1], name[0]) if kind == AT else (kind, name or "", "") if kind == AT_NS else (kind, "", "")
+            )
 
         for state in self.states:
             state.productions.sort(key=order)  # stable: elements stay in schema order
@@ -373,8 +376,8 @@ class _Compiler:
             after = []
             for state in self.states:
                 assert state.content is not None
-                own = state.cls, state.content.cls, tuple(p[3].cls if p[3] is not None else -1 for p in state.productions)
-                after.append(keys.setdefault(own, len(keys)))
+                reached = tuple(p[3].cls if p[3] is not None else -1 for p in state.productions)
+                after.append(keys.setdefault((state.cls, state.content.cls, reached), len(keys)))
             for state, cls in zip(self.states, after, strict=True):
                 state.cls = cls
         self.kept: list[_State] = []
@@ -420,10 +423,14 @@ class _Compiler:
         sections.append(self._names_section())
         castable = self._castable()
         numbers = {made: number for number, made in enumerate(self.types)}
-        sections.append((
-            len(self.elements),
-            b"".join(struct.pack("<HH", self.name_ids[e.name], numbers[e.type] | e.nillable << 15) for e in self.elements),
-        ))
+        sections.append(
+            (
+                len(self.elements),
+                b"".join(
+                    struct.pack("<HH", self.name_ids[e.name], numbers[e.type] | e.nillable << 15) for e in self.elements
+                ),
+            )
+        )
         types = bytearray()
         for made in self.types:
             start, empty = self.starts[made]
@@ -439,7 +446,9 @@ class _Compiler:
             struct.pack("<HH", self.name_ids[name], number) for name, number in self.fragment_elements
         )))  # fmt: skip
         sections.append(_slots([(_hash(NONE, uri), number) for number, uri in enumerate(self.uris)]))
-        sections.append(_slots([(_hash(self.uri_ids[uri], local), number) for number, (uri, local) in enumerate(self.names)]))
+        sections.append(
+            _slots([(_hash(self.uri_ids[uri], local), number) for number, (uri, local) in enumerate(self.names)])
+        )
         sections.append((len(self.strings), bytes(self.strings)))
         header = 32 + 8 * len(sections)
         offsets, body = [], bytearray()
@@ -486,10 +495,14 @@ class _Compiler:
                     label = self.name_ids[name]
                 elif kind in (AT_NS, SE_NS):
                     label += self.uri_ids[name]
-                rows += struct.pack("<HHH", label, NONE if argument is None else argument, NONE if after is None else after.number)
+                rows += struct.pack(
+                    "<HHH", label, NONE if argument is None else argument, NONE if after is None else after.number
+                )
             lists.append((attributes, bytes(rows)))
         productions = bytearray()
-        shared: dict[bytes, int] = {}  # every tail of every list: a state whose attribute is optional ends like the next one
+        shared: dict[
+            bytes, int
+        ] = {}  # every tail of every list: a state whose attribute is optional ends like the next one
         for _, rows_ in sorted(lists, key=lambda entry: (-len(entry[1]), entry[1])):
             if rows_ not in shared:
                 for at in range(0, len(rows_), _ROW):
@@ -550,7 +563,12 @@ class _Compiler:
                 set_id(_lexical_set(lexical)),
                 low,
             )
-        return [(len(self.datatypes), bytes(datatypes)), (len(enums) // 8, bytes(enums)), (len(sets) // 4, bytes(sets)), (len(points) // 2, bytes(points))]
+        return [
+            (len(self.datatypes), bytes(datatypes)),
+            (len(enums) // 8, bytes(enums)),
+            (len(sets) // 4, bytes(sets)),
+            (len(points) // 2, bytes(points)),
+        ]
 
     def _castable(self) -> set[Any]:
         """Types that xsi:type may replace by another: those with named types derived from them, and unions."""

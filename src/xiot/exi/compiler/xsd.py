@@ -26,8 +26,30 @@ Node = Any  # an lxml element
 BUILT_IN = {
     "anySimpleType": "anyType",
     **dict.fromkeys(
-        "string boolean base64Binary hexBinary float decimal double anyURI QName NOTATION duration dateTime time date gYearMonth "
-        "gYear gMonthDay gDay gMonth IDREFS ENTITIES NMTOKENS".split(),
+        [
+            "string",
+            "boolean",
+            "base64Binary",
+            "hexBinary",
+            "float",
+            "decimal",
+            "double",
+            "anyURI",
+            "QName",
+            "NOTATION",
+            "duration",
+            "dateTime",
+            "time",
+            "date",
+            "gYearMonth",
+            "gYear",
+            "gMonthDay",
+            "gDay",
+            "gMonth",
+            "IDREFS",
+            "ENTITIES",
+            "NMTOKENS",
+        ],
         "anySimpleType",
     ),
     "normalizedString": "string",
@@ -171,7 +193,7 @@ class _Document:
 class Schema:
     """All declarations of a set of schema files."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.namespaces: set[str] = set()  # target namespaces and those that wildcards name
         self.names: set[Name] = set()  # of all elements, attributes and types
@@ -181,7 +203,9 @@ class Schema:
         self.local_attributes: list[Attribute] = []
         self.types: dict[Name, SimpleType | ComplexType] = {}
         self._nodes: dict[tuple[str, Name], tuple[Node, _Document]] = {}
-        self._made: dict[int, Any] = {}  # of nodes that may be asked for more than once; the node is kept alive by _roots
+        self._made: dict[
+            int, Any
+        ] = {}  # of nodes that may be asked for more than once; the node is kept alive by _roots
         self._roots: list[Node] = []
         self._depth = 0
         self.any_type = ComplexType((XSD, "anyType"), mixed=True, wildcard=Wildcard(None))
@@ -254,13 +278,17 @@ class Schema:
         """The root element of a schema document."""
         if len(data) > self.limits.file_bytes:
             raise SchemaError(f"{what}: larger than {self.limits.file_bytes} bytes")
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True)
+        parser = etree.XMLParser(
+            resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
+        )
         try:
             tree = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
             raise SchemaError(f"{what}: {error}") from None
         if tree.tag != f"{{{XSD}}}schema":
             raise SchemaError(f"{what}: no schema, but {tree.tag}")
+        if any(not isinstance(node.tag, str) for node in tree.iter()):
+            raise SchemaError(f"{what}: entity references")
         self._roots.append(tree)
         return tree
 
@@ -308,7 +336,11 @@ class Schema:
             self.names.add(made.name)
             if isinstance(made, Element) and self.elements.get(made.name) is not made:
                 self.local_elements.append(made)
-            if isinstance(made, Attribute) and self.attributes.get(made.name) is not made and made not in self.local_attributes:
+            if (
+                isinstance(made, Attribute)
+                and self.attributes.get(made.name) is not made
+                and made not in self.local_attributes
+            ):
                 self.local_attributes.append(made)
         elif made.name is not None and made.name[0] != XSD:
             self.names.add(made.name)
@@ -425,7 +457,9 @@ class Schema:
                 item = self._simple_base(child, document, "itemType")
                 return SimpleType(name, self._built_in("anySimpleType"), "list", item)
             if kind == "union":
-                for text in (child.get("memberTypes") or "").split():  # so that errors are found; the members themselves do not matter
+                for text in (
+                    child.get("memberTypes") or ""
+                ).split():  # so that errors are found; the members themselves do not matter
                     self.type_named(self._name(child, text, document))
                 return SimpleType(name, self._built_in("anySimpleType"), "union", collapse=False)
         raise SchemaError("a simple type without restriction, list or union")
@@ -457,7 +491,9 @@ class Schema:
                 values.append(" ".join(value.split()) if base.collapse else value)
             elif kind == "whiteSpace":
                 made.collapse = value == "collapse"
-            elif kind in ("minInclusive", "minExclusive", "maxInclusive", "maxExclusive") and base.primitive == "integer":
+            elif (
+                kind in ("minInclusive", "minExclusive", "maxInclusive", "maxExclusive") and base.primitive == "integer"
+            ):
                 try:
                     number = int(value)
                 except ValueError:
@@ -504,7 +540,7 @@ class Schema:
         if isinstance(base, ComplexType) and base is not made:
             if derivation == "extension" and not isinstance(made.content, SimpleType):
                 if made.content is None:
-                    made.content, made.mixed = base.content, base.mixed  # type: ignore[assignment]  # a base of simple content has no model
+                    made.content, made.mixed = base.content, base.mixed
                 elif isinstance(base.content, Particle):
                     made.content = Particle(1, 1, Group("sequence", [base.content, made.content]))
             made.attributes.update(base.attributes)
@@ -679,7 +715,7 @@ def _index(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read(files: Iterable[Path], limits: Limits = Limits()) -> Schema:  # noqa: B008  (frozen)
+def read(files: Iterable[Path], limits: Limits = Limits()) -> Schema:
     """Read schema files and all that they import.
 
     Raises `SchemaError` if one cannot be read or a limit is passed, and `OSError` if a file is not there.

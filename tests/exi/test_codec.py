@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents through the codec and back, in every mode; hostile bits; limits."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from functools import cache
+from typing import Any
+from xml.parsers import expat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from _xmppcore import XmlError, parse_element
+from tests.exi.documents import elements, infoset
+from tests.shared import ROOT, shared
+from xiot.exi import (
+    ExiError,
+    Grammar,
+    Options,
+    Session,
+    compile_schemas,
+    decode,
+    decode_events,
+    encode,
+    encode_events,
+    read_header,
+)
+
+VECTORS = ROOT / "tests/vectors/exi"
+MODES = [
+    Options(alignment=alignment, compression=compression)
+    for alignment, compression in (
+        ("bit-packed", False),
+        ("byte-aligned", False),
+        ("pre-compression", False),
+        ("bit-packed", True),
+    )
+]
+documents = elements().map(str.encode)
+
+
+@cache
+def grammar(name: str = "vec/types.xsd") -> Grammar:
+    return compile_schemas(VECTORS / "exi-schemas" / name)
+
+
+@st.composite
+def modes(draw: st.DrawFn) -> Options:
+    return replace(
+        draw(st.sampled_from(MODES)),
+        prefixes=draw(st.booleans()),
+        lexical=draw(st.booleans()),
+        comments=draw(st.booleans()),
+        pis=draw(st.booleans()),
+        value_max_length=draw(st.sampled_from([None, 0, 3, 64])),
+        value_partition_capacity=draw(st.sampled_from([None, 0, 1, 3, 64])),
+        block_size=draw(st.sampled_from([1, 2, 1_000_000])),
+        local_value_partitions=draw(st.booleans()),
+        in_header=draw(st.booleans()),
+        cookie=draw(st.booleans()),
+    )
+
+
+@given(documents, modes())
+@settings(max_examples=150, deadline=None)
+def test_a_document_survives_without_schema(xml: bytes, options: Options) -> None:
+    assert infoset(decode(encode(xml, options), options)) == infoset(xml)
+
+
+@given(documents, modes())
+@settings(max_examples=100, deadline=None)
+def test_a_document_that_no_schema_knows_survives(xml: bytes, options: Options) -> None:
+    data = encode(xml, options, grammar())
+    assert infoset(decode(data, options, grammar())) == infoset(xml)
+
+
+@given(documents, modes())
+@settings(max_examples=60, deadline=None)
+def test_events_encode_to_the_bits_they_came_from(xml: bytes, options: Options) -> None:
+    data = encode(xml, options)
+    assert encode_events(decode_events(data, options), options) == data
+
+
+@given(st.lists(documents, max_size=4), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_fragment_survives(parts: list[bytes], informed: bool) -> None:
+    options = Options(fragment=True)
+    xml = b"".join(parts)
+    schema = grammar() if informed else None
+    out = decode(encode(xml, options, schema), options, schema)
+    assert infoset(b"<r>" + out + b"</r>") == infoset(b"<r>" + xml + b"</r>")
+
+
+@given(st.lists(documents, min_size=2, max_size=6), st.sampled_from([None, 2, 64]))
+@settings(max_examples=60, deadline=None)
+def test_a_session_keeps_its_tables_in_step(bodies: list[bytes], capacity: int | None) -> None:
+    options = Options(value_partition_capacity=capacity)
+    ours, theirs = Session(options, keep=True), Session(options, keep=True)
+    first = [ours.encode(xml) for xml in bodies]
+    assert [infoset(theirs.decode(data)) for data in first] == [infoset(xml) for xml in bodies]
+    assert len(ours.encode(bodies[0])) <= len(first[0])
+
+
+@given(st.lists(documents, min_size=2, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_a_session_without_tables_codes_each_body_alike(bodies: list[bytes]) -> None:
+    session = Session()
+    first = [session.encode(xml) for xml in bodies]
+    assert [session.encode(xml) for xml in bodies] == first
+    assert [Session().encode(xml) for xml in bodies] == first
+
+
+def _loose(text: str) -> Any:
+    """A value without what typed values do not keep of their text."""
+    words = text.split()
+    if len(words) == 1:
+        try:
+            return float(words[0])
+        except ValueError:
+            pass
+    return {"true": 1.0, "false": 0.0}.get(text.strip(), text.strip())
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    (name, attributes, children), (other, values, others) = ours, theirs
+    blank = [[part for part in all_ if not isinstance(part, str) or part.strip()] for all_ in (children, others)]
+    return (
+        name == other
+        and attributes.keys() == values.keys()
+        and all(_loose(attributes[key]) == _loose(values[key]) for key in values)
+        and len(blank[0]) == len(blank[1])
+        and all(
+            _loose(a) == _loose(b) if isinstance(a, str) or isinstance(b, str) else _same(a, b)
+            for a, b in zip(*blank, strict=True)
+        )
+    )
+
+
+def _stanzas() -> list[bytes]:
+    found = []
+    for path in sorted(shared("data/stanzas").glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            try:
+                infoset(entry["xml"].encode())
+            except Exception:
+                continue
+            found.append(entry["xml"].encode())
+    return found
+
+
+@pytest.mark.parametrize("options", MODES, ids=["bits", "bytes", "pre-compression", "compression"])
+def test_every_stanza_survives_without_schema(options: Options) -> None:
+    stanzas = _stanzas()
+    assert len(stanzas) > 1000
+    for xml in stanzas if options is MODES[0] else stanzas[::7]:
+        assert infoset(decode(encode(xml, options), options)) == infoset(xml)
+
+
+@pytest.mark.parametrize("lexical", [False, True])
+def test_every_stanza_survives_with_schemas(lexical: bool) -> None:
+    schemas = compile_schemas(shared("data/exi/vectors/exi-schemas/xmpp/iot.xsd"))
+    options = Options(lexical=lexical)
+    for xml in _stanzas()[:: 2 if lexical else 1]:
+        data = encode(xml, options, schemas)
+        out = decode(data, options, schemas)
+        assert _same(infoset(out), infoset(xml)), xml
+        assert encode(out, options, schemas) == data
+
+
+def test_sizes_are_those_of_the_reference() -> None:
+    schemas = compile_schemas(shared("data/exi/vectors/exi-schemas/xmpp/iot.xsd"))
+    sizes = json.loads(shared("data/corpus/sizes.json").read_text())
+    corpus = shared("data/corpus/r0")
+    fresh, up, down = (Session(Options(), schemas, keep=keep) for keep in (False, True, True))
+    for (name, _, direction, _), alone, warm in zip(
+        sizes["idx"], sizes["M"]["exi:def-iot"], sizes["M"]["sess-iot-cold"], strict=True
+    ):
+        xml = (corpus / name).read_bytes()
+        assert len(fresh.encode(xml)) == alone
+        assert len((up if direction == "u" else down).encode(xml)) == warm
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b"", b"x", b"<a>", b"<a></b>", b"<a/><b/>", b"<a b='1' b='2'/>", b"<a b=1/>", b"<a b='<'/>", b"<p:a/>", b"<a>&nope;</a>",
+        b"<a>&#0;</a>", b"<a>&#xD800;</a>", b"<a>]]></a>", b"<a>\x01</a>", b"<a>\xff</a>", b"<1a/>", b"<a><!-- -- --></a>",
+        b"<a xmlns:x=''/>", b"<a xmlns:xml='urn:x'/>", b"<a xmlns:x='u' xmlns:y='u' x:b='' y:b=''/>", b"<a>&#x;</a>", b"<a>&#99999999;</a>",
+        b"<a\x00/>", b"<a>\x00</a>", b"<?xml version='1.0'?>", b" <?xml version='1.0'?><a/>", b"<a><![CDATA[</a>", b"<a", b"<a b", b"<a b=",
+        b"<a b='", b"</a>", b"<a/>x", b"<!-- x", b"<a><?x", b"<?xm?><!a>",
+    ],
+)  # fmt: skip
+def test_xml_that_is_not_well_formed_is_refused(xml: bytes) -> None:
+    with pytest.raises(ExiError) as caught:
+        encode(xml)
+    assert caught.value.condition == "xml"
+
+
+def test_other_encodings_and_document_types_are_refused() -> None:
+    for xml in (b"<!DOCTYPE a><a/>", b"<?xml version='1.0' encoding='UTF-16'?><a/>"):
+        with pytest.raises(ExiError) as caught:
+            encode(xml)
+        assert caught.value.condition == "unsupported"
+    assert decode(encode(b"\xef\xbb\xbf<?xml version='1.0' encoding='utf-8'?><a/>")) == b"<a/>"
+
+
+def test_options_that_exclude_each_other_are_refused() -> None:
+    for wrong in (
+        {"strict": True, "comments": True},
+        {"compression": True, "alignment": "byte-aligned"},
+        {"alignment": "x"},
+    ):
+        with pytest.raises(ValueError, match="strict|exclude|alignment"):
+            Options(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ExiError, match="self-contained"):
+        encode(b"<a/>", Options(self_contained=True))
+
+
+def test_strict_refuses_what_the_schema_does_not_have() -> None:
+    for xml in (
+        b"<x/>",
+        b"<all xmlns='urn:t:types'><int>x</int></all>",
+        b"<all xmlns='urn:t:types'><y/></all>",
+        b"<all xmlns='urn:t:types' z=''/>",
+        b"<all xmlns='urn:t:types'>text</all>",
+    ):
+        if xml == b"<x/>":
+            assert decode(encode(xml, Options(strict=True), grammar()), Options(strict=True), grammar()) == b"<x/>"
+            continue
+        with pytest.raises(ExiError) as caught:
+            encode(xml, Options(strict=True), grammar())
+        assert caught.value.condition == "strict"
+        assert infoset(decode(encode(xml, grammar=grammar()), grammar=grammar())) == infoset(xml)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"$EXI", b"\x81\x00", b"\x90\x00", b"<a/>", b"\xa0"])
+def test_what_has_no_header_is_refused(data: bytes) -> None:
+    with pytest.raises(ExiError) as caught:
+        decode(data)
+    assert caught.value.condition in ("header", "incomplete", "unsupported", "damaged")
+
+
+@given(modes())
+@settings(max_examples=60, deadline=None)
+def test_a_header_carries_all_options(options: Options) -> None:
+    options = replace(options, in_header=True, schema_id="urn:x")
+    found, _ = read_header(encode(b"<a/>", options))
+    assert found == options
+
+
+def test_numbers_are_plain_if_wanted_and_encode_to_the_same_bits() -> None:
+    xml = b"<all xmlns='urn:t:types'><dbl>23.4</dbl><dbl>100</dbl><dbl>1e-3</dbl><dbl>1e30</dbl><dec>3</dec><dec>-2.50</dec></all>"
+    plain = Options(plain_numbers=True)
+    data = encode(xml, grammar=grammar())
+    assert b"<dbl>234E-1</dbl>" in decode(data, grammar=grammar())
+    out = decode(data, plain, grammar())
+    assert b"<dbl>23.4</dbl><dbl>100</dbl><dbl>0.001</dbl><dbl>1E30</dbl><dec>3</dec><dec>-2.5</dec>" in out
+    assert encode(out, grammar=grammar()) == data
+
+
+@given(st.integers(min_value=-(10**60), max_value=10**60))
+@settings(max_examples=60, deadline=None)
+def test_integers_of_any_size_survive(number: int) -> None:
+    xml = b"<all xmlns='urn:t:types'><integer>%d</integer><dec>%d.%d</dec></all>" % (number, number, abs(number))
+    fraction = str(abs(number)).rstrip("0") or "0"
+    zero = "-" if number < 0 else ""
+    out = decode(encode(xml, grammar=grammar()), grammar=grammar())
+    assert f"<integer>{number}</integer><dec>{zero}{abs(number)}.{fraction}</dec>".encode() in out
+
+
+# -- hostile bits
+
+
+def _well_formed(xml: bytes) -> bool:
+    """To expat (names of the fourth edition), or to the parser of streams (no instructions)."""
+    try:
+        expat.ParserCreate("UTF-8", " ").Parse(xml, True)
+    except expat.ExpatError:
+        try:
+            parse_element(xml)
+        except XmlError:
+            return False
+    return True
+
+
+def _attempt(data: bytes, options: Options, schema: Grammar | None) -> None:
+    try:
+        out = decode(data, options, schema, max_output_bytes=1 << 20)
+    except ExiError:
+        return
+    except ValueError as error:
+        pytest.fail(f"{error!r} from {data.hex()}")
+    if not options.fragment:  # whatever comes out is well-formed
+        assert _well_formed(out), out
+
+
+def test_flipped_bits_in_all_vectors_do_no_harm() -> None:
+    rng = random.Random(5)
+    from xiot.exi.check import Checker, options_of
+
+    checker = Checker(VECTORS)
+    for path in sorted(VECTORS.glob("*/case.json")):
+        case = json.loads(path.read_text())
+        if case["status"] == "out-of-scope":
+            continue
+        oracle = (path.parent / "oracle.exi").read_bytes()
+        options, schema = replace(options_of(case), in_header=False, cookie=False), checker.grammar(case["schema"])
+        for _ in range(12):
+            data = bytearray(oracle)
+            for _ in range(rng.choice([1, 1, 2, 5])):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            _attempt(bytes(data[: rng.randrange(1, len(data) + 1)] if rng.random() < 0.2 else data), options, schema)
+
+
+@given(st.binary(max_size=200), st.sampled_from(MODES), st.booleans(), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_random_bits_do_no_harm(data: bytes, mode: Options, informed: bool, prefixes: bool) -> None:
+    _attempt(b"\x80" + data, replace(mode, prefixes=prefixes, comments=True, pis=True), grammar() if informed else None)
+
+
+def test_every_cut_document_is_incomplete() -> None:
+    xml = b"<all xmlns='urn:t:types'><str>hello world</str><dbl>23.4</dbl><dt>2026-11-22T06:44:10Z</dt></all>"
+    for schema in (None, grammar()):
+        data = encode(xml, grammar=schema)
+        for end in range(1, len(data)):
+            with pytest.raises(ExiError) as caught:
+                decode(data[:end], grammar=schema)
+            assert caught.value.condition == "incomplete"
+
+
+def _limit(function: Any, *arguments: Any, **limits: int) -> None:
+    with pytest.raises(ExiError) as caught:
+        function(*arguments, **limits)
+    assert caught.value.condition == "limit"
+
+
+def test_depth_attributes_values_and_results_have_limits() -> None:
+    deep = b"<a>" * 20 + b"</a>" * 20
+    wide = b"<a " + b" ".join(b"x%d='1'" % i for i in range(20)) + b"/>"
+    long = b"<a>" + b"x" * 5000 + b"</a>"
+    for xml, limits in ((deep, {"max_depth": 10}), (wide, {"max_attributes": 10}), (long, {"max_output_bytes": 1000})):
+        _limit(encode, xml, **limits)
+        _limit(decode, encode(xml), **limits)
+    _limit(decode, encode(long), max_value_bytes=1000)
+    _limit(decode, encode(b"<a>" + b"".join(b"<b%d/>" % i for i in range(500)) + b"</a>"), max_table_bytes=4096)
+
+
+def test_a_length_that_nothing_backs_takes_no_memory() -> None:
+    body = bytes.fromhex("80 40 98") + b"\xff\xff\xff\xff\x7f" + b"x" * 20
+    with pytest.raises(ExiError):
+        decode(body)
+
+
+def test_expansion_of_a_stanza_is_bounded() -> None:
+    xml = b"<a>" + b"<b>%s</b>" % (b"x" * 4000) * 400 + b"</a>"
+    data = encode(xml)
+    assert len(xml) > 256 * len(data) / 2
+    session = Session(Options(), max_output_bytes=1 << 24)
+    _limit(session.decode, data[1:])
+    packed = encode(b"<a>" + b"y" * 3_000_000 + b"</a>", Options(compression=True))
+    with pytest.raises(ExiError) as caught:
+        Session(Options(compression=True)).decode(packed[1:])
+    assert caught.value.condition in ("limit", "damaged")
+
+
+# -- memory
+
+
+def test_a_session_of_64_values_stays_within_12_kib() -> None:
+    schemas = grammar()
+    options = Options(value_max_length=64, value_partition_capacity=64)
+    ours, theirs = (Session(options, schemas, keep=True) for _ in range(2))
+    for i in range(2000):
+        theirs.decode(ours.encode(b"<all xmlns='urn:t:types'><str>value number %010d</str></all>" % i))
+    assert ours.table_bytes + theirs.table_bytes <= 12 << 10
+
+
+def test_a_million_values_do_not_grow_a_session() -> None:
+    options = Options(value_max_length=128, value_partition_capacity=256)
+    ours, theirs = (Session(options, keep=True) for _ in range(2))
+    sizes = set()
+    for i in range(50):
+        xml = b"<a>" + b"".join(b"<b>value %d</b>" % (i * 500 + k) for k in range(500)) + b"</a>"
+        theirs.decode(ours.encode(xml))
+        sizes.add((ours.table_bytes, theirs.table_bytes))
+    assert len(sizes) == 1
+    assert max(max(pair) for pair in sizes) <= 32 << 10
