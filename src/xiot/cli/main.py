@@ -35,6 +35,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "check": Entry("xiot.cli.check:check", "server", "Check a configuration: files, ports, certificates, DNS."),
     "demo": Entry("xiot.cli.demo:demo", "demo", "Show it working: a server, three things, and their readings."),
+    "exi": Entry("xiot.cli.exi:exi", "exi", "Encode and decode EXI, compact XML; compile schemas."),
     "init": Entry("xiot.cli.init:init", "server", "Write a first configuration."),
     "read": Entry("xiot.cli.read:read", None, "Ask a thing for its values."),
     "reload": Entry("xiot.cli.operate:reload", "server", "Have the running server read its configuration anew."),

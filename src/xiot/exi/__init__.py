@@ -7,6 +7,7 @@ from pathlib import Path
 
 from _xmppcore.errors import ExiError
 from _xmppcore.exi import (
+    ALIGNMENTS,
     Event,
     Options,
     Session,
@@ -20,6 +21,7 @@ from _xmppcore.exi import (
 from _xmppcore.exi_codec import Decoder, Encoder, Grammar
 
 __all__ = [
+    "ALIGNMENTS",
     "Decoder",
     "Encoder",
     "Event",

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``xiot exi`` on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from tests.exi.documents import infoset
+from tests.shared import ROOT
+from xiot.cli.main import main
+
+SCHEMA = str(ROOT / "tests/vectors/exi/exi-schemas/vec/types.xsd")
+XML = b"<all xmlns='urn:t:types'><int>5</int><dbl>23.4</dbl></all>"
+
+
+def run(*arguments: str | Path, input: bytes = b"") -> Result:
+    return CliRunner().invoke(main, ["exi", *map(str, arguments)], input=input)
+
+
+def test_what_is_encoded_is_decoded(tmp_path: Path) -> None:
+    tables, data = tmp_path / "types.xeg", tmp_path / "a.exi"
+    assert "1 global" not in run("compile", SCHEMA, "-o", tables).output
+    assert "tables, " in run("info", tables).output
+    assert run("encode", "--schema", tables, "--in-header", "--schema-id", "t", "-o", data, input=XML).exit_code == 0
+    assert data.stat().st_size < len(XML) / 3
+    out = run("decode", "--schema", SCHEMA, "--plain-numbers", data)
+    assert infoset(out.stdout_bytes) == infoset(XML)
+    assert "schema_id: t" in run("info", data).output
+
+
+def test_options_reach_the_codec(tmp_path: Path) -> None:
+    data = tmp_path / "a.exi"
+    options = ["--alignment", "pre-compression", "--preserve", "comments", "--value-max-length", "3"]
+    assert run("encode", *options, "-o", data, input=b"<a><!--x-->text</a>").exit_code == 0
+    assert run("decode", *options, data).stdout_bytes == b"<a><!--x-->text</a>"
+
+
+def test_failures_are_one_line(tmp_path: Path) -> None:
+    for result in (
+        run("encode", input=b"<a>"),
+        run("decode", input=b"nothing"),
+        run("encode", "--strict", "--preserve", "pis", input=b"<a/>"),
+        run("encode", "--schema", SCHEMA, "--strict", input=b"<all xmlns='urn:t:types'><x/></all>"),
+        run("compile", ROOT / "tests/vectors/exi/st-seq/input.xml", "-o", tmp_path / "x.xeg"),
+    ):
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ")
+        assert result.output.count("\n") == 1
+
+
+def test_compare_prints_a_row_a_file_and_their_sum(tmp_path: Path) -> None:
+    for name in ("a.xml", "b.xml"):
+        (tmp_path / name).write_bytes(XML)
+    result = run("compare", "--schema", SCHEMA, tmp_path / "a.xml", tmp_path / "b.xml")
+    assert result.exit_code == 0
+    rows = [line.split("│") for line in result.output.splitlines() if ".xml" in line or "sum" in line]
+    assert [row[1].strip() for row in rows] == ["a.xml", "b.xml", "sum"]
+    assert int(rows[0][2]) == len(XML)
+    assert int(rows[2][2]) == 2 * len(XML)
