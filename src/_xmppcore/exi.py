@@ -369,15 +369,15 @@ class Session:
 
     def encode(self, xml: bytes) -> bytes:
         """The next body of ours. After an `ExiError` a session that keeps its tables is at its end."""
-        data, _ = self._encoder.encode(xml, self._header, self._bits, self._keep and self._encoded)
+        data = self._encoder.encode(xml, self._header, self._bits, self._keep and self._encoded)[0]
         self._encoded = True
-        return bytes(data)
+        return data
 
     def decode(self, data: bytes) -> bytes:
         """The next body of theirs, as XML."""
-        xml, _ = self._decoder.decode(data, self._start(data), self._keep and self._decoded)
+        xml = self._decoder.decode(data, self._start(data), self._keep and self._decoded)[0]
         self._decoded = True
-        return bytes(xml)
+        return xml
 
     def decode_events(self, data: bytes) -> list[Event]:
         """The next body of theirs, as events."""

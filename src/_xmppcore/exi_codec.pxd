@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from _xmppcore.cxml cimport c_bool
+from _xmppcore.cxml cimport c_bool, xc_kernels
 
 
 cdef extern from "exi.h" nogil:
@@ -88,6 +88,7 @@ cdef extern from "exi.h" nogil:
 
     ctypedef struct xe_encoder:
         xe_coder c
+        const xc_kernels *kernels
 
     ctypedef struct xe_decoder:
         xe_coder c

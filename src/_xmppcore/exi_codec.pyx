@@ -2,6 +2,7 @@
 """EXI documents to bits and back: the compiled part of `_xmppcore.exi`, which is what to use."""
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
@@ -13,7 +14,7 @@ import zlib
 
 from _xmppcore.errors import ExiError
 
-from _xmppcore.cxml cimport XC_PAD, c_bool
+from _xmppcore.cxml cimport XC_PAD, c_bool, xc_kernels, xc_kernels_default
 
 cdef uint64_t[2] seed
 _random = os.urandom(16)
@@ -205,6 +206,7 @@ cdef class Encoder(_Coder):
         if not self.ready:
             raise MemoryError
         self.e.c.zip.deflate = deflate
+        self.e.kernels = xc_kernels_default()
 
     def __dealloc__(self):
         if self.ready:
@@ -225,18 +227,22 @@ cdef class Encoder(_Coder):
 
     def encode(self, data, header=b"", bits=0, keep=False, pad=True):
         """Encode an XML document (bytes) behind `bits` bits of `header`. Returns the bytes, and how many bits of them count."""
-        cdef const uint8_t[::1] view = data
-        cdef size_t n = view.shape[0]
+        cdef Py_buffer view
+        cdef size_t n
         cdef bytes raw = header
         cdef uint8_t *buffer
-        if n + XC_PAD > self.buffer_size:
-            buffer = <uint8_t *>realloc(self.buffer, n + XC_PAD)
-            if buffer is NULL:
-                raise MemoryError
-            self.buffer = buffer
-            self.buffer_size = n + XC_PAD
-        if n:
-            memcpy(self.buffer, &view[0], n)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            n = view.len
+            if n + XC_PAD > self.buffer_size:
+                buffer = <uint8_t *>realloc(self.buffer, n + XC_PAD)
+                if buffer is NULL:
+                    raise MemoryError
+                self.buffer = buffer
+                self.buffer_size = n + XC_PAD
+            memcpy(self.buffer, view.buf, n)
+        finally:
+            PyBuffer_Release(&view)
         memset(self.buffer + n, 0, XC_PAD)
         xe_encoder_begin(&self.e, <const uint8_t *>PyBytes_AS_STRING(raw), bits, keep)
         if not xe_encode_xml(&self.e, self.buffer, n):
@@ -408,13 +414,16 @@ cdef class Decoder(_Coder):
         return self.d.c.t.used
 
     cdef uint64_t run(self, object data, uint64_t at, bint keep, const xe_sink *sink) except? 0:
-        cdef const uint8_t[::1] view = data
+        cdef Py_buffer view
         cdef uint64_t end = 0
-        cdef uint8_t nothing = 0
-        if at > <uint64_t>view.shape[0] * 8:
-            raise ValueError("the start is behind the end")
-        if not xe_decode(&self.d, &view[0] if view.shape[0] else &nothing, view.shape[0], at, keep, sink, &end):
-            raise error_of(&self.d.c)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if at > <uint64_t>view.len * 8:
+                raise ValueError("the start is behind the end")
+            if not xe_decode(&self.d, <const uint8_t *>view.buf, view.len, at, keep, sink, &end):
+                raise error_of(&self.d.c)
+        finally:
+            PyBuffer_Release(&view)
         return end
 
     def decode(self, data, at=0, keep=False):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import replace
 from functools import cache
@@ -30,6 +31,7 @@ from xiot.exi import (
     read_header,
 )
 
+LONG = 50 if os.environ.get("XIOT_SOAK") == "1" else 1  # make soak
 VECTORS = ROOT / "tests/vectors/exi"
 MODES = [
     Options(alignment=alignment, compression=compression)
@@ -66,27 +68,27 @@ def modes(draw: st.DrawFn) -> Options:
 
 
 @given(documents, modes())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=20 * LONG, deadline=None)
 def test_a_document_survives_without_schema(xml: bytes, options: Options) -> None:
     assert infoset(decode(encode(xml, options), options)) == infoset(xml)
 
 
 @given(documents, modes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30 * LONG, deadline=None)
 def test_a_document_that_no_schema_knows_survives(xml: bytes, options: Options) -> None:
     data = encode(xml, options, grammar())
     assert infoset(decode(data, options, grammar())) == infoset(xml)
 
 
 @given(documents, modes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_events_encode_to_the_bits_they_came_from(xml: bytes, options: Options) -> None:
     data = encode(xml, options)
     assert encode_events(decode_events(data, options), options) == data
 
 
 @given(st.lists(documents, max_size=4), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_a_fragment_survives(parts: list[bytes], informed: bool) -> None:
     options = Options(fragment=True)
     xml = b"".join(parts)
@@ -96,7 +98,7 @@ def test_a_fragment_survives(parts: list[bytes], informed: bool) -> None:
 
 
 @given(st.lists(documents, min_size=2, max_size=6), st.sampled_from([None, 2, 64]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_a_session_keeps_its_tables_in_step(bodies: list[bytes], capacity: int | None) -> None:
     options = Options(value_partition_capacity=capacity)
     ours, theirs = Session(options, keep=True), Session(options, keep=True)
@@ -106,7 +108,7 @@ def test_a_session_keeps_its_tables_in_step(bodies: list[bytes], capacity: int |
 
 
 @given(st.lists(documents, min_size=2, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20 * LONG, deadline=None)
 def test_a_session_without_tables_codes_each_body_alike(bodies: list[bytes]) -> None:
     session = Session()
     first = [session.encode(xml) for xml in bodies]
@@ -249,7 +251,7 @@ def test_what_has_no_header_is_refused(data: bytes) -> None:
 
 
 @given(modes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_a_header_carries_all_options(options: Options) -> None:
     options = replace(options, in_header=True, schema_id="urn:x")
     found, _ = read_header(encode(b"<a/>", options))
@@ -267,7 +269,7 @@ def test_numbers_are_plain_if_wanted_and_encode_to_the_same_bits() -> None:
 
 
 @given(st.integers(min_value=-(10**60), max_value=10**60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_integers_of_any_size_survive(number: int) -> None:
     xml = b"<all xmlns='urn:t:types'><integer>%d</integer><dec>%d.%d</dec></all>" % (number, number, abs(number))
     fraction = str(abs(number)).rstrip("0") or "0"
@@ -321,7 +323,7 @@ def test_flipped_bits_in_all_vectors_do_no_harm() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(MODES), st.booleans(), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=25 * LONG, deadline=None)
 def test_random_bits_do_no_harm(data: bytes, mode: Options, informed: bool, prefixes: bool) -> None:
     _attempt(b"\x80" + data, replace(mode, prefixes=prefixes, comments=True, pis=True), grammar() if informed else None)
 

@@ -71,6 +71,10 @@ bool xe_fail(xe_coder *c, unsigned error, const char *why); /* returns false */
 bool xe_push(xe_coder *c, uint32_t name, uint16_t element);
 void xe_cast(xe_coder *c, xe_frame *f, uint16_t type);
 xe_second xe_second_of(const xe_coder *c, const xe_frame *f);
+/* Are there two-part codes in that state? */
+static inline bool xe_has_second(const xe_coder *c, const xe_frame *f) {
+    return f->grammar != XE_NONE || !c->o.strict || (f->where == XE_FIRST && (f->castable || f->nillable));
+}
 static inline xe_frame *xe_top(xe_coder *c) { return c->frames + c->depth; }
 static inline bool xe_third(const xe_coder *c) { return c->o.comments && c->o.pis; }
 static inline bool xe_other(const xe_coder *c) { return c->o.comments || c->o.pis; }
@@ -97,6 +101,9 @@ typedef struct xe_encoder {
     xe_channel *channels;
     uint32_t n_channels, cap_channels;
     uint32_t *channel_of, cap_channel_of; /* name -> channel + 1 */
+    xe_span last_uri;                     /* looked up last, by where it is, and found */
+    uint32_t last_uri_id;
+    const struct xc_kernels *kernels;
 } xe_encoder;
 
 bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);

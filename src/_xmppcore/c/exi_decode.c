@@ -540,8 +540,7 @@ static bool in_state(xe_decoder *d) {
     const xe_grammar *g = c->t.g;
     xe_frame *f = xe_top(c);
     const xe_state *state = g->states + f->state;
-    xe_second s = xe_second_of(c, f);
-    uint32_t code = get_first(d, state->n, s.n > 0), prefix, name;
+    uint32_t code = get_first(d, state->n, xe_has_second(c, f)), prefix, name;
     if (!check(d)) return false;
     if (code < state->n) {
         const xe_row *row = g->rows + state->first + code;
@@ -567,6 +566,7 @@ static bool in_state(xe_decoder *d) {
         }
         return check(d) && open_element(d, name, prefix, element_of(d, name), false);
     }
+    xe_second s = xe_second_of(c, f);
     int second = (int)xe_get(&d->in, xe_width(s.n));
     if (!check(d)) return false;
     if (second == s.ee) return end_element(d);

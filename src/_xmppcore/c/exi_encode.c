@@ -39,6 +39,7 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
     xe_out_reset(&e->piece);
     for (uint32_t i = 0; i < e->n_channels; i++) e->channel_of[e->channels[i].name] = 0; /* of a block that failed */
     e->n_held = e->n_channels = 0;
+    e->last_uri = (xe_span){NULL, 0};
     xe_out_room(&e->out, 1); /* so that their bytes are somewhere */
     xe_out_room(&e->text, 1);
     xe_out_room(&e->piece, 1);
@@ -61,9 +62,21 @@ static void put_prefix(xe_encoder *e, uint32_t uri, xe_span prefix) {
     xe_put(&e->out, id == XE_NONE ? 0 : id, xe_width(n));
 }
 
+/* The number of a namespace; most are those of the name before, or none. */
+static uint32_t find_uri(xe_encoder *e, xe_span text) {
+    if (!text.n) return XE_URI_NONE;
+    if (text.p == e->last_uri.p && text.n == e->last_uri.n) return e->last_uri_id;
+    uint32_t id = xe_lookup_uri(&e->c.t, text);
+    if (id != XE_NONE) {
+        e->last_uri = text;
+        e->last_uri_id = id;
+    }
+    return id;
+}
+
 static uint32_t put_uri(xe_encoder *e, xe_span text) {
     xe_tables *t = &e->c.t;
-    uint32_t id = xe_lookup_uri(t, text);
+    uint32_t id = find_uri(e, text);
     unsigned width = xe_width(xe_uris(t) + 1);
     if (id != XE_NONE) {
         xe_put(&e->out, id + 1, width);
@@ -94,7 +107,7 @@ static uint32_t put_name(xe_encoder *e, const xe_qname *q) {
 
 /* The number of a name if the tables have it. */
 static uint32_t find_name(xe_encoder *e, const xe_qname *q) {
-    uint32_t uri = xe_lookup_uri(&e->c.t, q->uri);
+    uint32_t uri = find_uri(e, q->uri);
     return uri == XE_NONE ? XE_NONE : xe_lookup_name(&e->c.t, uri, q->local);
 }
 
@@ -119,7 +132,7 @@ static void put_second(xe_encoder *e, const xe_frame *f, const xe_second *s, int
 }
 
 static void put_row(xe_encoder *e, const xe_frame *f, uint32_t row) {
-    put_first(e, row, e->c.t.g->states[f->state].n, xe_second_of(&e->c, f).n > 0);
+    put_first(e, row, e->c.t.g->states[f->state].n, xe_has_second(&e->c, f));
 }
 
 static void go(xe_encoder *e, xe_frame *f, uint16_t state) {
@@ -326,7 +339,7 @@ static bool start_in_element(xe_encoder *e, const xe_qname *q, uint32_t *name, u
         go(e, f, r->next);
         return true;
     }
-    uint32_t uri = xe_lookup_uri(&e->c.t, q->uri);
+    uint32_t uri = find_uri(e, q->uri);
     if (uri < e->c.t.g->n[XE_S_URIS] && (row = row_of(e, f, XE_L_SE_NS + uri)) != XE_NONE) {
         put_row(e, f, row);
         *name = put_local(e, uri, q->local);
@@ -509,7 +522,7 @@ static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
     uint16_t datatype = name < g->n[XE_S_NAMES] ? g->names[name].attribute : XE_NO16;
     xe_rep r = xe_rep_of(g, &e->c.o, datatype);
     bool good = xe_parse(g, &e->c.o, &r, a->value, &v);
-    uint32_t uri = xe_lookup_uri(&e->c.t, a->name.uri);
+    uint32_t uri = find_uri(e, a->name.uri);
     xe_second s = xe_second_of(&e->c, f);
     if (!good) {
         if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");

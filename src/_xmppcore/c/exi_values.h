@@ -59,6 +59,13 @@ size_t xe_characters(xe_span text);
 /* Appends the text of a value to `text`; errors stick to `in`, `text` or `t`. */
 void xe_get_value(xe_tables *t, const xe_options *o, const xe_limits *l, xe_in *in, const xe_rep *r, uint32_t name, xe_out *text);
 void xe_get_string(xe_in *in, xe_out *text, uint64_t characters, const xe_grammar *g, uint16_t set, size_t most);
-static inline void xe_text(xe_out *o, const void *p, size_t n) { xe_put_bytes(o, p, n); }
+/* Bytes behind whole bytes. */
+static inline void xe_text(xe_out *o, const void *p, size_t n) {
+    if (n > o->cap - o->len || o->error) {
+        if (!xe_out_room(o, n)) return;
+    }
+    if (n) memcpy(o->p + o->len, p, n);
+    o->len += n;
+}
 
 #endif

@@ -25,11 +25,22 @@ static bool name_char(uint32_t c) {
     return name_start(c) || c - '0' < 10u || c == '-' || c == '.' || c == 0xB7 || (c >= 0x300 && c <= 0x36F) || c == 0x203F || c == 0x2040;
 }
 
+static const uint8_t ascii_name[256] = {
+    /* 2: may start a name, 1: may stand in one */
+    ['-'] = 1, ['.'] = 1, ['0'] = 1, ['1'] = 1, ['2'] = 1, ['3'] = 1, ['4'] = 1, ['5'] = 1, ['6'] = 1, ['7'] = 1, ['8'] = 1,
+    ['9'] = 1, ['_'] = 2, ['A'] = 2, ['B'] = 2, ['C'] = 2, ['D'] = 2, ['E'] = 2, ['F'] = 2, ['G'] = 2, ['H'] = 2, ['I'] = 2,
+    ['J'] = 2, ['K'] = 2, ['L'] = 2, ['M'] = 2, ['N'] = 2, ['O'] = 2, ['P'] = 2, ['Q'] = 2, ['R'] = 2, ['S'] = 2, ['T'] = 2,
+    ['U'] = 2, ['V'] = 2, ['W'] = 2, ['X'] = 2, ['Y'] = 2, ['Z'] = 2, ['a'] = 2, ['b'] = 2, ['c'] = 2, ['d'] = 2, ['e'] = 2,
+    ['f'] = 2, ['g'] = 2, ['h'] = 2, ['i'] = 2, ['j'] = 2, ['k'] = 2, ['l'] = 2, ['m'] = 2, ['n'] = 2, ['o'] = 2, ['p'] = 2,
+    ['q'] = 2, ['r'] = 2, ['s'] = 2, ['t'] = 2, ['u'] = 2, ['v'] = 2, ['w'] = 2, ['x'] = 2, ['y'] = 2, ['z'] = 2,
+};
+
 /* Bytes at p that are an NCName. */
 static size_t ncname(const uint8_t *p, size_t n) {
     size_t i = 0;
     unsigned length;
-    while (i < n) {
+    while (i < n && ascii_name[p[i]] && (i || ascii_name[p[i]] == 2)) i++;
+    while (i < n && (p[i] >= 0x80 || ascii_name[p[i]])) {
         uint32_t c = character(p + i, n - i, &length);
         if (!(i ? name_char(c) : name_start(c))) break;
         i += length;
@@ -484,7 +495,7 @@ static bool document(scanner *s) {
 }
 
 bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
-    scanner s = {.e = e, .kernels = xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
+    scanner s = {.e = e, .kernels = e->kernels ? e->kernels : xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
     bool invalid;
     bool good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
     good = good && grow(&s, &s.bindings, &s.cap_bindings, 0, sizeof *s.bindings) && document(&s);
