@@ -23,7 +23,16 @@ SOURCES = {  # module: the C files it is linked with
     "scan": ["scan"],
     "stanza": XML,
     "xml": XML,
-    "exi_codec": ["scan", "exi_grammar", "exi_tables", "exi_values", "exi_coder", "exi_encode", "exi_decode", "exi_xml"],
+    "exi_codec": [
+        "scan",
+        "exi_grammar",
+        "exi_tables",
+        "exi_values",
+        "exi_coder",
+        "exi_encode",
+        "exi_decode",
+        "exi_xml",
+    ],
     "router": [*XML, "jid", "outbuf", "sm", "router"],
 }
 if sys.platform == "linux":
@@ -41,6 +50,7 @@ else:
         # Else it clears and copies structs of 100 bytes by `rep stos` and `rep movs`, which take longer to begin than to do it.
         inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
         flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
+
 
 def write_tables():
     """EXI grammar tables that are part of the package, from our schemas; by path, since xiot is not built yet."""

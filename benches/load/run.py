@@ -83,7 +83,11 @@ class Plan:
 
 
 @click.command()
-@click.option("--cache", type=click.Path(path_type=Path, resolve_path=True), help="Where to build; default build/load in the repository.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="Where to build; default build/load in the repository.",
+)
 @click.option("--server", "names", multiple=True, type=click.Choice(list(KINDS)), help="Default: all installed.")
 @click.option("--case", "cases", multiple=True, default=DEFAULT_CASES, show_default=True, help="Repeatable.")
 @click.option(

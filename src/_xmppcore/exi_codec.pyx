@@ -14,7 +14,7 @@ import zlib
 
 from _xmppcore.errors import ExiError
 
-from _xmppcore.cxml cimport XC_PAD, c_bool, xc_kernels, xc_kernels_default
+from _xmppcore.cxml cimport XC_PAD, c_bool, xc_kernels_default
 
 cdef uint64_t[2] seed
 _random = os.urandom(16)
