@@ -74,10 +74,11 @@ def other(request: pytest.FixtureRequest) -> Iterator[Other]:
         authority.cert_pem.write_to_path(folder / "ca.pem")
         soon = datetime.now(UTC) + timedelta(days=2)  # ejabberd sets timers on it, and fails if it is too far
         ours = authority.issue_cert("localhost", not_after=soon)
-        ours.private_key_pem.write_to_path(folder / "key.pem")
+        files = harness().Place(folder, 0, 0, None)  # what is there is not made anew
+        ours.private_key_pem.write_to_path(files.key)
         for pem in ours.cert_chain_pems:
-            pem.write_to_path(folder / "certificate.pem", append=True)
-        ours.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+            pem.write_to_path(files.certificate, append=True)
+        ours.private_key_and_cert_chain_pem.write_to_path(files.both)
         kind = replace(harness().KINDS[name], config=str(Path(__file__).with_name("servers") / CONFIGS[name]))
         place = harness().make_place(kind, folder, None)
         with harness().running(kind, place):
