@@ -385,6 +385,10 @@ class Session:
         self._decoded = True
         return list(events)
 
+    def peek(self, data: bytes) -> list[Event]:
+        """The events of the next body of theirs up to the last attribute of its root; it is still the next one then."""
+        return self._decoder.peek(data, self._start(data), self._keep and self._decoded)
+
     def _start(self, data: bytes) -> int:
         if self._bits and not data.startswith(self._header):
             raise ExiError("header", "no EXI header")

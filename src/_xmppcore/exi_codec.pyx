@@ -456,7 +456,7 @@ cdef class Decoder(_Coder):
         return events, end
 
     def peek(self, data, at=0, keep=False):
-        """Decode up to the last attribute of the root: its events."""
+        """Decode up to the last attribute of the root: its events. With `keep` nothing is learned from it."""
         events = []
         cdef xe_sink sink = self.events_sink(events)
         sink.attributes_end = on_attributes_end_stop

@@ -167,7 +167,8 @@ typedef struct xe_decoder {
 
 bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
 void xe_decoder_free(xe_decoder *d);
-/* Decode one document that begins at bit `at`; *end is the bit behind it. */
+/* Decode one document that begins at bit `at`; *end is the bit behind it. With `keep`, input that ends too early and a sink that stops leave
+ * the tables as they were, so that the document may be decoded again from its start. */
 bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end);
 
 /* -- XML */

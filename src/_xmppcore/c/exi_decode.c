@@ -602,10 +602,11 @@ static bool in_state(xe_decoder *d) {
     return invalid(d);
 }
 
-bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
+static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
     xe_coder *c = &d->c;
     bool done = false;
     xe_coder_begin(c, keep);
+    if (keep) xe_tables_mark(&c->t);
     xe_out_reset(&d->text);
     xe_out_room(&d->text, 1);                                                            /* so that its bytes are somewhere */
     for (uint32_t i = 0; i < d->n_channels; i++) d->channel_of[d->channels[i].name] = 0; /* of a block that failed */
@@ -632,4 +633,10 @@ bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool 
     if (c->o.channels && !end_block(d, true)) return false;
     *end = c->o.compress ? (uint64_t)d->source_at * 8 : d->in.at;
     return check(d);
+}
+
+bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
+    if (run(d, bytes, n, at, keep, sink, end)) return true;
+    if (keep && (d->c.error == XE_E_MORE || d->c.error == XE_E_STOPPED)) xe_tables_back(&d->c.t);
+    return false;
 }

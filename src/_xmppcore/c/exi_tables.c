@@ -141,7 +141,9 @@ void xe_tables_free(xe_tables *t) {
                    t->partitions,
                    t->by_grammar.slots,
                    t->by_event.slots,
-                   t->by_ordinal.slots};
+                   t->by_ordinal.slots,
+                   t->undo,
+                   t->saved};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -155,6 +157,7 @@ void xe_tables_reset(xe_tables *t) {
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) clear(maps[i]);
     t->text_len = t->n_uris = t->n_names = t->n_prefixes = t->n_values = t->next_value = t->ring_head = 0;
     t->n_partitions = t->n_grammars = t->n_learned = t->n_fragment = 0;
+    t->marked = false;
     t->error = XE_OK;
 }
 
@@ -366,6 +369,21 @@ fits:
     return true;
 }
 
+/* Note for xe_tables_back() what is at place i. */
+static bool keep_old(xe_tables *t, uint32_t i) {
+    xe_overwritten old = {.was = i < t->n_values, .text = t->saved_len};
+    if (!grow(t, &t->undo, &t->cap_undo, t->n_undo, sizeof *t->undo)) return false;
+    if (old.was) {
+        old.value = t->values[i];
+        for (uint32_t need = t->saved_len + old.value.len; need > t->cap_saved;)
+            if (!grow(t, &t->saved, &t->cap_saved, t->cap_saved, 1)) return false;
+        memcpy(t->saved + t->saved_len, t->ring + old.value.off, old.value.len);
+        t->saved_len += old.value.len;
+    }
+    t->undo[t->n_undo++] = old;
+    return true;
+}
+
 void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash) {
     if (characters == 0 || characters > t->value_max || t->value_capacity == 0 || t->error) return;
     uint32_t i = t->next_value, live = t->n_values, off;
@@ -373,6 +391,7 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
         t->error = XE_E_LIMIT;
         return;
     }
+    if (t->marked && !keep_old(t, i)) return;
     if (i < t->n_values) { /* it takes the place of the oldest */
         live--;
         take(&t->by_value, t->values[i].hash, i);
@@ -392,7 +411,7 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
     }
     memcpy(t->ring + off, text.p, text.n);
     uint32_t local = t->partitions[p].count++;
-    t->values[i] = (xe_value){off, (uint32_t)text.n, name, local, hash};
+    t->values[i] = (xe_value){off, (uint32_t)text.n, name, local, t->decodes ? 0 : hash};
     if (t->decodes)
         put(t, &t->by_local_value, hash2(t, name, local), i);
     else
@@ -443,4 +462,78 @@ void xe_learn(xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name) {
     if (t->error) return;
     ++*n;
     t->n_learned++;
+}
+
+/* -- undoing */
+
+void xe_tables_mark(xe_tables *t) {
+    t->marked = true;
+    t->n_undo = t->saved_len = 0;
+    t->mark = (xe_mark){t->n_uris, t->n_names, t->n_prefixes, t->text_len, t->n_grammars, t->n_learned, t->next_value};
+}
+
+/* Values: the last first; then the ring is laid out anew, with the bytes of those that come back. */
+static void values_back(xe_tables *t) {
+    if (!t->n_undo) return;
+    for (uint32_t k = t->n_undo; k--;) {
+        uint32_t i = t->next_value ? t->next_value - 1 : t->n_values - 1;
+        const xe_value *v = t->values + i;
+        take(&t->by_local_value, hash2(t, v->name, v->local), i);
+        t->partitions[partition_of(t, v->name)].count--;
+        t->next_value = i;
+        if (t->undo[k].was) {
+            t->values[i] = t->undo[k].value;
+            t->values[i].hash = k + 1; /* its bytes are saved; decoders have no use for the hash */
+            put(t, &t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
+        } else {
+            t->n_values--;
+        }
+    }
+    uint8_t *p = malloc(t->ring_cap ? t->ring_cap : 1);
+    if (!p) {
+        t->error = XE_E_MEMORY;
+        return;
+    }
+    uint32_t head = 0;
+    for (uint32_t k = 0; k < t->n_values; k++) {
+        xe_value *v = t->values + (t->next_value < t->n_values ? (t->next_value + k) % t->n_values : k);
+        memcpy(p + head, v->hash ? t->saved + t->undo[v->hash - 1].text : t->ring + v->off, v->len);
+        v->off = head;
+        v->hash = 0;
+        head += v->len;
+    }
+    free(t->ring);
+    t->ring = p;
+    t->ring_head = head;
+}
+
+void xe_tables_back(xe_tables *t) {
+    t->error = XE_OK;
+    t->marked = false;
+    values_back(t);
+    while (t->n_learned > t->mark.learned) {
+        const xe_learned *l = t->learned + --t->n_learned;
+        take(&t->by_event, hash2(t, l->owner * 4 + l->kind, l->name), t->n_learned);
+        take(&t->by_ordinal, hash2(t, l->owner, l->ordinal), t->n_learned);
+        if (l->owner == XE_OWNER_FRAGMENT)
+            t->n_fragment--;
+        else
+            t->grammars[l->owner >> 1].n[l->owner & 1]--;
+    }
+    while (t->n_grammars > t->mark.grammars) {
+        t->n_grammars--;
+        take(&t->by_grammar, hash2(t, t->grammars[t->n_grammars].name, 1), t->n_grammars);
+    }
+    while (t->n_names > t->mark.names) {
+        const xe_string *s = t->names + --t->n_names;
+        take(&t->by_name, hash_text(t, s->uri, text_at(t, s)), t->n_names);
+        take(&t->by_local, hash2(t, s->uri, s->local), t->n_names);
+        t->locals[s->uri]--;
+    }
+    while (t->n_uris > t->mark.uris) {
+        const xe_string *s = t->uris + --t->n_uris;
+        take(&t->by_name, hash_text(t, XE_NONE, text_at(t, s)), t->n_uris | 0x800000u);
+    }
+    t->n_prefixes = t->mark.prefixes;
+    t->text_len = t->mark.text_len;
 }

@@ -57,6 +57,16 @@ typedef struct xe_partition {
     uint32_t name, count;
 } xe_partition;
 
+typedef struct xe_overwritten { /* a value that another took the place of since the mark */
+    xe_value value;
+    uint32_t text; /* in xe_tables.saved */
+    bool was;      /* false: the place was empty */
+} xe_overwritten;
+
+typedef struct xe_mark { /* how much was learned when it was set */
+    uint32_t uris, names, prefixes, text_len, grammars, learned, next_value;
+} xe_mark;
+
 typedef struct xe_tables {
     const xe_grammar *g;
     size_t most, used; /* bytes */
@@ -82,6 +92,13 @@ typedef struct xe_tables {
     uint32_t n_partitions, cap_partitions;
     xe_map by_value, by_local_value, by_partition;
 
+    bool marked;
+    xe_mark mark;
+    xe_overwritten *undo; /* one for each value since the mark */
+    uint32_t n_undo, cap_undo;
+    uint8_t *saved;
+    uint32_t saved_len, cap_saved;
+
     xe_element_grammar *grammars;
     uint32_t n_grammars, cap_grammars;
     xe_learned *learned;
@@ -93,6 +110,9 @@ typedef struct xe_tables {
 void xe_tables_init(xe_tables *t, const xe_grammar *g, size_t most, const uint64_t seed[2]);
 void xe_tables_free(xe_tables *t);
 void xe_tables_reset(xe_tables *t); /* forget what was learned */
+/* xe_tables_back() forgets what was learned since xe_tables_mark(): for input that turns out not to be whole. A decoder's only. */
+void xe_tables_mark(xe_tables *t);
+void xe_tables_back(xe_tables *t);
 
 static inline uint32_t xe_uris(const xe_tables *t) { return t->g->n[XE_S_URIS] + t->n_uris; }
 xe_span xe_uri_of(const xe_tables *t, uint32_t uri);

@@ -870,7 +870,7 @@ static void get_string_value(xe_tables *t, const xe_limits *l, xe_in *in, const 
     xe_get_string(in, text, n - 2, t->g, r->set, l->value_bytes);
     if (in->error || text->error) return;
     xe_span s = {text->p + start, text->len - start};
-    xe_add_value(t, name, s, (size_t)(n - 2), xe_hash_value(t, s));
+    xe_add_value(t, name, s, (size_t)(n - 2), 0);
 }
 
 void xe_get_value(xe_tables *t, const xe_options *o, const xe_limits *l, xe_in *in, const xe_rep *r, uint32_t name, xe_out *text) {
