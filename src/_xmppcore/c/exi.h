@@ -103,6 +103,7 @@ typedef struct xe_encoder {
     uint32_t *channel_of, cap_channel_of; /* name -> channel + 1 */
     xe_span last_uri;                     /* looked up last, by where it is, and found */
     uint32_t last_uri_id;
+    bool stable; /* spans of namespaces stay what they are: those of one XML document */
     const struct xc_kernels *kernels;
 } xe_encoder;
 

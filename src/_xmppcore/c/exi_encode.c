@@ -40,6 +40,7 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
     for (uint32_t i = 0; i < e->n_channels; i++) e->channel_of[e->channels[i].name] = 0; /* of a block that failed */
     e->n_held = e->n_channels = 0;
     e->last_uri = (xe_span){NULL, 0};
+    e->stable = false;
     xe_out_room(&e->out, 1); /* so that their bytes are somewhere */
     xe_out_room(&e->text, 1);
     xe_out_room(&e->piece, 1);
@@ -65,7 +66,7 @@ static void put_prefix(xe_encoder *e, uint32_t uri, xe_span prefix) {
 /* The number of a namespace; most are those of the name before, or none. */
 static uint32_t find_uri(xe_encoder *e, xe_span text) {
     if (!text.n) return XE_URI_NONE;
-    if (text.p == e->last_uri.p && text.n == e->last_uri.n) return e->last_uri_id;
+    if (e->stable && text.p == e->last_uri.p && text.n == e->last_uri.n) return e->last_uri_id;
     uint32_t id = xe_lookup_uri(&e->c.t, text);
     if (id != XE_NONE) {
         e->last_uri = text;

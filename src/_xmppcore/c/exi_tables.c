@@ -394,8 +394,10 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
     if (t->marked && !keep_old(t, i)) return;
     if (i < t->n_values) { /* it takes the place of the oldest */
         live--;
-        take(&t->by_value, t->values[i].hash, i);
-        take(&t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
+        if (t->decodes)
+            take(&t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
+        else
+            take(&t->by_value, xe_hash_value(t, xe_value_text(t, i)), i);
     } else if (!grow(t, &t->values, &t->cap_values, i, sizeof *t->values)) {
         return;
     }
@@ -411,7 +413,7 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
     }
     memcpy(t->ring + off, text.p, text.n);
     uint32_t local = t->partitions[p].count++;
-    t->values[i] = (xe_value){off, (uint32_t)text.n, name, local, t->decodes ? 0 : hash};
+    t->values[i] = (xe_value){off, (uint32_t)text.n, name, local};
     if (t->decodes)
         put(t, &t->by_local_value, hash2(t, name, local), i);
     else
@@ -475,6 +477,14 @@ void xe_tables_mark(xe_tables *t) {
 /* Values: the last first; then the ring is laid out anew, with the bytes of those that come back. */
 static void values_back(xe_tables *t) {
     if (!t->n_undo) return;
+    uint8_t *p = malloc(t->ring_cap ? t->ring_cap : 1);
+    uint32_t *saved = calloc(t->n_values + 1u, sizeof *saved); /* of each value where its bytes were saved, + 1 */
+    if (!p || !saved) {
+        free(p);
+        free(saved);
+        t->error = XE_E_MEMORY;
+        return;
+    }
     for (uint32_t k = t->n_undo; k--;) {
         uint32_t i = t->next_value ? t->next_value - 1 : t->n_values - 1;
         const xe_value *v = t->values + i;
@@ -483,25 +493,21 @@ static void values_back(xe_tables *t) {
         t->next_value = i;
         if (t->undo[k].was) {
             t->values[i] = t->undo[k].value;
-            t->values[i].hash = k + 1; /* its bytes are saved; decoders have no use for the hash */
+            saved[i] = k + 1;
             put(t, &t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
         } else {
             t->n_values--;
         }
     }
-    uint8_t *p = malloc(t->ring_cap ? t->ring_cap : 1);
-    if (!p) {
-        t->error = XE_E_MEMORY;
-        return;
-    }
     uint32_t head = 0;
     for (uint32_t k = 0; k < t->n_values; k++) {
-        xe_value *v = t->values + (t->next_value < t->n_values ? (t->next_value + k) % t->n_values : k);
-        memcpy(p + head, v->hash ? t->saved + t->undo[v->hash - 1].text : t->ring + v->off, v->len);
+        uint32_t i = t->next_value < t->n_values ? (t->next_value + k) % t->n_values : k;
+        xe_value *v = t->values + i;
+        memcpy(p + head, saved[i] ? t->saved + t->undo[saved[i] - 1].text : t->ring + v->off, v->len);
         v->off = head;
-        v->hash = 0;
         head += v->len;
     }
+    free(saved);
     free(t->ring);
     t->ring = p;
     t->ring_head = head;

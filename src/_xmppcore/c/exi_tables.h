@@ -45,7 +45,6 @@ typedef struct xe_element_grammar { /* of an undeclared element */
 typedef struct xe_value {
     uint32_t off, len;    /* bytes */
     uint32_t name, local; /* partition and compact identifier in it */
-    uint32_t hash;
 } xe_value;
 
 typedef struct xe_string { /* a learned namespace, name or prefix */

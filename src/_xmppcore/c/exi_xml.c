@@ -497,6 +497,7 @@ static bool document(scanner *s) {
 bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
     scanner s = {.e = e, .kernels = e->kernels ? e->kernels : xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
     bool invalid;
+    e->stable = true;
     bool good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
     good = good && grow(&s, &s.bindings, &s.cap_bindings, 0, sizeof *s.bindings) && document(&s);
     free(s.scratch);
