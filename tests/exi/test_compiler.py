@@ -156,3 +156,22 @@ def test_damaged_tables_are_refused() -> None:
 def test_characters_of_a_pattern(patterns: list[str], characters: str | None) -> None:
     found = charset(tuple(patterns))
     assert (None if found is None else "".join(map(chr, found))) == characters
+
+
+def test_a_global_attribute_that_nobody_uses_has_its_name_and_type(schema) -> None:  # type: ignore[no-untyped-def]
+    grammar = compile_schemas(schema("<xs:attribute name='n' type='xs:unsignedByte'/><xs:element name='a'/>"))
+    other = compile_schemas(schema("<xs:element name='a'/>", "u.xsd"))
+    xml = b"<a xmlns='urn:t' xmlns:t='urn:t' t:n='7'/>"
+    assert both_ways(xml, grammar, strict=False) < both_ways(xml, other, strict=False)
+
+
+def test_namespaces_of_a_wildcard_count_in_the_order_they_are_written(schema) -> None:  # type: ignore[no-untyped-def]
+    """Section 8.5.4.3: productions of a wildcard are in schema order; of attributes they are sorted."""
+    model = (
+        "<xs:element name='a'><xs:complexType><xs:sequence><xs:any namespace='urn:{} urn:{}'/></xs:sequence>"
+        "</xs:complexType></xs:element>"
+    )
+    first, second = (compile_schemas(schema(model.format(*uris), f"{uris}.xsd")) for uris in ("zy", "yz"))
+    xml = {uri: encode(b"<a xmlns='urn:t'><b xmlns='urn:%s'/></a>" % uri, grammar=first) for uri in (b"z", b"y")}
+    assert xml[b"z"] == encode(b"<a xmlns='urn:t'><b xmlns='urn:y'/></a>", grammar=second)
+    assert xml[b"z"] != xml[b"y"]

@@ -316,6 +316,8 @@ class Schema:
                 self.element_named(name)
             elif kind == "attribute":
                 self.attribute_named(name)
+        for attribute in self.attributes.values():
+            self._note(attribute)
         done: set[int] = set()
         waiting: list[Any] = [*self.elements.values(), *self.types.values()]
         while waiting:  # local declarations come up as types are made
@@ -327,8 +329,8 @@ class Schema:
             if isinstance(made, Element):
                 waiting.append(made.type)
             elif isinstance(made, ComplexType):
-                for attribute, _ in made.attributes.values():
-                    self._note(attribute)
+                for used, _ in made.attributes.values():
+                    self._note(used)
                 waiting += [leaf for leaf in _leaves(made.content) if isinstance(leaf, Element)]
 
     def _note(self, made: Any) -> None:
@@ -597,7 +599,7 @@ class Schema:
         if "notNamespace" in node.attrib or namespace in (["##any"], ["##other"]):
             return Wildcard(None)
         names = {"##local": "", "##targetNamespace": document.namespace}
-        uris = tuple(sorted({names.get(uri, uri) for uri in namespace}))
+        uris = tuple(dict.fromkeys(names.get(uri, uri) for uri in namespace))  # as written: that is their schema order
         self.namespaces.update(uris)
         return Wildcard(uris)
 
