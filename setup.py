@@ -34,6 +34,7 @@ SOURCES = {  # module: the C files it is linked with
         "exi_xml",
     ],
     "router": [*XML, "jid", "outbuf", "sm", "router"],
+    "tls": [],
 }
 if sys.platform == "linux":
     SOURCES["drain"] = []

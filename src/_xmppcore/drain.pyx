@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drain: receive, feed and flush without Python, for links on plain non-blocking sockets.
+"""Drain: receive, feed and flush without Python, for links on non-blocking sockets; under TLS the ssl module is called, and nothing else.
 
 The one room of the core that touches file descriptors: they are given to it, and never opened or closed here. Linux only (epoll). The GIL
-is held: a call lasts as long as what is ready now, and the garbage collector of another thread must not free a link meanwhile.
+is held: a call lasts as long as what is ready now, and the garbage collector of another thread must not free a link meanwhile. Only OpenSSL
+lets go of it: no pointer to a link or block that nobody owns is kept across a call of it.
 """
 
 import os
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
 from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link, Router, xc_block
+from _xmppcore.tls cimport Tls
 
 
 cdef object os_error(int number):
@@ -29,36 +32,44 @@ cdef class Drain:
         self.router = router
         self.epoll = epoll_fd
         self.links = []
+        self.tls = []
         self.left = []
 
-    def add(self, Link link not None, int fd):
-        """From now on receive and send for `link` on the non-blocking socket `fd`. ValueError if that is another link's."""
+    def add(self, Link link not None, int fd, Tls tls=None):
+        """From now on receive and send for `link` on the non-blocking socket `fd`, under `tls` if given, whose handshake is done.
+
+        ValueError if `fd` is another link's.
+        """
         if link.router is not self.router:
             raise ValueError("a link of another router")
         if fd < 0:
             raise ValueError("not a descriptor")
+        if tls is not None and not tls.secured:
+            raise ValueError("the handshake is not done")
         if link.fd == fd:
             return
         if link.fd >= 0 or (fd < len(self.links) and self.links[fd] is not None):
             raise ValueError("the link has another descriptor, or the descriptor another link")
         if fd >= len(self.links):
+            self.tls.extend([None] * (fd + 64 - len(self.links)))
             self.links.extend([None] * (fd + 64 - len(self.links)))
         self.links[fd] = link
+        self.tls[fd] = tls
         link.fd = fd
         link.put_face_away()
 
     def remove(self, Link link not None):
         """Leave `link` and its socket to the caller. Nothing happens if they are with the caller already."""
         if link.fd >= 0 and link.router is self.router:
-            self.links[link.fd] = None
+            self.links[link.fd] = self.tls[link.fd] = None
             link.fd = -1
 
     def turn(self, ready not None):
         """Look which descriptors are ready, receive from each and feed, send what that made for others; and look again.
 
         `ready(fd, what)` is called for what is not done here. `what` is what `Link.feed` returned of bytes received for `fd` (then `ready`
-        feeds that link on until None, or parks it); None, if the peer has closed its side; the OSError of the receive; or the epoll mask,
-        if no link of ours has this descriptor or the mask is not just EPOLLIN.
+        feeds that link on until None, or parks it, and its TLS then); None, if the peer has closed its side; the OSError of the receive, or
+        of TLS; or the epoll mask, if no link of ours has this descriptor or the mask is not just EPOLLIN.
 
         Returns True if there may be more to do: `flush`, and call it again, unless others have waited long enough. OSError of epoll, and
         what `ready` raises.
@@ -95,6 +106,7 @@ cdef class Drain:
     cdef bint _serve(self, int found, object ready) except -1:
         # Whether the caller was needed.
         cdef Link link
+        cdef Tls tls
         cdef ssize_t n
         cdef int i, fd
         cdef bint called = False
@@ -108,7 +120,15 @@ cdef class Drain:
                 if n > 0:
                     link.received_bytes += n
                     self.bytes += n
-                    what = link.feed(n)
+                    tls = self.tls[fd]
+                    if tls is None:
+                        what = link.feed(n)
+                    else:
+                        try:
+                            tls.receive(link, n)
+                            what = tls.feed(link)
+                        except OSError as error:  # ssl.SSLError is one
+                            what = error
                     if what is None:
                         continue
                 elif n == 0:
@@ -123,10 +143,36 @@ cdef class Drain:
 
     cdef int _flush(self) except -1:
         cdef Link link
+        cdef Tls tls
         for link in self.router.take_dirty():
-            if link.fd < 0 or not self._send(link):
+            if link.fd < 0:
+                self.left.append(link)
+                continue
+            tls = self.tls[link.fd]
+            if not (self._send(link) if tls is None else self._send_tls(link, tls)):
                 self.left.append(link)
         return 0
+
+    cdef bint _send_tls(self, Link link, Tls tls) except -1:
+        # As _send.
+        cdef bytes data
+        cdef ssize_t n
+        while True:
+            try:
+                data = tls.output(link)
+            except OSError:
+                return False
+            if not data:
+                return True
+            n = send(link.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+            if n < 0:
+                return False
+            link.sent_bytes += n
+            tls.sent(n)
+            if tls.unsent:
+                return False
+            if not link.link.out.bytes:
+                return True
 
     cdef bint _send(self, Link link):
         # True: all is sent. An error comes again when the caller sends.

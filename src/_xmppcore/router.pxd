@@ -116,6 +116,7 @@ cdef class Link:
     cdef readonly uint64_t sent_bytes
     cpdef feed(self, size_t received=*)
     cdef int drop(self, size_t n) except -1
+    cdef void mark(self) noexcept
     cdef int put_face_away(self) except -1
     cdef xc_sm *_sm(self) except NULL
 

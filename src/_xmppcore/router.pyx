@@ -138,6 +138,10 @@ cdef class Link:
         xc_out_drop(&self.router.router.pool, &self.link.out, n)
         return 0
 
+    cdef void mark(self) noexcept:
+        """There is something to send that is not in the queue."""
+        xc_link_mark(&self.router.router, &self.link)
+
     cpdef feed(self, size_t received=0):
         """Parse `received` bytes of `Router.buffer` behind what is left of earlier ones, and route what needs nobody.
 

@@ -5,8 +5,8 @@ Theory of operation. One turn: ask epoll which sockets are ready, receive once f
 and route, then send once from each link that was written to. Nothing is awaited inside a turn: sockets are non-blocking, and the task
 waits on the epoll descriptor only. A turn lasts about `TURN_S`; then the other tasks of the process run.
 
-A plain connection that is read and has nothing left to send is in the hands of the core's `Drain`, which does all of this without
-Python; what is special (TLS, closing, back-pressure, errors) is done here.
+A connection that is read and has nothing left to send is in the hands of the core's `Drain`, which does all of this without Python;
+what is special (handshakes, closing, back-pressure, errors) is done here.
 
 Who receives a stanza is an `Owner`: the session behind a connection, in a higher room. It is called for each event that the link does
 not handle itself, and answers by `link.write`; what it wrote goes out at the end of the turn. Code that writes outside of a turn calls
@@ -39,6 +39,7 @@ from typing import Protocol
 import trio
 
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
+from _xmppcore.tls import Tls
 from xiot.net.listen import source_of
 from xiot.net.sockets import set_options
 
@@ -78,19 +79,15 @@ class Connection:
         "_acknowledged",
         "_changed",
         "_choked",
-        "_cipher",
         "_closing",
         "_deadline",
         "_held",
-        "_incoming",
         "_interest",
-        "_outgoing",
         "_paused",
         "_progress",
         "_reading",
         "_received",
         "_scope",
-        "_securing",
         "_sent",
         "_tls",
         "_waiters",
@@ -132,11 +129,7 @@ class Connection:
         self._progress = 0.0  # when the peer last took, or acknowledged, something of what somebody waits for
         self._acknowledged = 0  # then
         self._waiters: list[Connection] | None = None  # until there are some: it would be 56 bytes
-        self._tls: ssl.SSLObject | None = None
-        self._securing = False
-        self._incoming: ssl.MemoryBIO | None = None
-        self._outgoing: ssl.MemoryBIO | None = None
-        self._cipher = b""
+        self._tls: Tls | None = None
         self._scope: trio.CancelScope | None = None  # of its task, where there is no epoll
         self._changed: trio.Event  # there too: what it waits for has changed
 
@@ -158,7 +151,12 @@ class Connection:
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session; None on a plain connection and until the handshake is done."""
-        return None if self._securing else self._tls
+        return None if self._tls is None or not self._tls.secured else self._tls.session
+
+    @property
+    def securing(self) -> bool:
+        """Whether a TLS handshake has begun and is not done."""
+        return self._tls is not None and not self._tls.secured
 
     @property
     def reading(self) -> bool:
@@ -199,9 +197,7 @@ class Connection:
         self.pump.send(self)
         if self.link.queued_bytes:
             raise ValueError("the peer does not read")
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._securing = True
+        self._tls = Tls(context)
         self.pump.hand_over(self)
 
 
@@ -305,7 +301,7 @@ class Pump:
     def closed(self, connection: Connection) -> None:
         """`Connection.close` was called: its senders need not wait, and its last bytes go out with this turn or `flush`."""
         self._wake(connection)
-        if not connection.link.queued_bytes and not connection._cipher:
+        if not connection.link.queued_bytes and (connection._tls is None or not connection._tls.unsent):
             self.send(connection)
 
     # ---- waiting ----
@@ -349,7 +345,7 @@ class Pump:
                 return
             if connection._reading:
                 if what & ~select.EPOLLOUT:
-                    if connection._securing and not connection.closing:
+                    if connection.securing and not connection.closing:
                         self._securing.append(connection)
                         self._interest(connection, False, bool(connection._interest & 2))
                     else:
@@ -358,10 +354,14 @@ class Pump:
                 self.lose(connection, "connection lost")
         elif what is None:
             self.lose(connection, CLOSED_BY_PEER)
+        elif isinstance(what, ssl.SSLError):
+            self._tls_failed(connection, what)
         elif isinstance(what, OSError):
             self.lose(connection, f"connection lost: {what.strerror}")
         else:
             self._process(connection, what)
+            if connection.tls is not None:
+                self._feed_tls(connection)
 
     async def _task(self, connection: Connection) -> None:
         """Without epoll: both directions of one connection."""
@@ -409,8 +409,8 @@ class Pump:
         """Let the drain serve the connection as long as nothing about it is special; called when that may have changed."""
         if self._drain is None:
             return
-        if connection._interest == 1 and connection._tls is None and not connection.closing:
-            self._drain.add(connection.link, connection.sock.fileno())
+        if connection._interest == 1 and not connection.securing and not connection.closing:
+            self._drain.add(connection.link, connection.sock.fileno(), connection._tls)
         else:
             self._drain.remove(connection.link)
 
@@ -464,36 +464,43 @@ class Pump:
                 self._process(connection, event)
 
     def _receive_tls(self, connection: Connection, n: int) -> None:
-        tls, incoming = connection._tls, connection._incoming
+        tls = connection._tls
         assert tls is not None
-        assert incoming is not None
         if connection.closing:
             return
-        incoming.write(self._buffer[:n])
-        try:
-            if connection._securing:
-                self.handshake_steps += 1
-                tls.do_handshake()
-                connection._securing = False
+        tls.receive(connection.link, n)
+        if not tls.secured:
+            self.handshake_steps += 1
+            try:
+                done = tls.handshake()
+            except ssl.SSLError as error:
+                self.failed_handshakes += 1
+                self._tls_failed(connection, error)
+                return
+            if done:
                 self.handshakes += 1
+                self.hand_over(connection)
                 connection.owner.on_secured()
-            # pending() is what is decrypted, incoming.pending what is not; asking for more costs an exception.
-            while connection._reading and not connection.closing and (incoming.pending or tls.pending()):
-                got = int(tls.read(len(self._buffer), self._buffer))  # with a buffer, their number
-                if not got:
-                    self.lose(connection, CLOSED_BY_PEER)
-                    return
-                self._process(connection, connection.link.feed(got))
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self.failed_handshakes += connection._securing
-            with suppress(OSError, ssl.SSLError):
-                self._send_tls(connection)  # the alert
-            self.lose(connection, f"TLS: {error.reason or error}")
-            return
-        if connection._outgoing is not None and connection._outgoing.pending:
             self.send(connection)
+        self._feed_tls(connection)
+
+    def _feed_tls(self, connection: Connection) -> None:
+        """What has come under TLS; and behind each event of it what `_process` leaves to us."""
+        tls = connection._tls
+        assert tls is not None
+        try:
+            while connection._reading and not connection.closing and (event := tls.feed(connection.link)) is not None:
+                self._process(connection, event)
+        except ssl.SSLError as error:
+            self._tls_failed(connection, error)
+
+    def _tls_failed(self, connection: Connection, error: ssl.SSLError) -> None:
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self.lose(connection, CLOSED_BY_PEER)
+            return
+        with suppress(OSError):
+            self._send_tls(connection)  # the alert
+        self.lose(connection, f"TLS: {error.reason or error}")
 
     def _go_on(self, connection: Connection) -> None:
         """What a resumed connection has received already."""
@@ -502,8 +509,8 @@ class Pump:
         if connection.closing or not connection._reading:
             return
         self._process(connection, connection.link.feed())
-        if connection._tls is not None and connection.lost is None:
-            self._receive_tls(connection, 0)
+        if connection.tls is not None:
+            self._feed_tls(connection)
 
     def _process(self, connection: Connection, event: Event | Link | None) -> None:
         """Hand on what the link does not handle: `event`, and what comes behind it."""
@@ -643,28 +650,18 @@ class Pump:
         return True
 
     def _send_tls(self, connection: Connection) -> bool:
-        out, outgoing, tls = connection.link.out, connection._outgoing, connection._tls
-        assert outgoing is not None
+        tls = connection._tls
         assert tls is not None
-        while True:
-            if not connection._cipher:
-                if not connection._securing:
-                    # One block is one record; the socket takes what several of them make at once.
-                    out.sent(sum(tls.write(buffer) for buffer in out.buffers(4)))
-                    if connection._closing is not None and not len(out):
-                        with suppress(ssl.SSLError):
-                            tls.unwrap()  # close_notify
-                connection._cipher = outgoing.read()
-                if not connection._cipher:
-                    return True
+        while octets := tls.output(connection.link, connection._closing is not None):
             try:
-                n = connection.sock.send(connection._cipher)
+                n = connection.sock.send(octets)
             except (BlockingIOError, InterruptedError):
                 return False
-            connection._cipher = connection._cipher[n:]
+            tls.sent(n)
             connection._sent += n
             if connection._interest & 2:
                 connection._progress = monotonic()
+        return True
 
     def lose(self, connection: Connection, reason: str) -> None:
         """The connection is gone; nothing happens if it was already."""
