@@ -12,6 +12,7 @@ cdef enum:
 @cython.final
 cdef class Tls:
     cdef readonly object session    # ssl.SSLObject
+    cdef object inner               # what it calls on, with the same methods: without a Python frame for each record
     cdef object incoming            # ssl.MemoryBIO: what has come and is not decrypted
     cdef object outgoing            # ssl.MemoryBIO: what is encrypted
     cdef readonly bytes unsent      # taken from there, and not sent

@@ -41,6 +41,7 @@ cdef class Tls:
     def __cinit__(self, context):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.session = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.inner = getattr(self.session, "_sslobj", self.session)
         self.unsent = b""
 
     cpdef receive(self, Link link, Py_ssize_t n):
@@ -69,7 +70,7 @@ cdef class Tls:
         # The buffer is larger than a record: nothing that is decrypted stays behind, and nobody need ask for it.
         while event is None and self.secured and self.incoming.pending:
             try:
-                n = self.session.read(XC_RECEIVE, link.router.buffer)
+                n = self.inner.read(XC_RECEIVE, link.router.buffer)
             except SSLWantReadError:  # part of a record
                 break
             if n == 0:
@@ -92,7 +93,7 @@ cdef class Tls:
             if self.secured:
                 if link.link.out.bytes:
                     data = head(link, RECORD)
-                    self.session.write(data)
+                    self.inner.write(data)
                     link.drop(PyBytes_GET_SIZE(data))
                 if last and not link.link.out.bytes:
                     try:
