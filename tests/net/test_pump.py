@@ -315,6 +315,58 @@ async def test_direct_tls_carries_stanzas_larger_than_a_record(loop: bool, ca: t
         await until(lambda: peer.lost is not None)
 
 
+async def over_tls(bench: Bench, client: ssl.SSLContext, jid: str) -> tuple[trio.SSLStream[trio.SocketStream], Peer]:
+    """A connection whose link is bound to `jid`."""
+    stream = trio.SSLStream(await bench.dial(), client, server_hostname="x.test", https_compatible=True)
+    await stream.send_all(HEADER)
+    peer = await bench.peer(len(bench.peers) - 1)
+    await until(lambda: bool(peer.events))
+    peer.connection.link.bind(JID(jid))
+    return stream, peer
+
+
+async def test_a_slow_reader_under_tls_slows_its_sender_and_loses_nothing(loop: bool, ca: trustme.CA) -> None:
+    server, client = contexts(ca)
+    async with running(epoll=loop, context=server, high_bytes=16384) as bench:
+        one, sender = await over_tls(bench, client, "one@x/a")
+        two, _ = await over_tls(bench, client, "two@x/b")
+        messages = [b" to='two@x/b' id='%d'>%s</message>" % (i, b"w" * 50_000) for i in range(300)]
+
+        async def send() -> None:
+            for message in messages:
+                await one.send_all(b"<message" + message)
+
+        wanted = b"".join(b"<message from='one@x/a'" + message for message in messages)
+        got = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            with trio.fail_after(30):
+                while sender.connection.reading:
+                    await trio.sleep(0.001)
+                while len(got) < len(wanted):
+                    got += await two.receive_some(65536)
+        assert got == wanted
+
+
+async def test_what_came_under_tls_in_one_piece_waits_for_the_end_of_a_pause(loop: bool, ca: trustme.CA) -> None:
+    server, client = contexts(ca)
+    async with running(epoll=loop, context=server) as bench:
+        one, peer = await over_tls(bench, client, "one@x/a")
+        tls = one._ssl_object
+        peer.on = lambda event: bench.pump.pause(peer.connection)
+        for number in b"123":  # three records in one segment
+            tls.write(b"<iq type='get' id='%c'/>" % number)
+        await one.transport_stream.send_all(one._outgoing.read())
+        with trio.fail_after(5):
+            for seen in (2, 3, 4):
+                while len(peer.events) < seen:
+                    await trio.sleep(0.001)
+                await trio.sleep(0.02)
+                assert len(peer.events) == seen
+                bench.pump.resume(peer.connection)
+                bench.pump.flush()
+
+
 async def test_starttls_sends_what_is_queued_in_clear_first(loop: bool, ca: trustme.CA) -> None:
     server, client = contexts(ca)
     async with running(epoll=loop) as bench:
