@@ -6,6 +6,7 @@ from __future__ import annotations
 import resource
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -348,15 +349,37 @@ async def test_a_slow_reader_under_tls_slows_its_sender_and_loses_nothing(loop: 
         assert got == wanted
 
 
+async def in_one_piece(stream: trio.SSLStream[trio.SocketStream], *stanzas: bytes) -> None:
+    """Each in a record, all in a segment."""
+    for stanza in stanzas:
+        stream._ssl_object.write(stanza)
+    await stream.transport_stream.send_all(stream._outgoing.read())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
+async def test_tls_is_in_the_hands_of_the_drain_and_what_is_behind_an_event_comes(ca: trustme.CA) -> None:
+    server, client = contexts(ca)
+    async with running(epoll=True, context=server) as bench:
+        one, peer = await over_tls(bench, client, "one@x/a")
+        before = peer.connection.bytes_in, peer.connection.link.received_bytes
+        message = b"<message to='one@x/a'/>"
+        await in_one_piece(one, b"<iq type='get' id='1'/>", b"<iq type='get' id='2'/>", message)
+        wanted = b"<message from='one@x/a' to='one@x/a'/>"
+        assert await receive(one, len(wanted)) == wanted
+        assert len(peer.events) == 3
+        taken = peer.connection.bytes_in - before[0]
+        assert (
+            taken == peer.connection.link.received_bytes - before[1] > 0
+        )  # octets of the wire, none of them by way of Python
+        assert peer.connection.link.sent_bytes > len(wanted)
+
+
 async def test_what_came_under_tls_in_one_piece_waits_for_the_end_of_a_pause(loop: bool, ca: trustme.CA) -> None:
     server, client = contexts(ca)
     async with running(epoll=loop, context=server) as bench:
         one, peer = await over_tls(bench, client, "one@x/a")
-        tls = one._ssl_object
         peer.on = lambda event: bench.pump.pause(peer.connection)
-        for number in b"123":  # three records in one segment
-            tls.write(b"<iq type='get' id='%c'/>" % number)
-        await one.transport_stream.send_all(one._outgoing.read())
+        await in_one_piece(one, *(b"<iq type='get' id='%c'/>" % number for number in b"123"))
         with trio.fail_after(5):
             for seen in (2, 3, 4):
                 while len(peer.events) < seen:
