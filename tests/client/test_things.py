@@ -410,6 +410,17 @@ async def test_history_is_bounded_at_both_ends(tmp_path: Path, monkeypatch: pyte
 
 
 @on_both
+async def test_parts_seen_before_the_first_answer_was_looked_at_come_behind_it() -> None:
+    first, second = xiot.reading(START, a=1), xiot.reading(START, a=2)
+    read_out = things._ReadOut(JID("thing@localhost/x"))
+    read_out.add([second], more=False)
+    assert not read_out.done.is_set()
+    read_out.answered([first], more=True)
+    assert read_out.done.is_set()
+    assert read_out.readings == [first, second]
+
+
+@on_both
 async def test_large_read_outs_are_cut_so_that_every_server_takes_them(tmp_path: Path) -> None:
     thing = xiot.Thing("large")
     for number in range(500):

@@ -50,6 +50,16 @@ class _ReadOut:
         self.done = anyio.Event()
         self.error: XiotError | None = None
         self._room = KEPT_BYTES
+        self._complete = False  # the last has come
+
+    def answered(self, first: Sequence[Reading] = (), *, more: bool = True) -> None:
+        """Take the first answer; what follows it may have been seen before the task that waits for it could run."""
+        self.asked = True
+        later, self.readings = self.readings, []
+        self.add(first, more=more)
+        self.readings += later
+        if self._complete:
+            self.end()
 
     def add(self, readings: Sequence[Reading], *, more: bool) -> None:
         if self.done.is_set():
@@ -60,7 +70,9 @@ class _ReadOut:
             return
         self.readings += readings
         if not more:
-            self.end()
+            self._complete = True
+            if self.asked:
+                self.end()
 
     def end(self, error: XiotError | None = None) -> None:
         if not self.done.is_set():
@@ -158,9 +170,10 @@ class Things:
         self._read_outs[id] = read_out = _ReadOut(to)
         try:
             first = await sensordata.request(self._once, to, id, query, timeout=seconds)
-            read_out.asked = True
-            if first is not None:
-                read_out.add(sensordata.readings_of(first), more=first.more)
+            if first is None:
+                read_out.answered()
+            else:
+                read_out.answered(sensordata.readings_of(first), more=first.more)
             await read_out.done.wait()
         except XiotError as error:
             read_out.end(error)
@@ -208,7 +221,10 @@ class Things:
     def on_done(self, sender: JID, id: str, error: XiotError | None = None) -> None:
         """Note that a read-out of ours is done, or has failed."""
         if read_out := self._asked(sender, id):
-            read_out.end(error)
+            if error is None:
+                read_out.add((), more=False)
+            else:
+                read_out.end(error)
 
     def _asked(self, sender: JID, id: str) -> _ReadOut | None:
         read_out = self._read_outs.get(id)
