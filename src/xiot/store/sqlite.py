@@ -140,7 +140,7 @@ class SqliteStore(Store):
                         job.result.unwrap()
                     if isinstance(job.result, outcome.Error):
                         execute("ROLLBACK TO job")
-                        if isinstance(job.result.error, sa.exc.SQLAlchemyError):
+                        if isinstance(job.result.error, sa.exc.SQLAlchemyError | sqlite3.Error):
                             job.result = outcome.Error(_store_error(job.result.error))
                     execute("RELEASE job")
         except BaseException as error:  # or another process keeps the lock: nothing of any job is stored
