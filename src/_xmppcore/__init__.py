@@ -4,12 +4,13 @@
 from _xmppcore.element import Element
 from _xmppcore.errors import JidError, XmlError
 from _xmppcore.jid import JID
-from _xmppcore.router import Link, OutBuf, Router
+from _xmppcore.router import Audience, Link, OutBuf, Router
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamClose, StreamOpen, StreamParser, parse_element
 
 __all__ = [
     "JID",
+    "Audience",
     "Element",
     "JidError",
     "Link",

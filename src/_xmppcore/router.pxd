@@ -60,6 +60,10 @@ cdef extern from "router.h" nogil:
         size_t used
         uint64_t routed
         size_t high
+    ctypedef struct xc_reader:
+        xc_link *link
+        uint32_t start
+        uint32_t len
     ctypedef enum xc_link_event:
         XC_LINK_IDLE
         XC_LINK_OPEN
@@ -82,6 +86,8 @@ cdef extern from "router.h" nogil:
     bint xc_link_send(xc_router *r, xc_link *l, const uint8_t *p, size_t n)
     size_t xc_link_load(const xc_link *l)
     bint xc_link_full(const xc_router *r, const xc_link *l)
+    bint xc_router_fan_out(xc_router *r, const xc_reader *readers, size_t n, const uint8_t *words, const uint8_t *p, size_t size,
+                           uint32_t *left, size_t *nleft)
     bint xc_link_enable_sm(xc_link *l)
     void xc_link_detach(xc_router *r, xc_link *l)
     bint xc_link_resume(xc_router *r, xc_link *l, xc_link *from_)
@@ -126,3 +132,12 @@ cdef class Router:
     cdef xc_router router
     cdef readonly object buffer  # memoryview to receive into
     cpdef list take_dirty(self)
+
+
+@cython.final
+cdef class Audience:
+    cdef Router router
+    cdef list links         # keeps those of the readers alive
+    cdef bytes words        # one behind the other
+    cdef xc_reader *readers
+    cdef uint32_t *left     # room for as many

@@ -40,6 +40,11 @@ cdef bytes joined(const xc_out *out):
     return data
 
 
+cdef bytes escaped(bytes text):
+    # As it may stand in single quotes.
+    return text.replace(b"&", b"&amp;").replace(b"'", b"&apos;").replace(b"<", b"&lt;")
+
+
 @cython.final
 @cython.no_gc_clear  # the views are needed to the end: they must not outlive the bytes
 cdef class OutBuf:
@@ -365,8 +370,7 @@ cdef class Link:
         if jid.resource is None:
             raise ValueError("a link is bound to a full JID")
         cdef bytes full = str(jid).encode(), bare = str(jid.bare).encode()
-        cdef bytes stamp_text = b" from='" + (
-            full.replace(b"&", b"&amp;").replace(b"'", b"&apos;").replace(b"<", b"&lt;")) + b"'"
+        cdef bytes stamp_text = b" from='" + escaped(full) + b"'"
         self.unbind()
         cdef Link former = self.router.find(jid)
         if former is not None:
@@ -470,6 +474,60 @@ cdef class Router:
                 link.drop(len(data))
                 output.append((link, data))
         return output
+
+
+@cython.final
+@cython.no_gc_clear  # the readers point into the links
+cdef class Audience:
+    """Links that get the same stanzas, each with a ``to`` of its own: `readers` are pairs of a `Link` and that address.
+
+    Who is in it is the caller's: it makes another one when that changes.
+    """
+
+    def __cinit__(self, Router router not None, readers):
+        cdef Link link
+        cdef bytes word
+        cdef list words = []
+        cdef size_t k = 0, at = 0
+        self.router = router
+        self.links = []
+        for link, to in readers:
+            if link.router is not router:
+                raise ValueError("a link of another router")
+            self.links.append(link)
+            words.append(b" to='" + escaped(str(to).encode()) + b"'")
+        self.words = b"".join(words)
+        if len(self.words) > <uint32_t>-1:
+            raise ValueError("too many readers")
+        self.readers = <xc_reader *>malloc((len(self.links) + 1) * sizeof(xc_reader))
+        self.left = <uint32_t *>malloc((len(self.links) + 1) * sizeof(uint32_t))
+        if self.readers is NULL or self.left is NULL:
+            raise MemoryError
+        for k in range(len(words)):
+            word = words[k]
+            self.readers[k].link = &(<Link>self.links[k]).link
+            self.readers[k].start = at
+            self.readers[k].len = len(word)
+            at += len(word)
+
+    def __dealloc__(self):
+        free(self.readers)
+        free(self.left)
+
+    def __len__(self):
+        """How many links."""
+        return len(self.links)
+
+    def send(self, bytes stanza not None):
+        """Queue `stanza`, which has no ``to``, for all; return the positions of those that the caller has to look at.
+
+        These are the links that are hooked, full (`Link.full`), or bound to no JID: nothing was queued for them.
+        """
+        cdef size_t n, k
+        if not xc_router_fan_out(&self.router.router, self.readers, len(self.links), <const uint8_t *>PyBytes_AS_STRING(self.words),
+                                 <const uint8_t *>PyBytes_AS_STRING(stanza), len(stanza), self.left, &n):
+            raise MemoryError
+        return [self.left[k] for k in range(n)]
 
 
 def _bench_find(Router router not None, list keys not None, int rounds):

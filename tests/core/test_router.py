@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _xmppcore import JID, Element, Link, Router, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
+from _xmppcore import JID, Audience, Element, Link, Router, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from tests.shared import PARSER, fuzz_target
 
 CLIENT, STREAMS = "jabber:client", "http://etherx.jabber.org/streams"
@@ -1044,9 +1044,67 @@ def test_random_commands_pass_the_fuzz_target_under_sanitizers(tmp_path: Path) -
         commands = [64 | random.randrange(64), random.randrange(256)]
         commands += [byte for link in range(4) for byte in (5 * 4 + link, 0)]  # everybody reads his stream header
         for _ in range(random.choice([20, 200, 2000])):
-            commands += [random.randrange(80), random.choice([0, random.randrange(256)])]
+            commands += [random.randrange(84), random.choice([0, random.randrange(256)])]
         inputs.append(tmp_path / f"input{i}")
         inputs[-1].write_bytes(bytes(commands))
     report = subprocess.run([program, *inputs], capture_output=True, text=True, check=False)
     assert report.returncode == 0, report.stderr
     assert report.stdout == f"{len(inputs)} inputs passed\n"
+
+
+# ---- fan-out ----
+
+PRESENCE = b"<presence from='me@x.example/1'><show>chat</show></presence>"
+
+
+def test_audience_gets_a_stanza_each_with_its_own_address() -> None:
+    router = Router()
+    links = [online(router, jid) for jid in (A, B, C)]
+    audience = Audience(router, [(links[0], "a@x.example"), (links[2], JID("c@x.example"))])
+    assert len(audience) == 2
+    for stanza in (PRESENCE, b"<presence/>", b"<presence\n/>"):
+        assert audience.send(stanza) == []
+    assert [element.get("to") for element in parsed(take(links[0]))] == ["a@x.example"] * 3
+    assert take(links[1]) == b""
+    assert len(parsed(take(links[2]))) == 3
+
+
+def test_address_of_an_audience_is_escaped() -> None:
+    router = Router()
+    link, to = online(router, A), "a@x.example/it's <here> & \"there\""
+    assert Audience(router, [(link, JID(to))]).send(PRESENCE) == []
+    (element,) = parsed(take(link))
+    assert (element.get("to"), element.get("from"), element[0].text) == (to, "me@x.example/1", "chat")
+
+
+def test_who_of_an_audience_cannot_be_served_is_left_to_the_caller() -> None:
+    router = Router(high_bytes=100)
+    hooked, gone, stalled, full, fine = (online(router, f"a@x.example/{k}") for k in range(5))
+    audience = Audience(router, [(link, A) for link in (hooked, gone, stalled, full, fine)])
+    assert audience.send(PRESENCE) == []
+    hooked.hooks = 4
+    gone.unbind()
+    stalled.stalled = True
+    full.write(b" " * 401)
+    assert audience.send(PRESENCE) == [0, 1, 2, 3]
+    assert [len(parsed(take(link))) for link in (hooked, gone, stalled, full, fine)] == [1, 1, 1, 1, 2]
+
+
+def test_audience_keeps_its_links_and_takes_none_of_another_router() -> None:
+    router, other = Router(), Router()
+    audience = Audience(router, [(online(router, A), A)])
+    gc.collect()
+    assert audience.send(PRESENCE) == []
+    with pytest.raises(ValueError, match="another router"):
+        Audience(router, [(online(other, B), B)])
+    with pytest.raises(TypeError):
+        Audience(router, [("not a link", B)])  # type: ignore[list-item]
+    assert Audience(router, []).send(PRESENCE) == []
+
+
+def test_stanza_longer_than_a_block_is_fanned_out_whole() -> None:
+    router = Router()
+    link = online(router, A)
+    long = b"<presence>" + b"x" * 40_000 + b"</presence>"
+    assert Audience(router, [(link, B)]).send(long) == []
+    assert take(link) == long.replace(b"<presence", b"<presence to='" + B.encode() + b"'", 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _xmppcore import JID, Link, Router, Stanza, StreamParser
+from _xmppcore import JID, Audience, Link, Router, Stanza, StreamParser
 from tests.core.test_router import A, B, header, online, receive, receive_split, take
 
 R = b"<r xmlns='urn:xmpp:sm:3'/>"
@@ -194,6 +194,17 @@ def test_detached_link_keeps_and_sends_nothing() -> None:
     assert b.queued_bytes == 0
     assert b.unacknowledged() == [at_b("1"), at_b("2"), b"<presence/>"]
     assert router.routed == 2
+
+
+def test_fanned_out_stanza_is_counted_and_kept_also_for_who_is_detached() -> None:
+    router, a, b = pair()
+    audience = Audience(router, [(a, "a"), (b, "b")])
+    assert audience.send(b"<presence/>") == []
+    assert (take(a), take(b)) == (b"<presence to='a'/>", b"<presence to='b'/>")
+    b.detach()
+    assert audience.send(b"<presence/>") == []
+    assert take(b) == b""
+    assert b.unacknowledged() == [b"<presence to='b'/>"] * 2
 
 
 def test_resumed_link_sends_again_what_was_not_acknowledged_and_asks() -> None:

@@ -380,12 +380,48 @@ static void compare(world *w) {
     CHECK(unasked == 0);
 }
 
+/* The server says something to everybody, link i first, and to link i once more. */
+static void fan_out(world *w, int i, unsigned arg) {
+    static const char words[] = " to='a' to='bb' to='ccc' to='dddd'";
+    static const uint32_t start[LINKS + 1] = {0, 7, 15, 24, 34};
+    xc_reader readers[LINKS + 1];
+    uint32_t left[LINKS + 1], expected[LINKS + 1];
+    size_t nleft = 0, nexpected = 0;
+    char stanza[300], *name_end = stanza + 9;
+    int size = snprintf(stanza, sizeof stanza,
+                        arg & 1 ? "<presence from='x'>%*d</presence>"
+                        : arg   ? "<presence>%*d</presence>"
+                                : "<presence/>",
+                        (int)arg, 0);
+    for (int k = 0; k <= LINKS; k++) {
+        int j = (i + k) % LINKS;
+        readers[k] = (xc_reader){&w->links[j], start[j], start[j + 1] - start[j]};
+    }
+    CHECK(xc_router_fan_out(&w->router, readers, LINKS + 1, (const uint8_t *)words, (const uint8_t *)stanza, (size_t)size, left, &nleft));
+    for (int k = 0; k <= LINKS; k++) {
+        model *m = &w->models[(i + k) % LINKS];
+        xc_link *l = readers[k].link;
+        if (m->jid < 0 || l->hooks || (l->flags & XC_LINK_STALLED) || m->out.n > 4 * HIGH || m->kept.n > (m->detached ? 1 : 4) * HIGH) {
+            expected[nexpected++] = (uint32_t)k;
+            continue;
+        }
+        bytes *out = m->detached ? &m->kept : &m->out;
+        size_t before = out->n;
+        put(out, stanza, 9);
+        put(out, words + readers[k].start, readers[k].len);
+        put(out, name_end, (size_t)(stanza + size - name_end));
+        if (!m->detached) m->dirty = true;
+        sent(m, out->n - before);
+    }
+    CHECK(nleft == nexpected && memcmp(left, expected, nleft * sizeof *left) == 0);
+}
+
 static void command(world *w, unsigned what, unsigned arg, const uint8_t **data, const uint8_t *end) {
     static uint8_t filler[256];
     int i = (int)(what % LINKS);
     xc_link *l = &w->links[i];
     model *m = &w->models[i];
-    switch (what / LINKS % 20) {
+    switch (what / LINKS % 21) {
     case 0: { /* bytes of the input */
         size_t n = arg < (size_t)(end - *data) ? arg : (size_t)(end - *data);
         put(&m->wire, *data, n);
@@ -508,6 +544,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
             o->listed = false;
         }
         break;
+    case 19: fan_out(w, i, arg); break;
     default: {
         unsigned n = 0;
         for (xc_link *d = xc_router_take_dirty(&w->router); d; d = d->dirty) {

@@ -83,6 +83,22 @@ async def test_whom_one_blocks_gets_nothing_and_sends_nothing(tmp_path: Path) ->
         assert await romeo.says() == []
 
 
+@pytest.mark.parametrize("blocker", [0, 1])
+async def test_broadcasts_pass_by_whom_one_side_has_blocked_since_the_last(tmp_path: Path, blocker: int) -> None:
+    async with stage(tmp_path, "romeo", "juliet", "nurse") as play:
+        romeo, juliet, nurse = [await play.enter(name) for name in ("romeo/1", "juliet/2", "nurse/3")]
+        await play.befriend(romeo, juliet)
+        await play.befriend(nurse, juliet)
+        dnd = "<presence><show>dnd</show></presence>"
+        await juliet.says(dnd)
+        await (romeo, juliet)[blocker].says(block(("juliet@localhost", "romeo@localhost")[blocker]))
+        for actor in (romeo, nurse):
+            await actor.says()
+        assert await juliet.says(dnd) == [*([] if blocker else ["presence unavailable romeo/1"]), "presence juliet/2 dnd"]
+        assert await romeo.says() == []
+        assert await nurse.says() == ["presence juliet/2 dnd"]
+
+
 async def test_what_one_sends_to_whom_one_blocks_comes_back(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await play.enter("romeo/orchard"), await play.enter("juliet/balcony")

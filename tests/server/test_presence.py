@@ -49,6 +49,59 @@ async def test_later_presence_goes_to_the_same_and_asks_nobody(tmp_path: Path) -
         assert await romeo.says() == ["presence juliet/balcony away"]
 
 
+AWAY, DND = "<presence><show>away</show></presence>", "<presence><show>dnd</show></presence>"
+
+
+async def test_each_broadcast_goes_to_whoever_is_there_now(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo, juliet = await friends(play)
+        assert await juliet.says(AWAY * 2) == ["presence juliet/balcony away"] * 2
+        assert await romeo.says() == ["presence juliet/balcony away"] * 2
+        field = await play.enter("romeo/field")
+        assert await juliet.says(AWAY) == ["presence romeo/field 0", "presence juliet/balcony away"]
+        assert [len(await one.says()) for one in (romeo, field)] == [2, 1]
+        await field.says("<presence type='unavailable'/>")
+        await juliet.says(AWAY)
+        assert await field.says() == []
+        assert await romeo.says() == ["presence unavailable romeo/field", "presence juliet/balcony away"]
+        again = await play.enter("romeo/orchard")  # in place of the other
+        assert (await juliet.says(AWAY))[-1] == "presence juliet/balcony away"
+        assert await again.says() == ["presence juliet/balcony away"]
+
+
+async def test_each_broadcast_goes_to_whoever_may_see_it_now(tmp_path: Path) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo, juliet = await friends(play)
+        await juliet.says(AWAY)
+        await romeo.stanzas()
+        await juliet.stanzas(f"<presence type='unsubscribed' to='{bare(romeo)}'/>{DND}")
+        assert "presence juliet/balcony dnd" not in await romeo.says()
+        await romeo.stanzas(f"<presence type='subscribe' to='{bare(juliet)}'/>")
+        await juliet.stanzas(f"<presence type='subscribed' to='{bare(romeo)}'/>{AWAY}")
+        assert (await romeo.says())[-2:] == ["presence juliet/balcony dnd", "presence juliet/balcony away"]
+
+
+async def test_readers_are_kept_while_nothing_changes_and_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path, "romeo", "juliet") as play:
+        romeo, juliet = await friends(play)
+        presences = play.server.presences
+        await juliet.says(AWAY)
+        kept = dict(presences._readers)
+        await juliet.says(AWAY)
+        assert dict(presences._readers) == kept != {}
+        await romeo.says(AWAY)
+        assert len(presences._readers) == 2
+        monkeypatch.setattr("xiot.server.presence.MAX_READERS", 3)
+        await romeo.says("<presence type='unavailable'/>")
+        assert presences._readers == {}
+        for actor in (romeo, juliet, romeo, juliet):
+            await actor.says(AWAY)
+            assert len(presences._readers) == 1
+        assert (await romeo.says())[-1] == "presence juliet/balcony away"
+
+
 async def test_presence_goes_one_way_if_the_subscription_does(tmp_path: Path) -> None:
     async with stage(tmp_path, "romeo", "juliet") as play:
         romeo, juliet = await play.enter("romeo/orchard"), await play.enter("juliet/balcony")

@@ -281,6 +281,24 @@ async def test_presence_and_roster_interest_outlive_the_connection(tmp_path: Pat
         assert back.received.index(b"<resumed") < back.received.index(b"x@localhost")
 
 
+async def test_later_presence_reaches_who_is_away_and_who_came_back(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        romeo = await peer(running, "romeo", resource="a", managed=True)
+        other = await peer(running, "romeo", resource="b")
+        await romeo.send(b"<presence/>" + R)
+        await romeo.until(ack(1))
+        await other.send(b"<presence/><presence><status>1</status></presence>")
+        await romeo.until(b"<status>1")
+        await romeo.cut()
+        await eventually(lambda: len(running.server.resumptions) == 1)
+        await other.send(b"<presence><status>2</status></presence>")
+        await other.until(b"<status>2")
+        back = await came_back(running, "romeo", romeo.id, h=0)
+        await back.until(b"<status>2")
+        await other.send(b"<presence><status>3</status></presence>")
+        await back.until(b"<status>3")
+
+
 async def test_connection_that_still_stands_is_ended_by_the_resumption(tmp_path: Path) -> None:
     async with site(tmp_path) as running:
         juliet = await peer(running, "juliet", managed=True)

@@ -280,22 +280,8 @@ typedef struct piece {
     size_t n;
 } piece;
 
-static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, const uint8_t *raw, bool lang) {
-    static const char lang_start[] = " xml:lang='";
-    const xc_context *c = l->xml.context;
-    piece pieces[7] = {{raw, h->name_end}, {l->stamp->bytes + l->stamp->jid_len, l->stamp->len}};
-    int count = 2;
-    if (lang) {
-        pieces[count++] = (piece){(const uint8_t *)lang_start, sizeof lang_start - 1};
-        pieces[count++] = (piece){c->bytes + c->lang.off, c->lang.len};
-        pieces[count++] = (piece){(const uint8_t *)"'", 1};
-    }
-    size_t rest = h->name_end;
-    if (h->from.off) { /* ours stands in its place */
-        pieces[count++] = (piece){raw + rest, h->from_start - rest};
-        rest = h->from.off + h->from.len + 1;
-    }
-    pieces[count++] = (piece){raw + rest, h->size - rest};
+/* Queue a stanza in pieces for a link. False if memory is out. */
+static bool queue(xc_router *r, xc_link *to, const piece *pieces, int count) {
     size_t total = 0;
     for (int i = 0; i < count; i++) total += pieces[i].n;
     bool kept_only = to->sm && to->sm->detached;
@@ -313,10 +299,46 @@ static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, con
     free(own);
     if (!done) return false;
     if (!kept_only) xc_link_mark(r, to);
-    if (to->sm && !count_sent(r, to)) return false;
+    return !to->sm || count_sent(r, to);
+}
+
+static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, const uint8_t *raw, bool lang) {
+    static const char lang_start[] = " xml:lang='";
+    const xc_context *c = l->xml.context;
+    piece pieces[7] = {{raw, h->name_end}, {l->stamp->bytes + l->stamp->jid_len, l->stamp->len}};
+    int count = 2;
+    if (lang) {
+        pieces[count++] = (piece){(const uint8_t *)lang_start, sizeof lang_start - 1};
+        pieces[count++] = (piece){c->bytes + c->lang.off, c->lang.len};
+        pieces[count++] = (piece){(const uint8_t *)"'", 1};
+    }
+    size_t rest = h->name_end;
+    if (h->from.off) { /* ours stands in its place */
+        pieces[count++] = (piece){raw + rest, h->from_start - rest};
+        rest = h->from.off + h->from.len + 1;
+    }
+    pieces[count++] = (piece){raw + rest, h->size - rest};
+    if (!queue(r, to, pieces, count)) return false;
     if (l->sm) l->sm->handled++;
     l->stanzas++;
     r->routed++;
+    return true;
+}
+
+bool xc_router_fan_out(xc_router *r, const xc_reader *readers, size_t n, const uint8_t *words, const uint8_t *p, size_t size,
+                       uint32_t *left, size_t *nleft) {
+    size_t name = 1;
+    while (name < size && p[name] != ' ' && p[name] != '/' && p[name] != '>') name++;
+    *nleft = 0;
+    for (size_t i = 0; i < n; i++) {
+        xc_link *to = readers[i].link;
+        if (!(to->flags & XC_LINK_BOUND) || to->hooks || xc_link_full(r, to)) {
+            left[(*nleft)++] = (uint32_t)i;
+            continue;
+        }
+        const piece pieces[] = {{p, name}, {words + readers[i].start, readers[i].len}, {p + name, size - name}};
+        if (!queue(r, to, pieces, sizeof pieces / sizeof *pieces)) return false;
+    }
     return true;
 }
 

@@ -121,6 +121,15 @@ static inline size_t xc_link_load(const xc_link *l) { return l->sm && l->sm->kep
 static inline bool xc_link_full(const xc_router *r, const xc_link *l) {
     return (l->flags & XC_LINK_STALLED) || xc_link_load(l) > (l->sm && l->sm->detached ? r->high : r->full);
 }
+/* One of those that get the same stanzas: where in a text its own words for the start tag are, such as " to='...'". */
+typedef struct xc_reader {
+    xc_link *link; /* borrowed */
+    uint32_t start, len;
+} xc_reader;
+/* Queue the stanza p for each reader, with its words behind the element's name. The positions of those who are left to the caller (hooked,
+ * unbound, or full) go to left, which has room for n. False if memory is out. */
+bool xc_router_fan_out(xc_router *r, const xc_reader *readers, size_t n, const uint8_t *words, const uint8_t *p, size_t size,
+                       uint32_t *left, size_t *nleft);
 /* Begin stream management. */
 bool xc_link_enable_sm(xc_link *l);
 /* The connection is gone: from now on keep what is sent. */

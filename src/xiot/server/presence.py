@@ -9,6 +9,9 @@ their transactions (`xiot.store.base.Store.transact`).
 A resource becomes available in one step, once all messages that waited for the account have been handed to it, page by page as it takes
 them; the transaction that finds none left also reads whom to tell and whom to ask.
 
+Who gets the broadcasts of an account, as links and how each is addressed (`_Readers`), is kept until anybody becomes available or unavailable, or
+who may see whom changes: so a broadcast in a quiet moment costs one call of the core. The core leaves to us whose link has a hook.
+
 Contacts at other servers come in at two places: `_to_watcher` and the `Route` effect.
 """
 
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING, get_args
 
 import trio
 
-from xiot.core import JID, Element, Stanza
+from xiot.core import JID, Audience, Element, Stanza
 from xiot.errors import StanzaError
 from xiot.model import presence as rules
 from xiot.model.blocking import blocks_sender
@@ -32,6 +35,7 @@ from xiot.model.offline import Kept
 from xiot.model.presence import Announce, Deliver, Route, Subscriptions, Verb
 from xiot.model.roster import Push, Request, SubscriptionState
 from xiot.server.delivery import stamp
+from xiot.server.hooks import BLOCKLIST, DURABLE
 from xiot.server.journal import Waiting
 from xiot.stanzas import NS_CLIENT, presence, reread
 from xiot.xep import roster
@@ -47,6 +51,7 @@ MAX_DIRECTED = 1000  # directed presences remembered by a session; further ones 
 MAX_STATUS_CHARS = 1000  # kept of the last words of an account (XEP-0012)
 PAGE_MESSAGES = 100  # read from the store and handed over at a time
 PAGE_BYTES = 65_536
+MAX_READERS = 32_768  # kept, of all accounts together: about 130 bytes each
 DRAIN_CHECK_S = 0.01  # between looks whether the client has taken a page
 
 
@@ -58,12 +63,24 @@ class Known:
     requests: Sequence[Request]
 
 
+@dataclass(frozen=True, slots=True)
+class _Readers:
+    """Who gets the broadcasts of an account."""
+
+    sessions: Sequence[tuple[ClientSession, str]]
+    """Each with how the presence is addressed to it."""
+    audience: Audience
+    """Of their links."""
+
+
 class Presences(Subscriptions):
     """The presence of all accounts of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._arriving: dict[JID, trio.Lock] = {}
+        self._readers: dict[JID, _Readers] = {}  # by the account that they read of
+        self._readers_kept = 0
 
     # ---- without `to`: sections 4.2, 4.4 and 4.5 ----
 
@@ -86,12 +103,14 @@ class Presences(Subscriptions):
 
     def resumed(self, session: ClientSession) -> None:
         """The session has a connection again: if it was about to become available, it still is."""
+        self._forget_readers()
         stanza = session.availability.arriving
         if stanza is not None:
             session.spawn(partial(self._arrive, stanza, session, reading=True))
 
     def restored(self, session: ClientSession, subscribed: Sequence[tuple[str, SubscriptionState]]) -> None:
         """The session was brought back after a crash, as available as it was: whom it sees, and is seen by, comes anew."""
+        self._forget_readers()
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         if mine.presence is None:
             return
@@ -179,6 +198,7 @@ class Presences(Subscriptions):
         mine.presence, mine.priority, mine.arriving = element, priority, None
         watchers = frozenset(jid for jid, state in known.subscribed if state in ("from", "both"))
         host.watchers[bare] = watchers or _NOBODY
+        self._forget_readers()
         self._broadcast(session, element)
         if not first:
             return
@@ -189,11 +209,34 @@ class Presences(Subscriptions):
             self._show(reread(request.stanza), [session])
 
     def _broadcast(self, session: ClientSession, element: Element) -> None:
-        host, bare = self._server.hosts[session.jid.domain], session.jid.bare
-        for jid in host.watchers[bare]:
-            self._to_watcher(element, JID(jid))
-        for other in host.available_sessions(bare):  # section 4.2.2: to oneself too
-            other.send_to(element)
+        """Send available presence, which has no ``to``, to who sees it, and to all resources of the account (section 4.2.2)."""
+        readers = self._readers.get(session.jid.bare) or self._find_readers(session.jid.bare)
+        if session.connection.link.hooks & (BLOCKLIST | DURABLE):
+            left: Iterable[int] = range(len(readers.sessions))
+        else:
+            left = readers.audience.send(element.tobytes(NS_CLIENT))
+        for position in left:
+            other, to = readers.sessions[position]
+            element.set("to", to)
+            self._show(element, [other])
+
+    def _find_readers(self, account: JID) -> _Readers:
+        host = self._server.hosts[account.domain]
+        found = [(other, str(other.jid)) for other in host.available_sessions(account)]
+        for watcher in host.watchers[account]:
+            found += [(other, watcher) for other in self._server.delivery.audience(JID(watcher))]
+        audience = Audience(self._server.router, ((other.connection.link, to) for other, to in found))
+        if self._readers_kept + len(found) > MAX_READERS:
+            self._forget_readers()
+        self._readers_kept += len(found)
+        self._readers[account] = readers = _Readers(found, audience)
+        return readers
+
+    def _forget_readers(self) -> None:
+        """Who is available, on which link, or who sees whom has changed."""
+        if self._readers:
+            self._readers.clear()
+            self._readers_kept = 0
 
     def _to_watcher(self, element: Element, watcher: JID) -> None:
         host = self._server.hosts.get(watcher.domain)
@@ -209,6 +252,7 @@ class Presences(Subscriptions):
         """The session is unavailable, by its own word or because it has ended (sections 4.5 and 4.6.5)."""
         mine, host, bare = session.availability, self._server.hosts[session.jid.domain], session.jid.bare
         was, mine.presence, mine.arriving = mine.presence, None, None
+        self._forget_readers()
         directed = mine.take_directed()
         element = presence(type="unavailable") if element is None else element
         if was is not None:
@@ -308,6 +352,7 @@ class Presences(Subscriptions):
         watchers = host.watchers.get(account)
         if watchers is None:
             return  # nobody is available
+        self._forget_readers()
         host.watchers[account] = watchers | {contact} if visible else watchers - {contact}
         for session in host.available_sessions(account):
             assert session.availability.presence is not None
