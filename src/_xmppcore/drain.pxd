@@ -40,6 +40,8 @@ cdef enum:
     TURN_BYTES = 262144     # about that many received in a turn
     BUSY = 32               # descriptors served in a turn: then more is on its way, and looking again is cheaper than waiting anew
     LOOKS_MORE = 4          # how often
+    LINGER_MS = 1           # how long a look waits if it may
+    LINGERS = 2             # how often in a turn
     BLOCKS = 64             # of one send
 
 

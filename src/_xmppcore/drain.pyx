@@ -64,27 +64,34 @@ cdef class Drain:
             self.links[link.fd] = self.tls[link.fd] = None
             link.fd = -1
 
-    def turn(self, ready not None):
+    def turn(self, ready not None, bint linger=False):
         """Look which descriptors are ready, receive from each and feed, send what that made for others; and look again.
 
         `ready(fd, what)` is called for what is not done here. `what` is what `Link.feed` returned of bytes received for `fd` (then `ready`
         feeds that link on until None, or parks it, and its TLS then); None, if the peer has closed its side; the OSError of the receive, or
         of TLS; or the epoll mask, if no link of ours has this descriptor or the mask is not just EPOLLIN.
 
+        `linger`: wait a millisecond for what comes next, twice at most: the caller's event loop costs more than a message does. Other
+        threads run meanwhile.
+
         Returns True if there may be more to do: `flush`, and call it again, unless others have waited long enough. OSError of epoll, and
         what `ready` raises.
         """
-        cdef int looks = 0, found
+        cdef int looks = 0, found, lingers = LINGERS if linger else 0
         cdef size_t served = 0
         self.bytes = 0
         while True:
-            found = epoll_wait(self.epoll, self.ready, READY, 0)
+            if lingers:
+                with nogil:
+                    found = epoll_wait(self.epoll, self.ready, READY, LINGER_MS)
+            else:
+                found = epoll_wait(self.epoll, self.ready, READY, 0)
             if found < 0:
                 if errno == EINTR:
                     return True
                 raise os_error(errno)
             if found == 0:
-                if served < BUSY or looks == LOOKS_MORE:
+                if lingers or served < BUSY or looks == LOOKS_MORE:
                     return False
                 looks += 1
                 continue
@@ -95,6 +102,10 @@ cdef class Drain:
             self._flush()
             if self.left or served >= READY or self.bytes >= TURN_BYTES:
                 return True
+            if lingers:
+                lingers -= 1
+                if not lingers:
+                    return True
 
     def flush(self):
         """Send what was written since the last flush. Returns the links that the caller has to send for: not ours, or not done."""

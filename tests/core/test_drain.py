@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -112,6 +113,55 @@ def test_message_goes_from_socket_to_socket_without_the_caller(bench: Bench) -> 
     assert theirs_b.recv(4096) == stamped(A, B, "hello")
     assert (a.received_bytes - sent, b.sent_bytes) == (len(message(B, "hello")), len(stamped(A, B, "hello")))
     assert b.queued_bytes == 0
+
+
+def test_turn_that_lingers_takes_what_comes_meanwhile_and_ends_when_nothing_does(bench: Bench) -> None:
+    _, _, theirs_a = bench.connect(A)
+    bench.connect(B)
+    assert not bench.drain.turn(bench.ready, True)  # nothing comes
+    go = threading.Event()
+
+    def send() -> None:
+        for _ in range(PATIENCE_TURNS):
+            go.wait()
+            go.clear()
+            theirs_a.sendall(message(B, "hello"))
+
+    threading.Thread(target=send, daemon=True).start()
+    meanwhile = 0
+    for k in range(PATIENCE_TURNS):
+        interval, before = sys.getswitchinterval(), bench.router.routed
+        sys.setswitchinterval(100)  # else the thread could run before the turn does
+        try:
+            go.set()
+            bench.drain.turn(bench.ready, True)
+        finally:
+            sys.setswitchinterval(interval)
+        meanwhile += bench.router.routed > before
+        while bench.router.routed == k:
+            bench.drain.turn(bench.ready)
+    assert bench.router.routed == PATIENCE_TURNS
+    assert meanwhile > 0
+    assert bench.calls == []
+
+
+def test_turn_that_lingers_ends_though_more_keeps_coming(bench: Bench) -> None:
+    _, _, theirs_a = bench.connect(A)
+    bench.connect(B)
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.0001):
+            theirs_a.sendall(message(B, "hello"))
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        for _ in range(20):
+            bench.drain.turn(bench.ready, True)
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_order_holds_over_many_messages_and_pieces(bench: Bench) -> None:

@@ -1071,7 +1071,7 @@ def test_audience_gets_a_stanza_each_with_its_own_address() -> None:
 
 def test_address_of_an_audience_is_escaped() -> None:
     router = Router()
-    link, to = online(router, A), "a@x.example/it's <here> & \"there\""
+    link, to = online(router, A), 'a@x.example/it\'s <here> & "there"'
     assert Audience(router, [(link, JID(to))]).send(PRESENCE) == []
     (element,) = parsed(take(link))
     assert (element.get("to"), element.get("from"), element[0].text) == (to, "me@x.example/1", "chat")

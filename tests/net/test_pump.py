@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -100,11 +101,32 @@ async def receive(stream: trio.abc.ReceiveStream, n: int) -> bytes:
     return data
 
 
+class Listening:
+    """A drain, and whether it was to linger."""
+
+    def __init__(self, drain: Any, lingers: list[bool]) -> None:
+        self.drain = drain
+        self.lingers = lingers
+        self.add, self.remove, self.flush = drain.add, drain.remove, drain.flush
+
+    def turn(self, ready: Callable[..., None], linger: bool) -> bool:
+        self.lingers.append(linger)
+        return bool(self.drain.turn(ready, linger))
+
+
 @asynccontextmanager
 async def running(
-    *, epoll: bool | None = None, context: ssl.SSLContext | None = None, high_bytes: int = 65536, **options: float
+    *,
+    epoll: bool | None = None,
+    context: ssl.SSLContext | None = None,
+    high_bytes: int = 65536,
+    lingers: list[bool] | None = None,
+    **options: float,
 ) -> AsyncIterator[Bench]:
+    """`lingers`: gets whether each turn waits for more."""
     pump = Pump(Router(early_stanza_bytes=262144, high_bytes=high_bytes), epoll=epoll, **options)  # type: ignore[arg-type]
+    if lingers is not None:
+        pump._drain = Listening(pump._drain, lingers)  # type: ignore[assignment]
     listener = listen("127.0.0.1", 0)
     bench = Bench(pump, listener.getsockname())
 
@@ -206,6 +228,36 @@ async def test_pausing_keeps_what_was_received_and_resuming_goes_on_with_it(loop
         bench.pump.flush()
         await until(lambda: len(peer.events) == 4)
         assert [e.id for e in peer.events if isinstance(e, Stanza)] == ["1", "2", "3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
+async def test_turns_linger_only_if_the_core_does_all_and_nobody_waits_for_another_task() -> None:
+    lingers: list[bool] = []
+    async with running(lingers=lingers) as bench:
+        one, sender = await bench.join("one@x/a")
+        two, other = await bench.join("two@x/b")
+        message = b"<message from='one@x/a' to='two@x/b'/>"
+
+        async def during(stanza: bytes, to: trio.SocketStream) -> list[bool]:
+            await trio.sleep(0.02)
+            lingers.clear()
+            await one.send_all(stanza)
+            await receive(to, 1)
+            await trio.sleep(0.02)
+            return lingers
+
+        assert all(await during(message, two))
+        sender.on = lambda event: sender.connection.link.write(b"done")
+        asked = await during(b"<iq type='get' id='1'><q xmlns='u'/></iq>", one)
+        assert asked[0]  # it cannot know
+        assert not any(asked[1:])
+        bench.pump.pause(other.connection)
+        assert not any(await during(message, two))
+        bench.pump.resume(other.connection)
+        assert all(await during(message, two))
+        bench.pump.pause(other.connection)
+        bench.pump.lose(other.connection, "gone")
+        assert all(await during(b"<message from='one@x/a' to='one@x/a'/>", one))
 
 
 async def test_a_peer_that_stops_reading_is_bounded_then_passed_over_then_closed(loop: bool) -> None:

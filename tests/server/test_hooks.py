@@ -94,7 +94,10 @@ async def test_broadcasts_pass_by_whom_one_side_has_blocked_since_the_last(tmp_p
         await (romeo, juliet)[blocker].says(block(("juliet@localhost", "romeo@localhost")[blocker]))
         for actor in (romeo, nurse):
             await actor.says()
-        assert await juliet.says(dnd) == [*([] if blocker else ["presence unavailable romeo/1"]), "presence juliet/2 dnd"]
+        assert await juliet.says(dnd) == [
+            *([] if blocker else ["presence unavailable romeo/1"]),
+            "presence juliet/2 dnd",
+        ]
         assert await romeo.says() == []
         assert await nurse.says() == ["presence juliet/2 dnd"]
 

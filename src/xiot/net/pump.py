@@ -21,6 +21,9 @@ itself above the mark: who does not take our answers may not ask for more.
 Fairness. The handshakes of TLS are what costs most, and anybody may begin one: they queue up, and each turn does the next few, behind all
 that the established connections have to say.
 
+As long as the core does all that comes, the turn waits a moment for more, up to its 5 ms: to go through trio and back costs more than a message.
+It does not while anybody is paused, who waits for another task.
+
 Where there is no epoll each connection has a task that waits for its socket and then takes the same turn.
 """
 
@@ -230,6 +233,8 @@ class Pump:
         self._connections: dict[int, Connection] = {}
         self._watched: set[Connection] = set()
         self._resumed: list[Connection] = []
+        self._pausing: set[Connection] = set()
+        self._called = False  # in this turn, for what the drain does not do
         self._securing: deque[Connection] = deque()  # not read until their handshake's turn has come
         self.turns = 0
         """So many times all that was ready has been dealt with; not counted without epoll."""
@@ -313,8 +318,9 @@ class Pump:
             else:
                 await trio.lowlevel.wait_readable(fd)
             self.turns += 1
+            self._called = False
             end = monotonic() + TURN_S
-            while drain.turn(self._ready):
+            while drain.turn(self._ready, not (self._called or self._pausing or self._securing)):
                 self.flush()
                 if monotonic() > end:
                     break
@@ -335,6 +341,7 @@ class Pump:
 
     def _ready(self, fd: int, what: Event | Link | OSError | int | None) -> None:
         """Deal with what the drain leaves to us; see `Drain.turn`."""
+        self._called = True
         connection = self._connections.get(fd)
         if connection is None:
             return
@@ -544,11 +551,13 @@ class Pump:
     def pause(self, connection: Connection) -> None:
         """Do not read from the connection until `resume`."""
         connection._paused = True
+        self._pausing.add(connection)
         self._stop(connection)
 
     def resume(self, connection: Connection) -> None:
         """Read again; what was received before the pause comes first, at the next `flush` or turn."""
         connection._paused = False
+        self._pausing.discard(connection)
         self._start(connection)
 
     def hold(self, connection: Connection) -> None:
@@ -671,6 +680,7 @@ class Pump:
             with suppress(OSError, ValueError):
                 self._epoll.unregister(connection.sock)
         connection.lost = reason
+        self._pausing.discard(connection)
         self.hand_over(connection)
         del self._connections[connection.sock.fileno()]
         if self._epoll is None:
