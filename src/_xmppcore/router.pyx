@@ -447,7 +447,7 @@ cdef class Router:
         return None if l is NULL else link_of(l)
 
     def ask(self):
-        """Ask for acknowledgements (``<r/>``) wherever stanzas were sent without asking; otherwise each tenth is followed by one."""
+        """Ask for acknowledgements (``<r/>``) wherever stanzas were sent without asking; otherwise each 128th is followed by one."""
         if not xc_router_ask(&self.router):
             raise MemoryError
 

@@ -143,10 +143,18 @@ def test_what_is_no_stanza_is_not_kept() -> None:
     assert b.unacknowledged() == []
 
 
-def test_each_tenth_stanza_is_followed_by_a_request() -> None:
+def test_each_128th_stanza_is_followed_by_a_request() -> None:
     _, a, b = pair()
-    receive(a, message() * 25)
-    assert [len(part) // len(at_b()) for part in take(b).split(R)] == [10, 10, 5]
+    receive(a, message() * 300)
+    assert [len(part) // len(at_b()) for part in take(b).split(R)] == [128, 128, 44]
+
+
+@pytest.mark.parametrize("h", [0, 7, 10, 4_294_967_295, 1_000_000_000])
+def test_answer_has_the_count_in_decimal(h: int) -> None:
+    _, a, _ = pair()
+    a.enable_sm(h)
+    receive(a, R)
+    assert take(a) == ack(h)
 
 
 def test_stragglers_are_asked_for_once() -> None:
@@ -297,7 +305,7 @@ def test_who_does_not_take_answers_to_requests_is_named_to_itself() -> None:
     assert receive(b, R) == []
 
 
-def test_many_bytes_are_asked_for_before_the_tenth_stanza() -> None:
+def test_many_bytes_are_asked_for_before_the_128th_stanza() -> None:
     _, a, b = pair()
     receive_split(a, message("z" * 40_000) * 2, [40_000])
     assert take(b).endswith(R)

@@ -65,6 +65,12 @@ uint8_t *xc_out_room(xc_pool *pool, xc_out *out, size_t n) {
 bool xc_out_put(xc_pool *pool, xc_out *out, const uint8_t *p, size_t n) {
     xc_block *last = out->tail, *more = NULL, **link = &more, *b;
     size_t room = last ? last->size - last->end : 0;
+    if (last && n <= room) {
+        if (n) memcpy(last->data + last->end, p, n);
+        last->end += (uint32_t)n;
+        out->bytes += n;
+        return true;
+    }
     /* All blocks first, so that failure leaves the queue as it was. */
     for (size_t got = room; got < n; got += b->size) {
         b = take(pool, last || more || n > XC_BLOCK_SMALL - sizeof *b);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "router.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef __linux__
@@ -362,15 +361,24 @@ static bool read_h(const uint8_t *raw, const xc_head *h, uint32_t *value) {
     return false;
 }
 
+static bool answer(xc_router *r, xc_link *l) {
+    enum { DIGITS = 10 };
+    char text[] = "<a xmlns='urn:xmpp:sm:3' h='0123456789'/>", *first = text + sizeof text - 1 - 3 - DIGITS, *p = first + DIGITS;
+    uint32_t h = l->sm->handled;
+    do *--p = (char)('0' + h % 10);
+    while (h /= 10);
+    size_t n = (size_t)(first + DIGITS + 3 - p);
+    memmove(first, p, n);
+    return xc_link_write(r, l, (const uint8_t *)text, (size_t)(first - text) + n);
+}
+
 /* <r/> and <a/> of XEP-0198, section 4. Returns 1 if that was one, and it is done; 0 if it is for the caller; -1 if memory is out. */
 static int manage(xc_router *r, xc_link *l, const xc_head *h, const uint8_t *raw) {
     uint32_t acked;
     if (h->name.len != 1 || h->ns_in != XC_IN_RAW || (h->decode & XC_NS) || !IS(h->ns, "urn:xmpp:sm:3")) return 0;
     if (IS(h->name, "r")) {
         if (l->flags & XC_LINK_PENDING) return 0; /* what is not dealt with yet would be missing in the answer */
-        char text[64];
-        int n = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", l->sm->handled);
-        return xc_link_write(r, l, (const uint8_t *)text, (size_t)n) ? 1 : -1;
+        return answer(r, l) ? 1 : -1;
     }
     return IS(h->name, "a") && read_h(raw, h, &acked) && xc_sm_ack(&r->pool, l->sm, acked);
 }
