@@ -503,7 +503,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
     case 17: { /* the stream of another link goes on here */
         int k = (int)(arg % LINKS);
         model *o = &w->models[k];
-        if (k == i || m->detached || !o->managed || m->out.n > 4 * HIGH) break;
+        if (k == i || m->detached || !o->managed || (m->out.n && m->out.n + o->kept.n > 4 * HIGH)) break; /* it has said little yet */
         CHECK(xc_link_resume(&w->router, l, &w->links[k]));
         free(m->kept.p);
         m->kept = o->kept;
