@@ -257,6 +257,8 @@ static void feed(world *w, int i, size_t received, unsigned most) {
         }
         if (event == XC_LINK_SLOW) {
             if (slow == l && m->awaited && xc_link_load(l) <= HIGH / 4) {
+                do CHECK(next_event(m, &expected, &at) == XC_STANZA && manage(m, m->in.p + at, &expected));
+                while ((m->kept.n > m->out.n ? m->kept.n : m->out.n) > HIGH / 4);
                 m->awaited = false;
             } else {
                 CHECK(xc_link_load(slow) > HIGH);
