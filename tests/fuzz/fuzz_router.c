@@ -93,7 +93,7 @@ typedef struct model {
     uint32_t lengths[MAX_KEPT], handled, sent, acked, asked;
     size_t unasked_bytes;
     int jid; /* -1: unbound */
-    bool restarted, dirty, dead, managed, detached, listed, awaited;
+    bool restarted, dirty, dead, managed, detached, listed, awaited, pending;
 } model;
 
 typedef struct world {
@@ -156,6 +156,7 @@ static bool manage(model *m, const uint8_t *raw, const xc_head *head) {
         memcmp(raw + head->ns.off, "urn:xmpp:sm:3", 13) != 0)
         return false;
     if (raw[head->name.off] == 'r') {
+        if (m->pending) return false;
         snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", m->handled);
         say(m, text);
         return true;
@@ -480,6 +481,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
     case 13: {
         l->hooks = arg & 1;
         m->awaited = arg & 8;
+        m->pending = arg & 4;
         l->flags = (uint8_t)((l->flags & ~(XC_LINK_STALLED | XC_LINK_PENDING | XC_LINK_AWAITED)) | (arg & 2 ? XC_LINK_STALLED : 0) |
                              (arg & 4 ? XC_LINK_PENDING : 0) | (arg & 8 ? XC_LINK_AWAITED : 0));
         break;
