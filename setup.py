@@ -59,7 +59,9 @@ def write_tables():
     from compiler.tables import compile_files
 
     schemas = Path("src/xiot/exi/schemas")
-    for name, files in {"exi_types": [], "exi_options": [schemas / "exi-options.xsd"]}.items():
+    options = schemas / "exi-options.xsd"
+    xmpp = sorted(path for path in schemas.glob("*.xsd") if path != options)
+    for name, files in {"exi_types": [], "exi_options": [options], "exi_xmpp": xmpp}.items():
         target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
         if not target.exists() or target.read_bytes() != data:
             target.write_bytes(data)

@@ -95,6 +95,11 @@ def builtin_types() -> Grammar:
     return _tables("exi_types")
 
 
+def xmpp_schemas() -> Grammar:
+    """The grammar of our schemas for XMPP and things, which give the same bits as those of the specifications; no fragments."""
+    return _tables("exi_xmpp")
+
+
 # -- the header (EXI section 5)
 
 _OPTIONS_DOCUMENT = Options(strict=True)

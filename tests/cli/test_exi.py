@@ -37,6 +37,15 @@ def test_options_reach_the_codec(tmp_path: Path) -> None:
     assert run("decode", *options, data).stdout_bytes == b"<a><!--x-->text</a>"
 
 
+def test_schemas_that_are_not_equal_are_told_apart(tmp_path: Path) -> None:
+    other = tmp_path / "types.xsd"
+    other.write_text(Path(SCHEMA).read_text().replace('name="dbl"', 'name="double"'))
+    assert run("equal", SCHEMA, SCHEMA).output == "equal\n"
+    told = run("equal", SCHEMA, other)
+    assert told.exit_code == 1
+    assert "urn:t:types: names: missing | double" in told.output
+
+
 def test_failures_are_one_line(tmp_path: Path) -> None:
     for result in (
         run("encode", input=b"<a>"),

@@ -91,6 +91,22 @@ def compile_(schemas: tuple[Path, ...], output: Path, no_fragments: bool) -> Non
 
 
 @exi.command()
+@click.argument("ours", type=FILE)
+@click.argument("theirs", type=FILE)
+def equal(ours: Path, theirs: Path) -> None:
+    """Say whether two schema files, with all that they import, give the same bits; if not, where, and exit with 1."""
+    from xiot.exi.compiler.equal import differences
+
+    with explained():
+        found = differences([ours], [theirs])
+    for difference in found:
+        click.echo(str(difference))
+    if found:
+        raise click.exceptions.Exit(1)
+    click.echo("equal")
+
+
+@exi.command()
 @click.option("--cookie", is_flag=True, help="Begin with $EXI.")
 @click.option("--in-header", is_flag=True, help="Say the options in the header.")
 @click.option("--schema-id", metavar="ID", help="What the header calls the schema.")

@@ -17,6 +17,7 @@ from _xmppcore.exi import (
     encode,
     encode_events,
     read_header,
+    xmpp_schemas,
 )
 from _xmppcore.exi_codec import Decoder, Encoder, Grammar
 
@@ -36,6 +37,7 @@ __all__ = [
     "encode",
     "encode_events",
     "read_header",
+    "xmpp_schemas",
 ]
 
 

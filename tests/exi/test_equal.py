@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether two sets of schemas are grammar-equal; our schemas are so with those of the specifications."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.exi.documents import infoset
+from tests.shared import ROOT, shared
+from xiot.exi import Grammar, Options, decode, encode, xmpp_schemas
+from xiot.exi.compiler.equal import differences
+from xiot.exi.compiler.tables import compile_files
+from xiot.exi.known import ALIASES
+
+SCHEMAS = ROOT / "src/xiot/exi/schemas"
+OURS = sorted(path.name for path in SCHEMAS.glob("*.xsd") if path.name != "exi-options.xsd")
+HEAD = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:t" xmlns="urn:t" elementFormDefault="qualified">'
+Compare = Callable[[str, str], list[str]]
+
+
+@pytest.fixture
+def compare(tmp_path: Path) -> Compare:
+    def both(ours: str, theirs: str) -> list[str]:
+        files = []
+        for name, body in ("ours", ours), ("theirs", theirs):
+            (tmp_path / name).mkdir()
+            files.append(tmp_path / name / "t.xsd")
+            files[-1].write_text(f"{HEAD}{body}</xs:schema>")
+        return [str(difference) for difference in differences(files[:1], files[1:])]
+
+    return both
+
+
+def of(content: str, more: str = "") -> str:
+    return f"<xs:element name='a'><xs:complexType>{content}</xs:complexType></xs:element>{more}"
+
+
+def simple(facets: str, base: str = "xs:NMTOKEN") -> str:
+    return f"<xs:element name='a'><xs:simpleType><xs:restriction base='{base}'>{facets}</xs:restriction></xs:simpleType></xs:element>"
+
+
+B, C = "<xs:element name='b' type='xs:int'/>", "<xs:element name='c' type='xs:int'/>"
+BC = f"<xs:sequence>{B}{C}</xs:sequence>"
+X, Y = "<xs:attribute name='x' type='xs:int'/>", "<xs:attribute name='y' type='xs:int'/>"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (of(BC), of(BC.replace(B, B.replace("/>", " minOccurs='1' maxOccurs='1'/>")))),
+        (of(X + Y), of(Y + X)),
+        (of(BC), of("<xs:sequence><xs:group ref='g'/></xs:sequence>", f"<xs:group name='g'>{BC}</xs:group>")),
+        (of(X), of("<xs:attributeGroup ref='g'/>", f"<xs:attributeGroup name='g'>{X}</xs:attributeGroup>")),
+        (
+            of(f"<xs:choice minOccurs='0'>{B}</xs:choice>"),
+            of("<xs:sequence>" + B.replace("/>", " minOccurs='0'/>") + "</xs:sequence>"),
+        ),
+        (of(BC) + C, C + of(BC)),
+        (simple("<xs:maxLength value='9'/>", "xs:string"), simple("<xs:maxLength value='8'/>", "xs:string")),
+    ],
+    ids=["bounds said", "attributes", "group", "attribute group", "choice of one", "declarations", "length"],
+)
+def test_how_a_schema_is_written_does_not_matter(compare: Compare, ours: str, theirs: str) -> None:
+    assert compare(ours, theirs) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (of(BC), of(f"<xs:sequence>{C}{B}</xs:sequence>"), "urn:t: element a: {urn:t}b | {urn:t}c"),
+        (of(BC), of(BC.replace("name='c' type='xs:int'", "name='c' type='xs:long'")), "/{urn:t}c"),
+        (of(X), of(X.replace("/>", " use='required'/>")), "urn:t: element a: ... end | ..."),
+        (of(X), of(X.replace("int", "byte")), "element a/@{}x: kind=5 "),
+        (of(BC), f"{of(BC)}<xs:element name='z' type='xs:int'/>", "urn:t: elements: missing | ('urn:t', 'z')"),
+        (of(BC), f"{of(BC)}<xs:complexType name='z'/>", "urn:t: types: missing | ('urn:t', 'z')"),
+        (of(BC), of(BC).replace("name='a'", "name='a' nillable='true'"), "nillable=False | nillable=True"),
+        (of(BC), of(BC).replace("complexType>", "complexType mixed='true'>", 1), "element a: ... nothing more | ... text"),
+        (
+            of("<xs:sequence><xs:any/></xs:sequence>"),
+            of("<xs:sequence><xs:any namespace='##local'/></xs:sequence>"),
+            "element a: * | {}*",
+        ),
+        (
+            simple("<xs:enumeration value='p'/><xs:enumeration value='q'/>"),
+            simple("<xs:enumeration value='q'/><xs:enumeration value='p'/>"),
+            "enumeration=('p', 'q')",
+        ),
+        (simple("<xs:pattern value='[ab]'/>", "xs:string"), simple("", "xs:string"), "characters=(97, 98)"),
+        (simple("", "xs:string"), simple("", "xs:token"), "collapse=False"),
+    ],
+    ids=[
+        "order", "type below", "use", "integer", "element", "type", "nillable", "mixed", "wildcard", "enumeration", "pattern", "white space"
+    ],
+)  # fmt: skip
+def test_what_changes_the_bits_is_found(compare: Compare, ours: str, theirs: str, expected: str) -> None:
+    found = compare(ours, theirs)
+    assert any(expected in line for line in found), found
+
+
+def test_types_that_contain_themselves_are_compared(compare: Compare) -> None:
+    deep = "<xs:sequence><xs:element ref='a' minOccurs='0'/>{}</xs:sequence>"
+    assert compare(of(deep.format(B)), of(deep.format(C)))
+
+
+@pytest.mark.parametrize("name", sorted(set(OURS) - set(ALIASES.values())))
+def test_our_schemas_are_grammar_equal_to_those_of_the_specifications(name: str) -> None:
+    assert differences([SCHEMAS / name], [shared("data/xsd/resolved") / name]) == []
+
+
+@pytest.mark.parametrize(("triple", "name"), ALIASES.items(), ids=ALIASES.values())
+def test_a_schema_that_is_listed_is_known_because_ours_is_equal(triple: tuple[str, int, str], name: str) -> None:
+    listed = shared("data/xsd/known322") / name  # to the byte; it finds its imports by their namespaces
+    namespace, size, md5 = triple
+    data = listed.read_bytes()
+    assert (len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()) == (size, md5)
+    assert differences([SCHEMAS / name], [listed]) == []
+    assert namespace in data.decode()
+
+
+def test_the_listed_schema_of_delay_is_not_ours() -> None:
+    found = differences([SCHEMAS / "delay.xsd"], [shared("data/xsd/known322") / "delay.xsd"])
+    assert any(difference.path == "element delay/@{}stamp" for difference in found)
+    assert "urn:xmpp:delay" not in {namespace for namespace, _, _ in ALIASES}
+
+
+def test_elements_declared_differently_in_two_places_are_compared(compare: Compare) -> None:
+    twice = of(f"<xs:sequence>{B}</xs:sequence>") + "<xs:element name='b' type='xs:string'/>"
+    once = of("<xs:sequence><xs:element ref='b'/></xs:sequence>", "<xs:element name='b' type='xs:string'/>")
+    assert any("declared differently" in line for line in compare(twice, once))
+
+
+def test_the_set_of_ours_is_grammar_equal_as_a_whole() -> None:
+    folder = shared("data/xsd/resolved")
+    ours, theirs = ([place / name for name in OURS] for place in (SCHEMAS, folder))
+    assert differences(ours, theirs) == []
+    assert len(compile_files(ours, fragments=False)) == len(compile_files(theirs, fragments=False))
+
+
+def test_the_tables_of_the_package_are_made_of_our_schemas() -> None:
+    tables = xmpp_schemas().tables()
+    assert tables == compile_files([SCHEMAS / name for name in OURS], fragments=False)
+    assert len(tables) <= 96 << 10
+    # What two peers have to agree on: it changes only with the set, and then a peer of an older release has another one.
+    assert hashlib.sha256(tables).hexdigest() == "61b9c6d96dd6ae0094c4d561ebb252b725354e6a679394e7610aba7db7adb1e7"
+
+
+def test_a_stanza_takes_the_same_bits_by_our_tables_as_by_those_of_the_specifications() -> None:
+    folder = shared("data/xsd/resolved")
+    theirs = Grammar(compile_files([folder / name for name in OURS], fragments=False))
+    xml = (
+        b"<message xmlns='jabber:client' to='a@example.org' type='chat'><body>on</body>"
+        b"<fields xmlns='urn:xmpp:iot:sensordata' seqnr='1'><node nodeId='t'><timestamp value='2026-01-01T00:00:00Z'>"
+        b"<numeric name='T' value='23.4' unit='C' momentary='true'/></timestamp></node></fields></message>"
+    )
+    data = encode(xml, Options(strict=True), xmpp_schemas())
+    assert data == encode(xml, Options(strict=True), theirs)
+    assert infoset(decode(data, Options(strict=True, plain_numbers=True), theirs)) == infoset(xml)
+
+
+@pytest.mark.parametrize("name", ["jabber-client.xsd", "jabber-server.xsd", "roster.xsd", "sasl.xsd", "streams.xsd"])
+def test_our_schemas_are_not_equal_once_one_word_is_changed(tmp_path: Path, name: str) -> None:
+    for path in SCHEMAS.glob("*.xsd"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    changed = tmp_path / name
+    text = changed.read_text()
+    word = 'minOccurs="0"' if 'minOccurs="0"' in text else 'use="required"'
+    changed.write_text(text.replace(word, "", 1))
+    assert differences([changed], [SCHEMAS / name])
