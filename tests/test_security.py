@@ -10,10 +10,13 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.defences import STRUCTURES
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -84,6 +87,7 @@ def marked(file: Path) -> dict[str, list[str]]:
     return found
 
 
+@cache
 def inventory() -> dict[str, list[str]]:
     """All tests by what they are about."""
     found = defaultdict(list)
@@ -140,3 +144,8 @@ def test_what_is_called_not_built_is_not_there() -> None:
         if without.startswith(NOT_BUILT):
             for place in without.removeprefix(NOT_BUILT).split(", "):
                 assert not (ROOT / "src" / place).exists(), f"{number}: {place} is there, so it wants tests"
+
+
+def test_what_has_no_switch_has_the_test_it_names() -> None:
+    found = inventory()
+    assert not [structure for structure in STRUCTURES if structure.test not in found[f"row {structure.row}"]]

@@ -29,14 +29,14 @@ from tests.server.serving import HOST, PASSWORD, Running, serving
 from xiot.client.handlers import Request
 from xiot.client.memory import Memory
 from xiot.client.requests import Requests
-from xiot.core import JID, XmlError
+from xiot.core import JID, Element, XmlError
 from xiot.net.tls import client_context
 from xiot.proto.initiating import ClientStream
 from xiot.proto.known import Known
 from xiot.proto.sasl import SaslClient
 from xiot.proto.scram import ScramServer
 from xiot.server.certificates import development_certificate
-from xiot.xep import carbons, roster
+from xiot.xep import caps, carbons, correction, disco, roster
 from xiot.xep.ping import Ping
 
 Run: TypeAlias = Callable[[Path], Awaitable[None]]
@@ -336,6 +336,43 @@ async def copies_what_nobody_said(folder: Path) -> None:
         assert first.body == "last", first
 
 
+async def corrects_what_another_said(folder: Path) -> None:
+    """A message is corrected by its author."""
+    original = Element.fromstring(
+        "<message xmlns='jabber:client' from='juliet@localhost/x' id='j' type='chat'><body>no</body></message>"
+    )
+    async with together(folder) as (romeo, mallory):
+        replace = "<body>yes</body><replace xmlns='urn:xmpp:message-correct:0' id='j'/>"
+        await mallory.send(f"<message to='{romeo.jid}' type='chat' id='m'>{replace}</message>".encode())
+        with trio.fail_after(PATIENCE_S):
+            got = await anext(romeo.messages())
+    assert not correction.corrects(got.element, original), f"{got.sender} corrects juliet"
+
+
+async def poisons_capabilities(folder: Path) -> None:
+    """What somebody says of himself under the hash of others is not believed of them."""
+    others = disco.Info(features=(disco.Feature(var="urn:xmpp:ping"),))
+    c, cache = caps.C(hash="sha-1", node="urn:others", ver=caps.verification_string(others)), caps.Cache()
+    async with together(folder) as (romeo, mallory):
+
+        async def lie() -> None:
+            await mallory.until(b"#" + c.ver.encode())
+            (id,) = re.findall(rb"<iq[^>]* id='([^']*)'", mallory.received[mallory.received.rindex(b"<iq") :])
+            info = f"<query xmlns='{disco.NS_INFO}' node='{c.full_node}'><feature var='urn:evil'/></query>"
+            await mallory.send(f"<iq type='result' id='{id.decode()}' to='{romeo.jid}'>{info}</iq>".encode())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lie)
+            await caps.capabilities(romeo, JID(mallory.jid), c, cache)
+    assert cache.get(c) is None, f"kept: {cache.get(c)}"
+
+
+def believe_in_capabilities(cache: caps.Cache, c: caps.C, info: disco.Info) -> bool:
+    """Whatever is told has the hash."""
+    cache._known[c.hash or "", c.ver] = info
+    return True
+
+
 def trustful(request: Any, owner: Any, stanza: Any, sender: JID) -> None:
     """Whatever comes is from our own server."""
     REQUEST(request, owner, stanza, owner.jid.bare)
@@ -369,4 +406,6 @@ ATTACKS = (
     Attack("answer of somebody else", 54, code(Requests, "answer", take_any), answers_for_another),
     Attack("roster push of somebody else", 55, code(Request, "__init__", trustful), pushes_a_contact),
     Attack("carbon of somebody else", 56, code(carbons, "unwrap", lambda stanza, account: stanza), copies_what_nobody_said),
+    Attack("correction by somebody else", 58, code(correction, "JID", lambda text: JID("anybody@localhost")), corrects_what_another_said),
+    Attack("capabilities of others", 61, code(caps.Cache, "add", believe_in_capabilities), poisons_capabilities),
 )  # fmt: skip

@@ -319,6 +319,7 @@ def _attempt(data: bytes, options: Options, schema: Grammar | None) -> None:
         assert _well_formed(out), out
 
 
+@pytest.mark.security(row=18)
 def test_flipped_bits_in_all_vectors_do_no_harm() -> None:
     rng = random.Random(5)
     from xiot.exi.check import Checker, options_of
@@ -359,6 +360,7 @@ def _limit(function: Any, *arguments: Any, **limits: int) -> None:
     assert caught.value.condition == "limit"
 
 
+@pytest.mark.security(row=18)
 def test_depth_attributes_values_and_results_have_limits() -> None:
     deep = b"<a>" * 20 + b"</a>" * 20
     wide = b"<a " + b" ".join(b"x%d='1'" % i for i in range(20)) + b"/>"
@@ -370,12 +372,14 @@ def test_depth_attributes_values_and_results_have_limits() -> None:
     _limit(decode, encode(b"<a>" + b"".join(b"<b%d/>" % i for i in range(500)) + b"</a>"), max_table_bytes=4096)
 
 
+@pytest.mark.security(row=18)
 def test_a_length_that_nothing_backs_takes_no_memory() -> None:
     body = bytes.fromhex("80 40 98") + b"\xff\xff\xff\xff\x7f" + b"x" * 20
     with pytest.raises(ExiError):
         decode(body)
 
 
+@pytest.mark.security(row=(16, 18))
 def test_expansion_of_a_stanza_is_bounded() -> None:
     xml = b"<a>" + b"<b>%s</b>" % (b"x" * 4000) * 400 + b"</a>"
     data = encode(xml)
@@ -391,6 +395,7 @@ def test_expansion_of_a_stanza_is_bounded() -> None:
 # -- memory
 
 
+@pytest.mark.security(row=19)
 def test_a_session_of_64_values_stays_within_12_kib() -> None:
     schemas = grammar()
     options = Options(value_max_length=64, value_partition_capacity=64)
@@ -400,6 +405,7 @@ def test_a_session_of_64_values_stays_within_12_kib() -> None:
     assert ours.table_bytes + theirs.table_bytes <= 12 << 10
 
 
+@pytest.mark.security(row=19)
 def test_any_number_of_values_does_not_grow_a_session() -> None:
     options = Options(value_max_length=128, value_partition_capacity=256)
     ours, theirs = (Session(options, keep=True) for _ in range(2))

@@ -6,10 +6,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.make_corpus_exi import main
 from tests.shared import CORE, fuzz_target
 
 
+@pytest.mark.security(row=18)
 def test_the_vectors_pass_under_sanitizers(tmp_path: Path) -> None:
     core = [path.stem for path in CORE.glob("exi_*.c")]
     target = fuzz_target("exi", [*core, "scan"], tmp_path)

@@ -27,18 +27,25 @@ from subprocess import PIPE, STDOUT
 from typing import Any, Literal, NoReturn, TypeAlias
 from unittest import mock
 
+import structlog
 import trio
+from cryptography import x509
 
+import xiot.cli.serve
 import xiot.net.pump
 import xiot.proto.receiving
 import xiot.proto.scram
+import xiot.server.accounts
 import xiot.server.certificates
 import xiot.server.resumption
 import xiot.server.routing
 import xiot.server.server
+from tests.certificates import make, xmpp_addr
 from tests.shared import program
-from xiot.core import JID, Router
+from xiot.core import JID, Router, Stanza
 from xiot.errors import AuthError
+from xiot.net.tls import client_context
+from xiot.proto import bind
 from xiot.proto.receiving import ServerStream
 from xiot.proto.sasl import SaslServer
 from xiot.proto.stream import Stream
@@ -312,6 +319,8 @@ class Attack:
     limits: Mapping[str, float] = field(default_factory=dict)
     transports: Sequence[Transport] = ("tcp", "tls")
     starttls: Literal["optional", "required"] = "optional"
+    host: str = ""
+    """More lines of the configuration of its first host."""
 
 
 @asynccontextmanager
@@ -682,18 +691,24 @@ def believe(stream: ServerStream, header: Any) -> None:
     stream._policy = policy
 
 
+async def challenge(site: Site, name: str) -> tuple[Peer, bytes, bytes]:
+    """Who has begun to log in by SCRAM, the nonce that he got, and behind it the salt and what follows."""
+    peer = await site.peer(header=True)
+    peer.received = b""
+    await peer.send(auth("SCRAM-SHA-256", f"n,,n={name},r=abc".encode()))
+    await peer.until(b">")
+    await peer.until(b"</")
+    data = base64.b64decode(peer.received.partition(b">")[2].partition(b"<")[0])
+    assert b",s=" in data, f"{name}: {peer.received!r}"
+    nonce, _, rest = data.partition(b",")
+    return peer, nonce, rest
+
+
 async def who_is_there(site: Site) -> None:
     """By SCRAM and by PLAIN, one who is not there gets what one gets whose password is wrong: a salt, the same each time, then a refusal."""
 
     async def ask(name: str) -> tuple[bytes, bytes]:
-        peer = await site.peer(header=True)
-        peer.received = b""
-        await peer.send(auth("SCRAM-SHA-256", f"n,,n={name},r=abc".encode()))
-        await peer.until(b">")
-        await peer.until(b"</")
-        challenge = base64.b64decode(peer.received.partition(b">")[2].partition(b"<")[0])
-        assert b",s=" in challenge, f"{name}: {peer.received!r}"
-        nonce, _, rest = challenge.partition(b",")
+        peer, nonce, rest = await challenge(site, name)
         peer.received = b""
         answer = base64.b64encode(b"c=biws," + nonce + b",p=" + base64.b64encode(bytes(32))).decode()
         await peer.send(f"<response xmlns='{SASL}'>{answer}</response>".encode())
@@ -705,6 +720,99 @@ async def who_is_there(site: Site) -> None:
     assert salt == again
     assert re.sub(rb"s=[^,]*", b"", salt) == re.sub(rb"s=[^,]*", b"", theirs)
     assert len(salt) == len(theirs)
+
+
+async def knows_a_secret_of_another_server(site: Site) -> None:
+    """A server makes its own secrets: the salt it gives to who is not there, is not that of another."""
+    folder = site.running.config.parent / "another"
+    folder.mkdir()
+    async with serving(folder, starttls="optional") as running:
+        other = Site(running, site.transport, site.patience_s)
+        try:
+            (_, _, here), (_, _, there) = await challenge(site, "nobody"), await challenge(other, "nobody")
+        finally:
+            await other.aclose()
+    assert here.partition(b",")[0] != there.partition(b",")[0], "two servers with one secret"
+
+
+CA = make(None, cn="clients", ca=True)
+
+
+async def certificate_that_looks_right(site: Site) -> None:
+    """Of all names in a certificate only an address of XMPP, whole and as it is, is an account."""
+    own = f"honest@{HOST}"
+    for names in (
+        (),  # the common name alone
+        (x509.RFC822Name(own),),
+        (x509.UniformResourceIdentifier(f"xmpp:{own}"),),
+        (xmpp_addr(f"{own}\0.evil.example"),),
+        (xmpp_addr(f"*@{HOST}"),),
+        (xmpp_addr(own, type="1.3.6.1.4.1.311.20.2.3"),),
+    ):
+        file = make(CA, *names, cn=own).write(site.running.config.parent / "mallory.pem")
+        context = client_context(site.running.ca_file, certificate=file)
+        peer = Peer(trio.SSLStream(await site.socket(), context, server_hostname=HOST), site.patience_s)
+        await peer.open()
+        await peer.send(auth("EXTERNAL", own.encode()))
+        await peer.until(b"</failure>")
+
+
+def any_name(der: bytes) -> list[JID]:
+    """The account that the common name of a certificate looks like."""
+    (name,) = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return [JID(str(name.value))]
+
+
+async def resource_too_long(site: Site) -> None:
+    """It is refused, not cut off: cut off it would be that of somebody else."""
+    for octets in (1024, 5000):
+        peer = await site.peer()
+        await peer.prove("mallory")
+        await peer.open()
+        wish = b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind>" % (b"x" * octets)
+        await peer.send(b"<iq id='b' type='set'>%s</iq>" % wish)
+        await peer.until(b"</iq>")
+        assert b"<bad-request" in peer.received, f"{octets} octets: ...{peer.received[-60:]!r}"
+
+
+def cut_off(stanza: Stanza, owner: JID) -> str | None:
+    """As much of the resource as there is room for."""
+    (request,) = stanza.element
+    return owner.with_resource(request[0].text[:1023]).resource
+
+
+FORGED = "a\r\n2026 [info] c2s bound jid=admin\x1b[2J\u202eb"
+
+
+async def forges_the_log(site: Site) -> None:
+    """What a peer says is no line of the log, and no command to a terminal, if ever it gets there: names that are none do not."""
+    before = structlog.get_config()
+    try:
+        xiot.cli.serve.set_up_logs()
+        chain = structlog.get_config()["processors"]
+    finally:
+        structlog.configure(**before)
+    lines: list[Any] = []
+
+    def write(logger: Any, method: str, event: Any) -> Any:
+        line = event = dict(event)
+        for processor in chain:
+            line = processor(logger, method, line)
+        lines.append(line)
+        return event
+
+    before["processors"].insert(0, write)  # loggers that are there have this very list
+    try:
+        site.server.log.info("%s: going on without", FORGED)
+    finally:
+        before["processors"].remove(write)
+    assert lines
+    assert all(line.isprintable() for line in lines), lines
+
+
+def as_it_is(_: object, __: str, event: Any) -> Any:
+    """A processor of the log that changes nothing."""
+    return event
 
 
 def refuse_at_once(*_: object) -> NoReturn:
@@ -1058,6 +1166,12 @@ ATTACKS = (
     Attack("too many connections", 45, limit("connections_per_address", 0), too_many_connections,
         limits={"connections_per_address": 5}, transports=("tls",), statement=81),
     Attack("iq out of shape", 74, code(xiot.server.routing, "check_iq", lambda stanza: None), iqs_out_of_shape, statement=52),
+    Attack("certificate that looks right", 34, code(xiot.server.certificates, "addresses", any_name), certificate_that_looks_right,
+        host='client_ca = "clients.pem"', transports=("tls",)),
+    Attack("resource too long", 65, code(bind, "parse_request", cut_off), resource_too_long, statement=60, transports=("tcp",)),
+    Attack("forging the log", 72, code(xiot.cli.serve, "escape_controls", as_it_is), forges_the_log, transports=("tcp",)),
+    Attack("secret of another server", 73, code(xiot.server.accounts, "_secret", lambda tx, name: b"example"),
+        knows_a_secret_of_another_server, transports=("tcp",)),
     Attack("renegotiation", 28, code(ssl, "OP_NO_RENEGOTIATION", OP_ALLOW_CLIENT_RENEGOTIATION), renegotiates, transports=("tls",)),
     Attack("weak ciphers and versions", 29, code(xiot.server.certificates, "CIPHERS", "ALL:@SECLEVEL=0"), weak_ciphers, transports=("tls",), statement=34),
 )  # fmt: skip
@@ -1066,10 +1180,11 @@ ATTACKS = (
 @asynccontextmanager
 async def under_attack(attack: Attack, folder: Path, *, off: bool = False) -> AsyncIterator[Running]:
     """A server with the limits of `attack`, its defence on or `off`."""
-    limits = dict(attack.limits)
+    limits: dict[str, Any] = dict(attack.limits)
     if off and attack.switch.kind == "limit":
         limits[attack.switch.name] = attack.switch.value
-    async with serving(folder, starttls=attack.starttls, plain=True, **limits) as running:
+    CA.write(folder / "clients.pem")
+    async with serving(folder, starttls=attack.starttls, plain=True, host=attack.host, **limits) as running:
         await running.account("honest", "mallory", "deaf", "ann", "bob")
         yield running
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trio
 
-from tests.defences import BUILD, outcomes, report, table
+from tests.defences import BUILD, STRUCTURES, outcomes, report, table
 
 from .attacks import ATTACKS, Attack, Peer, Site, carry_out, under_attack
 from .serving import Running, serving
@@ -50,7 +50,7 @@ async def test_clear_text_on_the_port_of_tls_is_closed_without_a_word_of_xml(tmp
 async def test_each_defence_is_needed() -> None:
     with structlog.testing.capture_logs():
         found = await outcomes(attack for attack in ATTACKS if attack.switch.kind != "bit")
-    report("defences.txt", table(found))
+    report("defences.txt", table([*found, *STRUCTURES]))
     assert not [outcome.attack.name for outcome in found if outcome.failure is None]
 
 
