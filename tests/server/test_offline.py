@@ -324,13 +324,19 @@ async def empty(running: Running) -> bool:
     return await running.server.store.run(lambda tx: tx.offline.usage(TO)) == (0, 0)
 
 
+async def emptied(running: Running) -> None:
+    with trio.fail_after(20):
+        while not await empty(running):
+            await trio.sleep(0.05)
+
+
 async def test_queue_longer_than_what_may_be_unacknowledged_needs_acknowledgements(tmp_path: Path) -> None:
     async with site(tmp_path, out_high_bytes=65_536) as running:
         await running.server.store.run(partial(fill, count=100, size_bytes=20_000))
         juliet = await peer(running, "juliet", managed=True)
         await juliet.send(b"<presence/>")
         assert await acknowledging(juliet) == list(range(100))
-        assert await empty(running)
+        await emptied(running)
 
 
 async def test_cut_in_the_middle_of_the_queue_is_resumed_without_loss(tmp_path: Path) -> None:
@@ -341,7 +347,7 @@ async def test_cut_in_the_middle_of_the_queue_is_resumed_without_loss(tmp_path: 
         await juliet.until(b"id='3'")
         await juliet.cut()
         assert await acknowledging(await came_back(running, "juliet", juliet.id)) == list(range(100))
-        assert await empty(running)
+        await emptied(running)
 
 
 @pytest.mark.security(statement=75)
@@ -364,7 +370,123 @@ async def test_what_was_not_acknowledged_waits_again(tmp_path: Path) -> None:
         juliet = await peer(running, "juliet", managed=True)
         await juliet.send(b"<presence/>")
         assert await acknowledging(juliet) == [1, 2, 3]
-        assert await empty(running)
+        await emptied(running)
+
+
+async def store_some(running: Running, count: int = 100, size_bytes: int = 1) -> None:
+    await running.server.store.run(partial(fill, count=count, size_bytes=size_bytes))
+
+
+async def takes_some(running: Running, resource: str = "") -> Managed:
+    """A client that is handed 40 of 100 messages, acknowledges 10, and loses its connection."""
+    juliet = await peer(running, "juliet", resource=resource, managed=True)
+    await juliet.send(b"<presence/>")
+    await juliet.until(b" id='39'")
+    await juliet.send(b"<a xmlns='urn:xmpp:sm:3' h='10'/>")
+    (session,) = running.server.hosts[HOST].sessions(JID(TO))
+    with trio.fail_after(5):
+        while session.connection.link.acknowledged < 10:
+            await trio.sleep(0.01)
+    await juliet.cut()
+    return juliet
+
+
+# Four times as much may be unacknowledged, 40 messages of 20 kB: the rest is not handed over yet.
+FORTY = {"out_high_bytes": 200_000}
+
+
+@pytest.mark.security(statement=75)
+@pytest.mark.parametrize("resource", ["balcony", "chamber"])
+async def test_what_an_ended_session_did_not_acknowledge_keeps_its_place(tmp_path: Path, resource: str) -> None:
+    async with site(tmp_path, resume_s=0.3 if resource == "chamber" else 300, **FORTY) as running:
+        await store_some(running, size_bytes=20_000)
+        await takes_some(running, "balcony")
+        if resource == "chamber":
+            with trio.fail_after(20):
+                while running.server.hosts[HOST].sessions(JID(TO)):
+                    await trio.sleep(0.05)
+        late = f"<message to='{TO}' id='100'><body/></message>".encode()
+        await running.server.store.run(lambda tx: tx.offline.put(TO, late))
+        juliet = await peer(running, "juliet", resource=resource, managed=True)
+        await juliet.send(b"<presence/>")
+        assert await acknowledging(juliet) == list(range(10, 101))
+        await emptied(running)
+        assert not running.server.journal._claimed
+        assert not running.server.journal._handed
+
+
+async def test_link_without_management_takes_up_what_a_managed_one_left(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=300, **FORTY) as running:
+        await store_some(running, size_bytes=20_000)
+        await takes_some(running, "balcony")
+        juliet = await peer(running, "juliet", resource="balcony")
+        await juliet.send(b"<presence/>")
+        assert await acknowledging(juliet) == list(range(10, 100))
+        await emptied(running)
+
+
+async def test_second_resource_gets_nothing_that_the_first_may_still_acknowledge(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=300, **FORTY) as running:
+        await store_some(running, size_bytes=20_000)
+        first = await takes_some(running, "balcony")
+        handed = first.received.count(b"</message>")
+        (session,) = running.server.hosts[HOST].sessions(JID(TO))
+        second = await peer(running, "juliet", resource="chamber", managed=True)
+        await second.send(b"<presence/>")
+        later = await acknowledging(second)
+        assert later == list(range(later[0], 100))
+        assert later[0] >= handed
+        session.expire("now")
+        await second.until(b" id='%d'" % (later[0] - 1))
+        await second.send(b"<a xmlns='urn:xmpp:sm:3' h='%d'/>" % (90 + second.received.count(b"<presence")))
+        got = [int(id) for id in re.findall(rb" id='([0-9]+)'", second.received)]
+        assert got == [*later, *range(10, later[0])]
+        await emptied(running)
+
+
+async def test_what_is_handed_over_is_stored_until_it_is_acknowledged(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        await store_some(running, 3)
+        juliet = await peer(running, "juliet", managed=True)
+        await juliet.send(b"<presence/>")
+        await juliet.until(b"<presence")
+        await juliet.send(b"<presence type='unavailable'/><presence/>")
+        await juliet.send(b"<iq id='p' type='get'><ping xmlns='urn:xmpp:ping'/></iq>")
+        await juliet.until(b"id='p'")
+        assert [juliet.received.count(b" id='%d'" % number) for number in range(3)] == [1, 1, 1]
+        assert (await running.server.store.run(lambda tx: tx.offline.usage(TO)))[0] == 3
+        await juliet.send(b"<a xmlns='urn:xmpp:sm:3' h='2'/>")
+        with trio.fail_after(5):
+            while (await running.server.store.run(lambda tx: tx.offline.usage(TO)))[0] > 1:
+                await trio.sleep(0.05)
+        await juliet.send(b"<a xmlns='urn:xmpp:sm:3' h='3'/>")
+        await emptied(running)
+
+
+async def test_session_that_ends_while_another_comes_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=300) as running:
+        await store_some(running, 3)
+        first = await peer(running, "juliet", resource="balcony", managed=True)
+        await first.send(b"<presence/>")
+        await first.until(b"<presence")
+        (session,) = running.server.hosts[HOST].sessions(JID(TO))
+        await first.cut()
+        second = await peer(running, "juliet", resource="chamber", managed=True)
+        transact = running.server.store.transact
+
+        async def ends(fn, then):  # type: ignore[no-untyped-def]
+            def late(result: object) -> object:
+                if fn.__name__ == "next_page":
+                    running.server.store.transact = transact  # type: ignore[method-assign]
+                    session.expire("now")
+                return then(result)
+
+            return await transact(fn, late)
+
+        running.server.store.transact = ends  # type: ignore[method-assign]
+        await second.send(b"<presence/>")
+        assert await acknowledging(second) == [0, 1, 2]
+        await emptied(running)
 
 
 async def test_support_is_shown(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ READS = [
     call("roster", "requests", bares),
     call("roster", "request_count", bares),
     call("offline", "usage", few),
-    call("offline", "page", few, limits, st.integers(0, 40)),
+    call("offline", "page", few, limits, st.integers(0, 40), st.frozensets(st.integers(1, 20), max_size=4)),
     call("documents", "get", bares, kinds, texts),
     call("documents", "sizes", bares),
     call("logouts", "get", bares),

@@ -175,6 +175,23 @@ def test_pages_are_in_order_and_bounded_in_number_and_bytes(tx: Transaction) -> 
 
 
 @in_store
+def test_page_passes_over_some_and_ends_before_the_next_of_them(tx: Transaction) -> None:
+    ids = [tx.offline.put("a@plant.example", b"x" * 10) for _ in range(6)]
+
+    def page(*skip: int, limit: int = 100, max_bytes: int = 1000) -> list[int]:
+        skipped = frozenset(ids[number] for number in skip)
+        return [ids.index(kept.id) for kept in tx.offline.page("a@plant.example", limit, max_bytes, skipped)]
+
+    assert page(0, 1) == [2, 3, 4, 5]
+    assert page(0, 3, 4) == [1, 2]
+    assert page(1) == [0]
+    assert page(0, 1, limit=2) == [2, 3]
+    assert page(0, 5, max_bytes=20) == [1, 2]
+    assert page(0, max_bytes=1) == [1]
+    assert page(*range(6)) == []
+
+
+@in_store
 def test_ids_of_messages_are_not_used_again(tx: Transaction) -> None:
     last = tx.offline.put("a@plant.example", b"")
     tx.offline.clear("a@plant.example")

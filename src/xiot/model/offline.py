@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from xiot.errors import StanzaError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,11 @@ class OfflineStore(Protocol):
     def put(self, owner: str, stanza: bytes) -> int:
         """Keep a message behind all others; return its id."""
 
-    def page(self, owner: str, limit: int, max_bytes: int) -> Sequence[Kept]:
-        """Return the oldest messages in order: at most `limit`, of at most `max_bytes` together, but one at least."""
+    def page(self, owner: str, limit: int, max_bytes: int, skip: Collection[int] = ()) -> Sequence[Kept]:
+        """Return the oldest messages in order: at most `limit`, of at most `max_bytes` together, but one at least.
+
+        `skip`: ids of messages that are passed over; the page ends before the next of them.
+        """
 
     def delete(self, owner: str, ids: Sequence[int]) -> None:
         """Remove messages; no error for one that is not there."""

@@ -23,13 +23,14 @@ from xiot.model import offline as rules
 from xiot.model.blocking import blocks_sender
 from xiot.model.delivery import MessageType, reachable, route_message
 from xiot.model.effects import Tx
+from xiot.server.journal import Waiting
 from xiot.stanzas import NS_CLIENT, error_element, iq, reread
 from xiot.xep import carbons, offline, stanzaid
 
 if TYPE_CHECKING:
     from xiot.schema import Payload
     from xiot.server.host import LocalHost
-    from xiot.server.journal import Taken
+    from xiot.server.journal import Custody
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
@@ -138,33 +139,37 @@ class Delivery:
     # ---- from sessions that have ended ----
 
     def undelivered(
-        self, stanzas: list[tuple[bytes, Taken | None]], also: Callable[[Tx], object] = lambda tx: None
+        self, stanzas: list[tuple[bytes, Custody | None]], also: Callable[[Tx], object] = lambda tx: None
     ) -> None:
         """Deal with what a session that has ended did not acknowledge, as if it came now (XEP-0198 section 5).
 
-        Each with the custody it is in, if any; `also` is to be done in the transaction that stores what has to wait.
+        Each with the custody it is in, if any; `also` is to be done in the transaction that stores what has to wait. A message that has
+        waited before, and has to again, keeps its place.
         """
         journal = self._server.journal
         waiting: list[Element] = []
-        kept: list[Taken] = []
-        for data, taken in stanzas:
-            with nullcontext() if taken is None else journal.carrying(taken):
+        kept: list[Custody] = []
+        for data, custody in stanzas:
+            with nullcontext() if custody is None else journal.carrying(custody):
                 stored = self._undelivered(data)
-            if stored is not None:
+            if stored is None:
+                if custody is not None:
+                    custody.release()
+            elif isinstance(custody, Waiting):
+                custody.stay()
+            else:
                 waiting.append(stored)
-            if taken is not None and stored is not None:
-                kept.append(taken)
-            elif taken is not None:
-                taken.release()
+                if custody is not None:
+                    kept.append(custody)
 
         def remove(tx: Tx) -> None:
-            for taken in kept:
-                taken.remove(tx)
+            for custody in kept:
+                custody.remove(tx)
             also(tx)
 
         def removed() -> None:
-            for taken in kept:
-                taken.release()
+            for custody in kept:
+                custody.release()
 
         if waiting:
             self._server.storing.start_soon(self._keep, waiting, remove, removed)
@@ -187,7 +192,8 @@ class Delivery:
             )
             if route.resources:
                 targets = host.named(to.bare, route.resources)
-                self.deliver(element, targets, copies=False)  # they were made when it came
+                took = self.deliver(element, targets, copies=False)  # they were made when it came
+                return None if took or not offline.storable(element) else element
             elif route.otherwise == "store" and offline.storable(element):
                 return element
             elif route.otherwise != "drop":

@@ -4,7 +4,8 @@
 Theory of operation. A stanza that was taken from a client is in somebody's *custody*, in exactly one place of the store. Whoever takes it
 over removes it from there in the same transaction: another durable link, or the offline storage. A session without durability has nothing to
 keep it in: what was handed to it stays in custody until its client has acknowledged it (or, without stream management, its socket has
-taken it), or until it is dealt with otherwise since the session has ended.
+taken it), or until it is dealt with otherwise since the session has ended. So a message of the offline storage keeps its place there until
+it is acknowledged; meanwhile no other session is given it.
 
 The `Journal` commits one transaction at a time, and the next takes all that has come up since. If the store fails it tries again, and
 nothing is acknowledged meanwhile.
@@ -45,17 +46,49 @@ class Custody(Protocol):
     def remove(self, tx: Tx) -> None:
         """Remove it from there; no error if it is gone already."""
 
+    def hold(self) -> None:
+        """It was handed to a session."""
+
+    def release(self) -> None:
+        """That session has it, or it is kept elsewhere."""
+
 
 class Waiting:
     """A message in the offline storage."""
 
-    def __init__(self, owner: str, id: int) -> None:
+    __slots__ = ("_holders", "_id", "_journal", "_owner")
+
+    def __init__(self, journal: Journal, owner: str, id: int) -> None:
+        self._journal = journal
         self._owner = owner
         self._id = id
+        self._holders = 0  # sessions that it was handed to, and that have not acknowledged it
+
+    @property
+    def held(self) -> bool:
+        """Whether any session has yet to acknowledge it."""
+        return self._holders > 0
 
     def remove(self, tx: Tx) -> None:
         """Remove it."""
         tx.offline.delete(self._owner, [self._id])
+
+    def hold(self) -> None:
+        """It was handed to a session."""
+        self._holders += 1
+        self._journal.claim(self._owner, self._id)
+
+    def release(self) -> None:
+        """That session has it, or it is kept elsewhere."""
+        self._holders -= 1
+        if not self._holders:
+            self._journal.add(self.remove, lambda _: self._journal.unclaim(self._owner, self._id))
+
+    def stay(self) -> None:
+        """That session has ended without it: it waits on, where it is."""
+        self._holders -= 1
+        if not self._holders:
+            self._journal.unclaim(self._owner, self._id)
 
 
 class Taken:
@@ -107,7 +140,8 @@ class Journal:
         self.carried: Custody | None = None
         """Of the stanza that is being routed now, if it is in anybody's."""
         self.links: set[DurableLink] = set()
-        self._handed: dict[ClientSession, deque[tuple[int, Taken]]] = {}
+        self._handed: dict[ClientSession, deque[tuple[int, Custody]]] = {}
+        self._claimed: dict[str, set[int]] = {}  # by owner, messages of the offline storage that sessions hold
 
     @property
     def window(self) -> Window:
@@ -135,27 +169,42 @@ class Journal:
         finally:
             self.carried = None
 
-    def handed(self, session: ClientSession) -> None:
-        """What is carried was queued for a session without durability."""
-        if isinstance(self.carried, Taken):
-            link = session.connection.link
-            self.carried.hold()
-            self._handed.setdefault(session, deque()).append((link.sent if link.managed else 0, self.carried))
+    def claim(self, owner: str, id: int) -> None:
+        """A session holds that message of the offline storage."""
+        self._claimed.setdefault(owner, set()).add(id)
 
-    def ended(self, session: ClientSession) -> list[Taken | None]:
+    def unclaim(self, owner: str, id: int) -> None:
+        """None does any more."""
+        ids = self._claimed[owner]
+        ids.remove(id)
+        if not ids:
+            del self._claimed[owner]
+
+    def claimed(self, owner: str) -> frozenset[int]:
+        """The messages in the offline storage of `owner` that sessions hold: nobody else is given them."""
+        return frozenset(self._claimed.get(owner, ()))
+
+    def handed(self, session: ClientSession, custody: Custody) -> None:
+        """What is in `custody` was queued for a session without durability."""
+        link = session.connection.link
+        if link.managed or isinstance(custody, Taken):  # nobody would tell us when a message that waited has arrived
+            custody.hold()
+            self._handed.setdefault(session, deque()).append((link.sent if link.managed else 0, custody))
+
+    def ended(self, session: ClientSession) -> list[Custody | None]:
         """A session without durability is over: return of each stanza that it has not acknowledged in whose custody that is."""
         handed, link = self._handed.pop(session, ()), session.connection.link
         if not link.managed:
-            for _, taken in handed:
-                taken.release()
+            for _, custody in handed:
+                custody.release()
             return []
-        unacknowledged: list[Taken | None] = [None] * ((link.sent - link.acknowledged) % COUNTS)
-        for number, taken in handed:
+        unacknowledged: list[Custody | None] = [None] * ((link.sent - link.acknowledged) % COUNTS)
+        for number, custody in handed:
             place = (number - link.acknowledged - 1) % COUNTS
             if place < len(unacknowledged):
-                unacknowledged[place] = taken
+                unacknowledged[place] = custody
             else:
-                taken.release()
+                custody.release()
         return unacknowledged
 
     async def run(self) -> None:

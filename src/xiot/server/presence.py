@@ -127,12 +127,13 @@ class Presences(Subscriptions):
         `reading`: the client's next stanzas are looked at meanwhile.
         """
         bare, element, priority = session.jid.bare, stamp(stanza, session), read_priority(stanza.element)
-        owner, handed = str(bare), list[int]()
+        journal, owner, handed = self._server.journal, str(bare), list[int]()
+        claimed: frozenset[int] = frozenset()
 
         def next_page(tx: Tx) -> Sequence[Kept] | Known:
             if priority >= 0:
                 tx.offline.delete(owner, handed)
-                page = tx.offline.page(owner, PAGE_MESSAGES, PAGE_BYTES)
+                page = tx.offline.page(owner, PAGE_MESSAGES, PAGE_BYTES, claimed)
                 if page:
                     return page
             return Known(tx.roster.subscribed(owner), tx.roster.requests(owner))
@@ -141,9 +142,14 @@ class Presences(Subscriptions):
             handed.clear()
             if not isinstance(result, Known):
                 return result
-            if wanted():
+            if wanted() and journal.claimed(owner) == claimed:  # else some may have been given back: look again
                 self._available(session, element, priority, result)
             return ()
+
+        async def read() -> Sequence[Kept]:
+            nonlocal claimed
+            claimed = journal.claimed(owner)
+            return await self._server.store.transact(next_page, found)
 
         def wanted() -> bool:
             return session.availability.arriving is stanza and not session.connection.closing
@@ -157,29 +163,31 @@ class Presences(Subscriptions):
 
         async with self._alone(bare):  # else two resources would get the same messages
             try:
-                while wanted() and (page := await self._server.store.transact(next_page, found)):
+                while wanted() and (page := await read()):
+                    taken = 0
                     await room(self._server.pump.low_bytes)
                     for kept in page:
-                        if not await room(inf) or not self._hand_over(kept, session):
+                        waiting = Waiting(journal, owner, kept.id)
+                        if not await room(inf) or not self._hand_over(kept, waiting, session):
                             break
-                        handed.append(kept.id)
+                        taken += 1
+                        if not waiting.held:
+                            handed.append(kept.id)
                     self._server.pump.flush()
                     if session.durable is not None:
-                        await self._server.journal.settle()  # they are its own now
-                    if len(handed) < len(page):
+                        await journal.settle()  # they are its own now
+                    if taken < len(page):
                         break
             finally:
-                if (
-                    handed and session.durable is None and (session.online or session.connection.link.managed)
-                ):  # else nobody knows: they come again
+                if handed and session.durable is None and session.online:  # else nobody knows: they come again
                     with trio.CancelScope(shield=True):
                         await self._server.store.run(lambda tx: tx.offline.delete(owner, handed))
             if wanted():  # what it acknowledges makes room, so that has to be read
                 session.spawn(partial(self._arrive, stanza, session, reading=True))
 
-    def _hand_over(self, kept: Kept, session: ClientSession) -> bool:
+    def _hand_over(self, kept: Kept, waiting: Waiting, session: ClientSession) -> bool:
         message = reread(kept.stanza)
-        with self._server.journal.carrying(Waiting(str(session.jid.bare), kept.id)):
+        with self._server.journal.carrying(waiting):
             return self._server.delivery.deliver(message, [session], kept.stanza)
 
     @asynccontextmanager

@@ -272,8 +272,9 @@ class ClientSession:
                 self._check_progress()
             return False
         link.send(data)
-        if self.server.journal.carried is not None:
-            self.server.journal.handed(self)
+        custody = self.server.journal.carried
+        if custody is not None:
+            self.server.journal.handed(self, custody)
         return True
 
     def write_nonza(self, data: bytes) -> None:

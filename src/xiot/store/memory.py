@@ -7,7 +7,7 @@ log is undone from its end. The rows themselves are frozen, so what a function w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -259,10 +259,14 @@ class MemoryOffline:
         self._log.put(self._queues[owner], id, Kept(id, stanza))
         return id
 
-    def page(self, owner: str, limit: int, max_bytes: int) -> Sequence[Kept]:
+    def page(self, owner: str, limit: int, max_bytes: int, skip: Collection[int] = ()) -> Sequence[Kept]:
         page: list[Kept] = []
         octets = 0
-        for _, kept in sorted(self._queues.get(owner, {}).items())[:limit]:
+        for id, kept in sorted(self._queues.get(owner, {}).items()):
+            if id in skip and not page:
+                continue
+            if id in skip or len(page) == limit:
+                break
             octets += len(kept.stanza)
             if page and octets > max_bytes:
                 break

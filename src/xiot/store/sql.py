@@ -221,7 +221,7 @@ class SqlOffline(_Rows):
     _USAGE = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_m.bytes), 0)).where(_MINE)
     _PUT = sa.insert(t.offline_messages).returning(_m.id)
     _SIZES = sa.select(_m.id, _m.bytes).where(_MINE).order_by(_m.id).limit(_number("limit_"))
-    _PAGE = sa.select(_m.id, _m.stanza).where(_MINE, _m.id <= _number("last_")).order_by(_m.id)
+    _PAGE = sa.select(_m.id, _m.stanza).where(_MINE, _m.id.between(_number("first_"), _number("last_"))).order_by(_m.id)
     _DELETE = sa.delete(t.offline_messages).where(_MINE, _m.id == _number("id_"))
     _CLEAR = sa.delete(t.offline_messages).where(_MINE)
 
@@ -234,14 +234,20 @@ class SqlOffline(_Rows):
         id: int = self._execute(self._PUT, row).scalar_one()
         return id
 
-    def page(self, owner: str, limit: int, max_bytes: int) -> Sequence[Kept]:
-        last = octets = 0
-        for id, size in self._execute(self._SIZES, {"owner_": owner, "limit_": limit}).all():
+    def page(self, owner: str, limit: int, max_bytes: int, skip: Collection[int] = ()) -> Sequence[Kept]:
+        page: list[int] = []
+        octets = 0
+        for id, size in self._execute(self._SIZES, {"owner_": owner, "limit_": limit + len(skip)}).all():
+            if id in skip and not page:
+                continue
             octets += size
-            if last and octets > max_bytes:
+            if id in skip or len(page) == limit or (page and octets > max_bytes):
                 break
-            last = id
-        return [Kept(*row) for row in self._execute(self._PAGE, {"owner_": owner, "last_": last})]
+            page.append(id)
+        if not page:
+            return []
+        ends = {"owner_": owner, "first_": page[0], "last_": page[-1]}
+        return [Kept(*row) for row in self._execute(self._PAGE, ends)]
 
     def delete(self, owner: str, ids: Sequence[int]) -> None:
         if ids:
