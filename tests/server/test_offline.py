@@ -463,6 +463,28 @@ async def test_what_is_handed_over_is_stored_until_it_is_acknowledged(tmp_path: 
         await emptied(running)
 
 
+async def test_who_has_only_a_copy_does_not_acknowledge_the_message(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=300) as running:
+        await store_some(running, 3)
+        other = await peer(running, "juliet", resource="chamber", managed=True)
+        await other.send(b"<iq id='c' type='set'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
+        await other.until(b"id='c'")
+        (copied,) = running.server.hosts[HOST].sessions(JID(TO))
+        first = await peer(running, "juliet", resource="balcony", managed=True)
+        await first.send(b"<presence/>")
+        await first.until(b"<presence")
+        await other.until(b" id='2'")
+        await other.send(b"<a xmlns='urn:xmpp:sm:3' h='4'/>")
+        running.server.hosts[HOST].session(JID(first.jid)).expire("now")  # type: ignore[union-attr]
+        with trio.fail_after(5):
+            while copied.connection.link.acknowledged < 4 or running.server.journal._handed:
+                await trio.sleep(0.05)
+        juliet = await peer(running, "juliet", resource="balcony", managed=True)
+        await juliet.send(b"<presence/>")
+        assert await acknowledging(juliet) == [0, 1, 2]
+        await emptied(running)
+
+
 async def test_session_that_ends_while_another_comes_leaves_nothing_behind(tmp_path: Path) -> None:
     async with site(tmp_path, resume_s=300) as running:
         await store_some(running, 3)

@@ -10,7 +10,7 @@ so nothing overtakes them; should somebody have become available while a message
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -66,7 +66,8 @@ class Delivery:
         octets = stanza.tobytes(NS_CLIENT) if data is None else data
         took = [session.deliver(stanza, octets) for session in targets]  # all of them, not up to the first
         if copies and stanza.name == "message" and targets:
-            hooks.copy_received(stanza, targets)
+            with self._server.journal.carrying(None):  # who has a copy does not keep the message
+                hooks.copy_received(stanza, targets)
         return any(took)
 
     # ---- from clients: RFC 6121 section 8.5 ----
@@ -150,7 +151,7 @@ class Delivery:
         waiting: list[Element] = []
         kept: list[Custody] = []
         for data, custody in stanzas:
-            with nullcontext() if custody is None else journal.carrying(custody):
+            with journal.carrying(custody):
                 stored = self._undelivered(data)
             if stored is None:
                 if custody is not None:

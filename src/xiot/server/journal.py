@@ -161,13 +161,13 @@ class Journal:
         await done.wait()
 
     @contextmanager
-    def carrying(self, custody: Custody) -> Iterator[None]:
-        """What is delivered within comes from `custody`."""
-        self.carried = custody
+    def carrying(self, custody: Custody | None) -> Iterator[None]:
+        """What is delivered within is in `custody`, if in anybody's."""
+        before, self.carried = self.carried, custody
         try:
             yield
         finally:
-            self.carried = None
+            self.carried = before
 
     def claim(self, owner: str, id: int) -> None:
         """A session holds that message of the offline storage."""
