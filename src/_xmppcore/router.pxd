@@ -94,6 +94,7 @@ cdef extern from "router.h" nogil:
     bint xc_router_ask(xc_router *r)
     void xc_link_mark(xc_router *r, xc_link *l)
     xc_link *xc_router_take_dirty(xc_router *r)
+    xc_link *xc_router_next_dirty(xc_router *r)
     bint xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp)
     void xc_router_unbind(xc_router *r, xc_link *l)
     xc_link *xc_router_find(const xc_router *r, const uint8_t *jid, size_t n)

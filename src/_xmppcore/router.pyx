@@ -466,12 +466,13 @@ cdef class Router:
         For callers whose transport takes bytes, as asyncio's does. With sockets, `take_dirty` and `OutBuf.buffers` save the copy.
         """
         cdef list output = []
+        cdef xc_link *l
         cdef Link link
-        cdef bytes data
-        for link in self.take_dirty():
-            if link.link.out.bytes:
-                data = joined(&link.link.out)
-                link.drop(len(data))
+        while (l := xc_router_next_dirty(&self.router)) is not NULL:  # one by one: the garbage collector may free others
+            if l.out.bytes:
+                link = link_of(l)
+                data = joined(&l.out)
+                link.drop(l.out.bytes)
                 output.append((link, data))
         return output
 

@@ -156,6 +156,15 @@ xc_link *xc_router_take_dirty(xc_router *r) {
     return first;
 }
 
+xc_link *xc_router_next_dirty(xc_router *r) {
+    xc_link *first = r->dirty;
+    if (!first) return NULL;
+    first->flags &= (uint8_t)~XC_LINK_DIRTY;
+    r->dirty = first->dirty;
+    if (!r->dirty) r->dirty_last = NULL;
+    return first;
+}
+
 bool xc_link_write(xc_router *r, xc_link *l, const uint8_t *p, size_t n) {
     if (!xc_out_put(&r->pool, &l->out, p, n)) return false;
     xc_link_mark(r, l);
@@ -237,7 +246,7 @@ static bool good_iq(const xc_head *h, const uint8_t *raw) {
 }
 
 static bool same_lang(const xc_context *a, const xc_context *b) {
-    return a->lang.len == b->lang.len && memcmp(a->bytes + a->lang.off, b->bytes + b->lang.off, a->lang.len) == 0;
+    return a == b || (a->lang.len == b->lang.len && memcmp(a->bytes + a->lang.off, b->bytes + b->lang.off, a->lang.len) == 0);
 }
 
 /* Can these bytes of xml:lang stand in single quotes as they are? None that are no language tag: each stanza would grow by them. */

@@ -49,18 +49,18 @@ typedef struct xc_stamp {       /* the key of the table is at its front: a looku
     uint8_t bytes[];
 } xc_stamp;
 
-typedef struct xc_link {
-    xc_xml xml;
+typedef struct xc_link { /* what a stanza to it needs is together, down to xml.context */
     xc_out out;
-    xc_shared *shared; /* borrowed: limits before or after login */
-    xc_stamp *stamp;   /* owned; NULL unless bound */
-    xc_sm *sm;         /* owned; NULL without stream management */
-    uint8_t *tail;     /* owned: bytes of an unfinished stanza; NULL if none */
-    uint32_t tail_len, tail_cap;
+    xc_sm *sm;             /* owned; NULL without stream management */
     struct xc_link *dirty; /* next in the dirty list */
-    uint64_t stanzas;      /* received and routed here */
     uint32_t hooks;        /* any bit: all its stanzas, and all to it, go to the caller */
     uint8_t flags;
+    xc_xml xml;
+    xc_shared *shared; /* borrowed: limits before or after login */
+    xc_stamp *stamp;   /* owned; NULL unless bound */
+    uint8_t *tail;     /* owned: bytes of an unfinished stanza; NULL if none */
+    uint32_t tail_len, tail_cap;
+    uint64_t stanzas; /* received and routed here */
 } xc_link;
 
 typedef struct xc_router {
@@ -141,6 +141,8 @@ bool xc_router_ask(xc_router *r);
 void xc_link_mark(xc_router *r, xc_link *l);
 /* The dirty list, first marked first; the router forgets it. */
 xc_link *xc_router_take_dirty(xc_router *r);
+/* The first of the dirty list, and no longer in it; NULL if there is none. */
+xc_link *xc_router_next_dirty(xc_router *r);
 
 /* Register l under its stamp's full JID. Returns false if memory is out. The caller has removed any former holder. */
 bool xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp);

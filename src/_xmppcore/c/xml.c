@@ -17,6 +17,7 @@ xc_shared *xc_shared_new(const xc_kernels *kernels, const xc_limits *limits) {
     s->limits = *limits;
     if (limits->max_tag_bytes > limits->max_stanza_bytes) s->limits.max_tag_bytes = limits->max_stanza_bytes;
     s->pool = NULL;
+    s->last = NULL;
 #ifdef XC_DEBUG
     const char *off = getenv("XC_DEFENCES_OFF");
     s->defences_off = off ? (unsigned)strtoul(off, NULL, 10) : 0;
@@ -34,6 +35,7 @@ void xc_shared_free(xc_shared *s) {
         next = t->next;
         free(t);
     }
+    xc_context_release(s->last);
     free(s);
 }
 

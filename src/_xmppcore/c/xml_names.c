@@ -39,6 +39,12 @@ void xc_context_release(xc_context *c) {
     if (c && --c->refs == 0) free(c);
 }
 
+static bool same_context(const xc_context *a, const xc_context *b) {
+    return b && a->size == b->size && a->nbinds == b->nbinds && memcmp(&a->lang, &b->lang, sizeof a->lang) == 0 &&
+           memcmp(&a->name, &b->name, sizeof a->name) == 0 && memcmp(a->binds, b->binds, a->nbinds * sizeof a->binds[0]) == 0 &&
+           memcmp(a->bytes + 1, b->bytes + 1, a->size - 1) == 0;
+}
+
 /* ---- namespaces ---- */
 
 /* The character at *p of an attribute's value, as written (coded) or decoded already; moves *p behind it. */
@@ -285,5 +291,11 @@ xc_context *xc_tag_read_context(run *r) {
                 uri = c->binds[j].uri;
         c->binds[i].uri = uri;
     }
-    return c;
+    if (same_context(c, r->s->last)) {
+        xc_context_release(c);
+    } else {
+        xc_context_release(r->s->last);
+        r->s->last = c;
+    }
+    return xc_context_keep(r->s->last);
 }

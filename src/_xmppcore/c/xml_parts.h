@@ -53,7 +53,8 @@ struct xc_shared {
     const xc_kernels *k;
     int (*body)(run *r, size_t *at); /* made for these kernels */
     xc_limits limits;
-    xc_stack *pool; /* LIFO: the hottest one first */
+    xc_stack *pool;   /* LIFO: the hottest one first */
+    xc_context *last; /* owned: that of the last root, which the next ones share if it is theirs too, as with clients of one sort */
 #ifdef XC_DEBUG
     unsigned defences_off;
 #endif
