@@ -10,7 +10,7 @@ C := src/_xmppcore/c
 XML := xml.c xml_names.c xml_text.c scan.c
 FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C)
 
-.PHONY: run test lint types bench load fuzz debug soak wheel clean
+.PHONY: run test lint types bench bench-check load fuzz debug soak wheel clean
 .DELETE_ON_ERROR:
 
 # Installed, editable, with its extensions compiled in place; made again when the core has changed.
@@ -32,7 +32,7 @@ lint: $(VENV)/.built types
 	$(BIN)/ruff format --check .
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint src/_xmppcore
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $(C)/*.c $(C)/*.h
+	$(BIN)/clang-format --dry-run --Werror $(C)/*.[ch] tests/*/*.[ch] benches/*.c
 	$(BIN)/python tests/wheels.py
 
 types: $(VENV)/.built
@@ -41,6 +41,10 @@ types: $(VENV)/.built
 
 bench: $(VENV)/.built
 	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only -q
+
+# Instruction counts beside those in benches/counts.json.
+bench-check: $(VENV)/.built
+	$(BIN)/python benches/counts.py
 
 load: $(VENV)/.built
 	$(BIN)/python benches/load/run.py

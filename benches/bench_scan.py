@@ -9,45 +9,25 @@ Needs a C compiler and expat's headers (Debian: libexpat1-dev), else it is skipp
 from __future__ import annotations
 
 import ctypes
-import platform
-import shutil
-import subprocess
 import time
 from functools import cache
-from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import corpora
+import native
 from _xmppcore import scan
 
-HERE = Path(__file__).parent
-CORE = HERE.parent / "src" / "_xmppcore" / "c"
-BUILD = HERE.parent / "build" / "bench"
 CORPUS_BYTES = 2_000_000
 
 
 @cache
 def library() -> ctypes.CDLL | str:
-    """scan.c with the core's parser, built anew if its sources are younger; or why there is none."""
-    cc = shutil.which("gcc") or shutil.which("clang")
-    if not cc:
-        return "no C compiler"
-    target = BUILD / "libscan.so"
-    sources = [HERE / "scan.c", *CORE.glob("xml*.c"), CORE / "scan.c"]
-    newest = max(path.stat().st_mtime for path in [*sources, *CORE.glob("*.h")])
-    if not target.exists() or target.stat().st_mtime < newest:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        flags = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{CORE}"]
-        if "gcc" in cc and platform.machine() == "x86_64":  # as in setup.py
-            inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
-            flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
-        built = subprocess.run(
-            [cc, *flags, *map(str, sources), "-o", str(target), "-lexpat"], capture_output=True, text=True
-        )
-        if built.returncode:
-            return "no expat.h" if "expat.h" in built.stderr else built.stderr
+    """scan.c with the core's parser; or why there is none."""
+    target = native.compile("libscan.so", ["scan"], native.PARSER, "-shared")
+    if isinstance(target, str):
+        return target
     loaded = ctypes.CDLL(str(target))
     loaded.scan_xiot.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p]
     loaded.scan_expat.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]

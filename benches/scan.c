@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Our parser and libexpat on the same stream, without Python: a library that bench_scan.py loads, or a program for callgrind (-DSTANDALONE).
+ * Our parser and libexpat on the same stream, without Python: a library that bench_scan.py loads, and part of the program that counts.c makes.
  *
  * Ours is used as a StreamParser uses it: each piece is copied behind what is unfinished, and what was consumed is shifted out. Both
  * must see every stanza; expat has handlers for all that a consumer of stanzas needs, and they only count.
@@ -93,24 +93,3 @@ PUBLIC long scan_expat(const uint8_t *data, size_t n, size_t piece) {
     XML_ParserFree(parser);
     return c.stanzas;
 }
-
-#ifdef STANDALONE
-#include <stdio.h>
-
-/* scan FILE PIECE xiot|expat: for `valgrind --tool=callgrind`. */
-int main(int argc, char **argv) {
-    FILE *file = argc == 4 ? fopen(argv[1], "rb") : NULL;
-    if (!file) return 2;
-    fseek(file, 0, SEEK_END);
-    size_t n = (size_t)ftell(file);
-    uint8_t *data = malloc(n);
-    rewind(file);
-    if (!data || fread(data, 1, n, file) != n) return 2;
-    fclose(file);
-    size_t piece = strtoul(argv[2], NULL, 10);
-    long stanzas = strcmp(argv[3], "expat") == 0 ? scan_expat(data, n, piece) : scan_xiot(data, n, piece, NULL);
-    printf("%ld stanzas, %zu bytes\n", stanzas, n);
-    free(data);
-    return stanzas < 0;
-}
-#endif

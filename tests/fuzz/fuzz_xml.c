@@ -98,9 +98,7 @@ static size_t next_piece(const uint8_t *header, uint32_t *seed, size_t at, size_
     switch (header[3] & 3) {
     case 0: return n <= MAX_BY_BYTE || left < 16 ? 1 : left / 16;
     case 1: return at < split ? split - at : left;
-    default:
-        *seed = *seed * 1103515245u + 12345u;
-        return 1 + (*seed >> 16) % (header[3] & 4 ? 8 : 64);
+    default: *seed = *seed * 1103515245u + 12345u; return 1 + (*seed >> 16) % (header[3] & 4 ? 8 : 64);
     }
 }
 

@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(what)                                                                                                            \
-    do {                                                                                                                       \
-        if (!(what)) {                                                                                                         \
-            fprintf(stderr, "%s: line %d: %s\n", __FILE__, __LINE__, #what);                                                   \
-            abort();                                                                                                           \
-        }                                                                                                                      \
+#define CHECK(what)                                                                                                                        \
+    do {                                                                                                                                   \
+        if (!(what)) {                                                                                                                     \
+            fprintf(stderr, "%s: line %d: %s\n", __FILE__, __LINE__, #what);                                                               \
+            abort();                                                                                                                       \
+        }                                                                                                                                  \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
