@@ -63,11 +63,12 @@ fuzz:
 	$(BIN)/python -m tests.fuzz.make_corpus_exi build/fuzz/corpus-exi build/fuzz/types.xeg
 	XIOT_FUZZ_GRAMMAR=build/fuzz/types.xeg build/fuzz/exi -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-exi build/fuzz/corpus-exi
 
-# The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it.
+# The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it; but those that
+# build a fuzz target with sanitizers do so anyway.
 debug: $(VENV)/.built
-	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
+	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --parallel 2 --build-base build/debug --build-lib build/debug/lib
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib \
-		$(BIN)/python -m pytest -q tests/core -p no:cacheprovider
+		$(BIN)/python -m pytest -q -n 3 --dist loadfile tests/core tests/exi -k 'not sanitizer' -p no:cacheprovider
 
 # The long forms of what `make test` does shortly.
 soak: $(VENV)/.built
