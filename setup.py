@@ -60,7 +60,7 @@ def write_tables():
 
     schemas = Path("src/xiot/exi/schemas")
     options = schemas / "exi-options.xsd"
-    xmpp = sorted(path for path in schemas.glob("*.xsd") if path != options)
+    xmpp = sorted(path for path in schemas.glob("*.xsd") if path.name not in ("exi-options.xsd", "canonical.xsd"))
     for name, files in {"exi_types": [], "exi_options": [options], "exi_xmpp": xmpp}.items():
         target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
         if not target.exists() or target.read_bytes() != data:

@@ -12,12 +12,12 @@ import pytest
 from tests.exi.documents import infoset
 from tests.shared import ROOT, shared
 from xiot.exi import Grammar, Options, decode, encode, xmpp_schemas
+from xiot.exi.aliases import ALIASES, grammar, known, triple
 from xiot.exi.compiler.equal import differences
 from xiot.exi.compiler.tables import compile_files
-from xiot.exi.known import ALIASES
 
 SCHEMAS = ROOT / "src/xiot/exi/schemas"
-OURS = sorted(path.name for path in SCHEMAS.glob("*.xsd") if path.name != "exi-options.xsd")
+OURS = sorted(path.name for path in SCHEMAS.glob("*.xsd") if path.name not in ("exi-options.xsd", "canonical.xsd"))
 HEAD = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:t" xmlns="urn:t" elementFormDefault="qualified">'
 Compare = Callable[[str, str], list[str]]
 
@@ -119,6 +119,27 @@ def test_a_schema_that_is_listed_is_known_because_ours_is_equal(triple: tuple[st
     assert (len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()) == (size, md5)
     assert differences([SCHEMAS / name], [listed]) == []
     assert namespace in data.decode()
+
+
+def test_our_schemas_are_known_by_their_own_hashes_and_by_those_that_are_listed() -> None:
+    for (namespace, size, md5), name in ALIASES.items():
+        assert known(namespace, size, md5.upper()) == SCHEMAS / name
+        assert known(namespace, size + 1, md5) is known("urn:x", size, md5) is None
+    for name in OURS:
+        assert known(*triple((SCHEMAS / name).read_bytes())) == SCHEMAS / name
+
+
+def test_the_grammar_of_what_two_ends_know_is_that_of_the_listed_schemas() -> None:
+    folder = shared("data/xsd/known322")
+    names = ["jabber-client.xsd", "x-data.xsd", "stanzaerror.xsd", "xml.xsd", "ping.xsd"]
+    files = [known(*triple((folder / name).read_bytes())) for name in names]
+    ours = grammar([path for path in files if path is not None])
+    theirs = Grammar(compile_files([*(folder / name for name in names), SCHEMAS / "canonical.xsd"], fragments=False))
+    xml = b"<iq xmlns='jabber:client' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+    data = encode(xml, Options(strict=True), ours)
+    assert infoset(decode(data, Options(strict=True), theirs)) == infoset(xml)
+    without = Grammar(compile_files([folder / name for name in names], fragments=False))
+    assert ours.size_bytes == theirs.size_bytes > without.size_bytes  # the canonical schema has a namespace too
 
 
 def test_the_listed_schema_of_delay_is_not_ours() -> None:

@@ -8,8 +8,20 @@ listed version and a dateTime in today's, which is ours.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+from xiot.exi import Grammar, compile_schemas
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+Triple = tuple[str, int, str]
+
 # (namespace, bytes, MD5) of a schema that is listed: our file in `schemas`
-ALIASES: dict[tuple[str, int, str], str] = {
+ALIASES: dict[Triple, str] = {
     ("http://etherx.jabber.org/streams", 3450, "68719b98725477c46a70958d1ea7c781"): "streams.xsd",
     ("http://jabber.org/features/compress", 670, "8ff631b7aaf9a196470ec57897251f7c"): "compress-feature.xsd",
     ("http://jabber.org/protocol/caps", 1072, "ed68bc908f301556d1cf9ad111c34184"): "caps.xsd",
@@ -36,3 +48,31 @@ ALIASES: dict[tuple[str, int, str], str] = {
     ("urn:xmpp:ping", 602, "a2a720f5ee6da310e3a05ba89b89eb20"): "ping.xsd",
     ("urn:xmpp:time", 658, "001c5347c00da7aad231504ec706fbb3"): "time.xsd",
 }
+
+
+def triple(data: bytes) -> Triple:
+    """How XEP-0322 names a schema file: its target namespace, its size and its MD5 in hexadecimal."""
+    namespace = ElementTree.fromstring(data).get("targetNamespace", "")
+    return namespace, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+@cache
+def _own() -> dict[Triple, Path]:
+    return {triple(path.read_bytes()): path for path in sorted(SCHEMAS.rglob("*.xsd"))}
+
+
+def known(namespace: str, size: int, md5: str) -> Path | None:
+    """Our schema file that gives the same bits as the one of `size` bytes with that MD5, in hexadecimal; None if none does.
+
+    Our files are known by their own size and MD5 too. `grammar` compiles what both ends know.
+    """
+    name = ALIASES.get((namespace, size, md5.lower()))
+    return SCHEMAS / name if name is not None else _own().get((namespace, size, md5.lower()))
+
+
+def grammar(files: Iterable[Path]) -> Grammar:
+    """The grammar of the schemas that two ends agreed on, as one canonical schema (XEP-0322).
+
+    Needs lxml (``xiot[exi]``) and some tenths of a second. Raises `xiot.exi.compiler.xsd.SchemaError`.
+    """
+    return compile_schemas(*files, SCHEMAS / "canonical.xsd", fragments=False)
