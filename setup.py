@@ -57,10 +57,10 @@ def write_tables():
     """EXI grammar tables that are part of the package, from our schemas; by path, since xiot is not built yet."""
     sys.path.insert(0, "src/xiot/exi")
     from compiler.tables import compile_files
+    from sets import XMPP
 
     schemas = Path("src/xiot/exi/schemas")
-    options = schemas / "exi-options.xsd"
-    xmpp = sorted(path for path in schemas.glob("*.xsd") if path.name not in ("exi-options.xsd", "canonical.xsd"))
+    options, xmpp = schemas / "exi-options.xsd", [schemas / f"{name}.xsd" for name in XMPP]
     for name, files in {"exi_types": [], "exi_options": [options], "exi_xmpp": xmpp}.items():
         target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
         if not target.exists() or target.read_bytes() != data:

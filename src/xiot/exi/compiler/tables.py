@@ -412,6 +412,11 @@ class _Compiler:
 
     def emit(self) -> bytes:
         """The tables, as bytes."""
+        values = [value for made in self.datatypes for value in made.enumeration or ()]
+        for text in sorted(
+            {*self.uris, *(local for _, local in self.names), *values}, key=lambda text: (-len(text), text)
+        ):
+            self._string(text)  # the longest first: many others are parts of them
         sections: list[tuple[int, bytes]] = []
         uris = bytearray()
         at = 0
