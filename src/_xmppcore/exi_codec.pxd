@@ -8,6 +8,8 @@ from _xmppcore.cxml cimport c_bool, xc_kernels
 
 cdef extern from "exi.h" nogil:
     const uint32_t XE_NONE
+    enum:
+        XE_PAD
 
     ctypedef struct xe_span:
         const uint8_t *p
@@ -123,11 +125,10 @@ cdef extern from "exi.h" nogil:
     c_bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t *seed)
     void xe_decoder_free(xe_decoder *d)
     c_bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, c_bool keep, const xe_sink *sink, uint64_t *end)
+    c_bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, c_bool keep, xe_writer *w, uint64_t *end)
 
     void xe_writer_init(xe_writer *w, size_t most)
-    void xe_writer_begin(xe_writer *w)
     void xe_writer_free(xe_writer *w)
-    xe_sink xe_writer_sink(xe_writer *w)
 
 
 cdef class Grammar:

@@ -6,7 +6,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -60,7 +60,7 @@ cdef class Grammar:
 
     def __cinit__(self, bytes tables not None):
         self.size = len(tables)
-        self.bytes = <uint8_t *>malloc(self.size or 1)
+        self.bytes = <uint8_t *>calloc(1, self.size + XE_PAD)
         if self.bytes is NULL:
             raise MemoryError
         memcpy(self.bytes, PyBytes_AS_STRING(tables), self.size)
@@ -416,11 +416,16 @@ cdef class Decoder(_Coder):
     cdef uint64_t run(self, object data, uint64_t at, bint keep, const xe_sink *sink) except? 0:
         cdef Py_buffer view
         cdef uint64_t end = 0
+        cdef bint good
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             if at > <uint64_t>view.len * 8:
                 raise ValueError("the start is behind the end")
-            if not xe_decode(&self.d, <const uint8_t *>view.buf, view.len, at, keep, sink, &end):
+            if sink is NULL:
+                good = xe_decode_xml(&self.d, <const uint8_t *>view.buf, view.len, at, keep, &self.w, &end)
+            else:
+                good = xe_decode(&self.d, <const uint8_t *>view.buf, view.len, at, keep, sink, &end)
+            if not good:
                 raise error_of(&self.d.c)
         finally:
             PyBuffer_Release(&view)
@@ -428,11 +433,7 @@ cdef class Decoder(_Coder):
 
     def decode(self, data, at=0, keep=False):
         """Decode one body that begins at bit `at`. Returns its XML as bytes, and the bit behind it."""
-        cdef xe_sink sink = xe_writer_sink(&self.w)
-        xe_writer_begin(&self.w)
-        end = self.run(data, at, keep, &sink)
-        if self.w.out.error:
-            raise ExiError("limit", "the result is larger than allowed")
+        end = self.run(data, at, keep, NULL)
         return PyBytes_FromStringAndSize(<const char *>self.w.out.p, self.w.out.len), end
 
     cdef xe_sink events_sink(self, list events):

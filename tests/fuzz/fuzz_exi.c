@@ -41,9 +41,9 @@ static const xe_grammar *given(void) {
     const char *path = getenv("XIOT_FUZZ_GRAMMAR");
     if (!found && path) {
         FILE *file = fopen(path, "rb");
-        static _Alignas(8) uint8_t bytes[1 << 20];
+        static _Alignas(8) uint8_t bytes[(1 << 20) + XE_PAD];
         CHECK(file);
-        CHECK(xe_grammar_open(&grammar, bytes, fread(bytes, 1, sizeof bytes, file)));
+        CHECK(xe_grammar_open(&grammar, bytes, fread(bytes, 1, 1 << 20, file)));
         fclose(file);
         found = &grammar;
     }
@@ -135,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (b & 128 && size >= 2) {
         size_t n = (size_t)(data[0] << 8 | data[1]);
         if (n > size - 2) return 0;
-        tables = aligned_alloc(8, (n + 8) & ~(size_t)7);
+        tables = aligned_alloc(8, (n + XE_PAD + 7) & ~(size_t)7);
         CHECK(tables);
         memcpy(tables, data + 2, n);
         data += 2 + n;

@@ -35,7 +35,7 @@ typedef struct xe_frame {
     uint16_t state, type;
     uint8_t where; /* XE_FIRST, XE_START, XE_CONTENT */
     bool castable, nillable;
-    bool blank; /* learned grammar that is not kept: the profile allows no more */
+    uint32_t space, declared; /* decoder that writes XML: the default namespace within, prefixes declared before it */
 } xe_frame;
 
 /* DEFLATE streams: both return false if they fail. */
@@ -159,6 +159,9 @@ typedef struct xe_decoder {
     } *scopes;
     uint32_t n_scopes, cap_scopes;
     const xe_sink *sink;
+    struct xe_writer *xml;  /* written to at once in place of a sink; NULL: there is one */
+    uint32_t *declared;     /* then: namespaces that have a prefix */
+    uint32_t n_declared, cap_declared;
     const uint8_t *source; /* with compression: what is to be inflated */
     size_t source_len, source_at;
     size_t produced;     /* bytes told to the sink, about */
@@ -171,6 +174,8 @@ void xe_decoder_free(xe_decoder *d);
 /* Decode one document that begins at bit `at`; *end is the bit behind it. With `keep`, input that ends too early and a sink that stops leave
  * the tables as they were, so that the document may be decoded again from its start. */
 bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end);
+/* The same to XML. */
+bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, struct xe_writer *w, uint64_t *end);
 
 /* -- XML */
 
@@ -204,5 +209,7 @@ void xe_writer_init(xe_writer *w, size_t most);
 void xe_writer_begin(xe_writer *w);
 void xe_writer_free(xe_writer *w);
 xe_sink xe_writer_sink(xe_writer *w);
+/* Text with < > & and so on as references. */
+void xe_write_escaped(xe_writer *w, xe_span s, bool attribute);
 
 #endif

@@ -26,6 +26,31 @@ typedef enum xe_error {
     XE_E_STOPPED,     /* the sink wants no more */
 } xe_error;
 
+#define XE_RARE(x) __builtin_expect(!!(x), 0)
+#define XE_COLD __attribute__((noinline, unused)) static /* out of the way of the rest */
+
+static inline uint64_t xe_load_be64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return __builtin_bswap64(v);
+}
+static inline void xe_store_be64(uint8_t *p, uint64_t v) {
+    v = __builtin_bswap64(v);
+    memcpy(p, &v, 8);
+}
+/* n bytes, 1 to 7, as one number, the first the highest. */
+static inline uint64_t xe_load_few(const uint8_t *p, size_t n) {
+    uint64_t v = 0;
+    if (n >= 4) {
+        uint32_t a, b;
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        return (uint64_t)__builtin_bswap32(a) << 8 * (n - 4) | __builtin_bswap32(b);
+    }
+    while (n--) v = v << 8 | *p++;
+    return v;
+}
+
 /* Bits that numbers from 0 to m - 1 take. */
 static inline unsigned xe_width(uint32_t m) { return m < 2 ? 0 : 32u - (unsigned)__builtin_clz(m - 1); }
 
@@ -45,10 +70,7 @@ static inline void xe_out_reset(xe_out *o) {
     o->acc = 0;
     o->error = XE_OK;
 }
-/* Room for n more bytes. */
-static inline bool xe_out_room(xe_out *o, size_t n) {
-    if (o->error) return false;
-    if (n <= o->cap - o->len) return true;
+XE_COLD bool xe_out_grow(xe_out *o, size_t n) {
     if (n > o->most || o->len > o->most - n) {
         o->error = XE_E_LIMIT;
         return false;
@@ -64,20 +86,25 @@ static inline bool xe_out_room(xe_out *o, size_t n) {
     o->cap = cap;
     return true;
 }
+/* Room for n more bytes. */
+static inline bool xe_out_room(xe_out *o, size_t n) {
+    if (XE_RARE(o->error)) return false;
+    return n <= o->cap - o->len || xe_out_grow(o, n);
+}
 /* Move whole bytes of the accumulator out; less than 8 bits stay. */
 static inline void xe_out_drain(xe_out *o) {
-    if (!xe_out_room(o, 8)) {
+    if (o->cap - o->len < 8 && !xe_out_room(o, 8)) {
         o->n &= 7;
         return;
     }
-    while (o->n >= 8) {
-        o->n -= 8;
-        o->p[o->len++] = (uint8_t)(o->acc >> o->n);
-    }
+    if (o->n < 8) return;
+    xe_store_be64(o->p + o->len, o->acc << (64 - o->n));
+    o->len += o->n >> 3;
+    o->n &= 7;
 }
 /* n bits, at most 32. */
 static inline void xe_put(xe_out *o, uint32_t v, unsigned n) {
-    if (o->aligned) {
+    if (XE_RARE(o->aligned)) {
         if (!xe_out_room(o, 4)) return;
         for (; n > 0; n = n > 8 ? n - 8 : 0, v >>= 8) o->p[o->len++] = (uint8_t)v;
         return;
@@ -97,24 +124,26 @@ static inline void xe_put_unsigned(xe_out *o, uint64_t v) {
 /* Bytes as they are, which is also how ASCII characters are written: eight at a time. */
 static inline void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n) {
     xe_out_drain(o);
-    if (!xe_out_room(o, n + 8)) return;
+    if (o->cap - o->len < n + 8 && !xe_out_room(o, n + 8)) return;
     if (o->n == 0) {
         if (n) memcpy(o->p + o->len, p, n);
         o->len += n;
         return;
     }
-    while (n >= 8) {
-        uint64_t v;
-        memcpy(&v, p, 8);
-        v = __builtin_bswap64(v);
-        uint64_t w = __builtin_bswap64(o->acc << (64 - o->n) | v >> o->n);
-        memcpy(o->p + o->len, &w, 8);
-        o->len += 8;
-        o->acc = v;
-        p += 8;
-        n -= 8;
+    uint8_t *to = o->p + o->len;
+    unsigned shift = o->n;
+    uint64_t acc = o->acc;
+    for (; n >= 8; n -= 8, p += 8, to += 8) {
+        uint64_t v = xe_load_be64(p);
+        xe_store_be64(to, acc << (64 - shift) | v >> shift);
+        acc = v;
     }
-    while (n--) xe_put(o, *p++, 8);
+    o->len = (size_t)(to - o->p);
+    if (n) { /* less than 8 bits and 7 bytes fit into the accumulator */
+        acc = acc << 8 * n | xe_load_few(p, n);
+        o->n += 8 * (unsigned)n;
+    }
+    o->acc = acc;
     xe_out_drain(o);
 }
 /* Fill the last byte with zero bits. */
@@ -137,26 +166,34 @@ typedef struct xe_in {
 
 static inline uint64_t xe_in_left(const xe_in *in) { return (uint64_t)in->len * 8 - in->at; } /* bits */
 
-static inline uint32_t xe_get_bits(xe_in *in, unsigned n) {
+/* The same at the end of the bytes. */
+XE_COLD uint32_t xe_get_last_bits(xe_in *in, unsigned n) {
     size_t i = (size_t)(in->at >> 3);
     unsigned skip = (unsigned)in->at & 7;
-    if (n == 0) return 0;
     if (in->error || n > xe_in_left(in)) {
         if (!in->error) in->error = XE_E_MORE;
         return 0;
     }
     in->at += n;
     uint64_t w = 0;
-    if (in->len - i >= 8) {
-        memcpy(&w, in->p + i, 8);
-        w = __builtin_bswap64(w);
-    } else {
+    if (in->len >= 8)
+        w = xe_load_be64(in->p + in->len - 8) << 8 * (i + 8 - in->len);
+    else
         for (unsigned k = 0; k < 8; k++) w = w << 8 | (i + k < in->len ? in->p[i + k] : 0);
-    }
     return (uint32_t)(w << skip >> (64 - n));
 }
+static inline uint32_t xe_get_bits(xe_in *in, unsigned n) {
+    size_t i = (size_t)(in->at >> 3);
+    unsigned skip = (unsigned)in->at & 7;
+    if (n == 0) return 0;
+    if (!XE_RARE(in->error) && in->len >= i + 8) {
+        in->at += n;
+        return (uint32_t)(xe_load_be64(in->p + i) << skip >> (64 - n));
+    }
+    return xe_get_last_bits(in, n);
+}
 static inline uint32_t xe_get(xe_in *in, unsigned n) {
-    if (!in->aligned || n == 0) return xe_get_bits(in, n);
+    if (!XE_RARE(in->aligned) || n == 0) return xe_get_bits(in, n);
     uint32_t v = 0;
     for (unsigned k = 0; k < n; k += 8) v |= xe_get_bits(in, 8) << k;
     if (n < 32 && v >> n) {
@@ -165,10 +202,9 @@ static inline uint32_t xe_get(xe_in *in, unsigned n) {
     }
     return v;
 }
-/* At most 64 bits; a larger one is an error. */
-static inline uint64_t xe_get_unsigned(xe_in *in) {
-    uint64_t v = 0;
-    for (unsigned shift = 0;; shift += 7) {
+XE_COLD uint64_t xe_get_larger(xe_in *in, uint64_t v) { /* v: the first 8 bits */
+    v &= 0x7F;
+    for (unsigned shift = 7;; shift += 7) {
         uint32_t b = xe_get_bits(in, 8);
         if (shift == 63 ? b > 1 : shift > 63) {
             if (!in->error) in->error = XE_E_BITS;
@@ -177,6 +213,12 @@ static inline uint64_t xe_get_unsigned(xe_in *in) {
         v |= (uint64_t)(b & 0x7F) << shift;
         if (!(b & 0x80)) return v;
     }
+}
+/* At most 64 bits; a larger one is an error. */
+static inline uint64_t xe_get_unsigned(xe_in *in) {
+    uint64_t v = xe_get_bits(in, 8);
+    if (v < 0x80) return v;
+    return xe_get_larger(in, v);
 }
 static inline void xe_in_align(xe_in *in) { in->at = (in->at + 7) & ~(uint64_t)7; }
 

@@ -30,17 +30,23 @@ void xe_decoder_free(xe_decoder *d) {
     free(d->channels);
     free(d->channel_of);
     free(d->scopes);
+    free(d->declared);
     xe_coder_free(&d->c);
 }
 
-static bool check(xe_decoder *d) {
+XE_COLD bool failed(xe_decoder *d) {
     xe_coder *c = &d->c;
     if (d->in.error == XE_E_MORE) return xe_fail(c, XE_E_MORE, "the input ends too early");
     if (d->in.error == XE_E_LIMIT) return xe_fail(c, XE_E_LIMIT, "a value is larger than allowed");
     if (d->in.error) return xe_fail(c, d->in.error, "a number is out of range");
     if (c->t.error) return xe_fail(c, c->t.error, "too many names and values");
     if (d->text.error) return xe_fail(c, d->text.error, "the result is larger than allowed");
-    return !c->error;
+    if (d->xml && d->xml->out.error) return xe_fail(c, d->xml->out.error, "the result is larger than allowed");
+    return false;
+}
+static inline bool check(xe_decoder *d) {
+    if (XE_RARE(d->in.error | d->c.t.error | d->text.error | d->c.error)) return failed(d);
+    return true;
 }
 
 static bool invalid(xe_decoder *d) { return check(d) && xe_fail(&d->c, XE_E_BITS, "an event that the grammar does not have"); }
@@ -106,11 +112,234 @@ static bool tell(xe_decoder *d, const xe_event *v, xe_span text) {
     }
 }
 
+/* -- XML at once: what the writer's sink would write, from numbers of names. Without prefixes, and not in blocks. */
+
+/* Has it bytes that XML writes as references, at least in attributes? 16 bytes behind it may be overwritten. */
+static inline bool plain(uint8_t *p, size_t n) {
+    typedef uint8_t vector __attribute__((vector_size(16)));
+    typedef uint64_t halves __attribute__((vector_size(16)));
+    vector found = {0}, v;
+    memset(p + n, 'a', 16);
+    for (size_t i = 0; i < n; i += 16) {
+        memcpy(&v, p + i, 16);
+        found |= (vector)(v < 0x20) | (vector)(v == '"') | (vector)(v == '&') | (vector)(v == '<') | (vector)(v == '>');
+    }
+    halves h = (halves)found;
+    return !(h[0] | h[1]);
+}
+
+/* Text that is followed by 16 bytes, to where there is room for 16 more. */
+static inline uint8_t *copied(uint8_t *to, xe_span s) {
+    memcpy(to, s.p, 16);
+    if (XE_RARE(s.n > 16)) memcpy(to + 16, s.p + 16, s.n - 16);
+    return to + s.n;
+}
+
+/* Room for n bytes, and for what is put around them. */
+static bool room(xe_decoder *d, size_t n) {
+    xe_out *o = &d->xml->out;
+    if (XE_RARE(o->len > 65536) && d->c.l.expansion && o->len - 65536 > (d->in.at >> 3) * d->c.l.expansion) o->error = XE_E_LIMIT;
+    return xe_out_room(o, n + 64) || failed(d);
+}
+
+/* What was written from `start` on: with references, if it needs them. */
+static bool escape(xe_decoder *d, size_t start, bool attribute) {
+    xe_out *o = &d->xml->out;
+    if (!xe_out_room(o, 16)) return failed(d);
+    if (plain(o->p + start, o->len - start)) return true;
+    d->text.len = 0;
+    xe_text(&d->text, o->p + start, o->len - start);
+    o->len = start;
+    xe_write_escaped(d->xml, (xe_span){d->text.p, d->text.len}, attribute);
+    d->text.len = 0;
+    return !(o->error | d->text.error) || failed(d);
+}
+
+static uint8_t *close_start(xe_decoder *d, uint8_t *to) {
+    if (d->tag_open) *to++ = '>';
+    d->tag_open = false;
+    return to;
+}
+
+static bool write_start(xe_decoder *d, uint32_t name) {
+    xe_frame *f = xe_top(&d->c);
+    uint32_t uri = xe_uri_of_name(&d->c.t, name), space = f[-1].space;
+    xe_span local = xe_name_of(&d->c.t, name), text = xe_uri_of(&d->c.t, uri);
+    if (!room(d, local.n + text.n)) return false;
+    xe_out *o = &d->xml->out;
+    uint8_t *to = close_start(d, o->p + o->len);
+    *to++ = '<';
+    if (XE_RARE(uri == XE_URI_XML)) {
+        memcpy(to, "xml:", 4);
+        to += 4;
+        uri = space;
+    }
+    to = copied(to, local);
+    f->space = uri;
+    f->declared = d->n_declared;
+    d->tag_open = true;
+    if (uri != space) {
+        memcpy(to, " xmlns=\"", 8);
+        to += 8;
+        o->len = (size_t)(copied(to, text) - o->p);
+        if (!escape(d, (size_t)(to - o->p), true) || !room(d, 0)) return false;
+        to = o->p + o->len;
+        *to++ = '"';
+    }
+    o->len = (size_t)(to - o->p);
+    return true;
+}
+
+static bool write_end(xe_decoder *d) {
+    const xe_frame *f = xe_top(&d->c);
+    xe_span local = xe_name_of(&d->c.t, f->name);
+    if (!room(d, local.n)) return false;
+    xe_out *o = &d->xml->out;
+    uint8_t *to = o->p + o->len;
+    if (d->tag_open) {
+        memcpy(to, "/>", 2);
+        to += 2;
+    } else {
+        memcpy(to, "</", 2);
+        to += 2;
+        if (XE_RARE(xe_uri_of_name(&d->c.t, f->name) == XE_URI_XML)) {
+            memcpy(to, "xml:", 4);
+            to += 4;
+        }
+        to = copied(to, local);
+        *to++ = '>';
+    }
+    d->tag_open = false;
+    d->n_declared = f->declared;
+    o->len = (size_t)(to - o->p);
+    return true;
+}
+
+/* The prefix of a namespace, other than the default one: declared now, if it is not. Returns its end. */
+static uint8_t *prefix_of(uint32_t uri, uint8_t prefix[16]) {
+    uint8_t *end = prefix + 15, *p = end;
+    do *--p = (uint8_t)('0' + uri % 10), uri /= 10;
+    while (uri);
+    *--p = 's';
+    *--p = 'n';
+    memmove(prefix, p, (size_t)(end - p));
+    return prefix + (end - p);
+}
+static bool declare(xe_decoder *d, uint32_t uri, xe_span *prefix, uint8_t made[16]) {
+    if (uri == XE_URI_XML) {
+        *prefix = (xe_span){(const uint8_t *)"xml", 3};
+        return true;
+    }
+    *prefix = (xe_span){made, (size_t)(prefix_of(uri, made) - made)};
+    for (uint32_t i = d->n_declared; i--;)
+        if (d->declared[i] == uri) return true;
+    if (!grow(&d->c, &d->declared, &d->cap_declared, d->n_declared, sizeof *d->declared)) return false;
+    d->declared[d->n_declared++] = uri;
+    xe_span text = xe_uri_of(&d->c.t, uri);
+    xe_out *o = &d->xml->out;
+    xe_text(o, " xmlns:", 7);
+    xe_text(o, prefix->p, prefix->n);
+    xe_text(o, "=\"", 2);
+    xe_write_escaped(d->xml, text, true);
+    xe_text(o, "\"", 1);
+    return true;
+}
+
+/* The name of an attribute, up to the quote in front of its value. */
+static bool write_name(xe_decoder *d, uint32_t name) {
+    uint32_t uri = xe_uri_of_name(&d->c.t, name);
+    xe_span local = xe_name_of(&d->c.t, name), prefix = {NULL, 0};
+    uint8_t made[16];
+    if (XE_RARE(uri != XE_URI_NONE) && !declare(d, uri, &prefix, made)) return false;
+    if (!room(d, local.n)) return false;
+    xe_out *o = &d->xml->out;
+    uint8_t *to = o->p + o->len;
+    *to++ = ' ';
+    if (XE_RARE(prefix.n)) {
+        memcpy(to, prefix.p, prefix.n);
+        to += prefix.n;
+        *to++ = ':';
+    }
+    to = copied(to, local);
+    memcpy(to, "=\"", 2);
+    o->len = (size_t)(to + 2 - o->p);
+    return true;
+}
+
+static bool quote(xe_decoder *d) {
+    xe_text(&d->xml->out, "\"", 1);
+    return !d->xml->out.error || failed(d);
+}
+
+/* The value of xsi:type. */
+static bool write_type(xe_decoder *d, uint32_t type) {
+    uint32_t uri = xe_uri_of_name(&d->c.t, type), xsi_type = d->c.t.g->uris[XE_URI_XSI].first + 1;
+    xe_span local = xe_name_of(&d->c.t, type), prefix = {NULL, 0};
+    uint8_t made[16];
+    xe_out *o = &d->xml->out;
+    if (uri != XE_URI_NONE && uri != xe_top(&d->c)->space && !declare(d, uri, &prefix, made)) return false;
+    if (!write_name(d, xsi_type)) return false;
+    size_t start = o->len;
+    xe_text(o, prefix.p, prefix.n);
+    if (prefix.n) xe_text(o, ":", 1);
+    xe_text(o, local.p, local.n);
+    return !o->error && escape(d, start, true) ? quote(d) : failed(d);
+}
+
+/* A value: of an attribute, or between tags. */
+static bool write_value(xe_decoder *d, bool attribute, uint32_t name, uint16_t datatype) {
+    xe_out *o = &d->xml->out;
+    if (attribute ? !write_name(d, name) : !room(d, 0)) return false;
+    if (!attribute && d->tag_open) o->p[o->len++] = '>';
+    size_t start = o->len;
+    xe_rep r = xe_rep_of(d->c.t.g, &d->c.o, datatype);
+    xe_get_value(&d->c.t, &d->c.o, &d->c.l, &d->in, &r, name, o);
+    if (XE_RARE(d->in.error | d->c.t.error | o->error)) return failed(d);
+    if (!attribute) {
+        if (XE_RARE(o->len == start)) { /* no text: nothing has happened */
+            o->len -= d->tag_open;
+            return true;
+        }
+        d->tag_open = false;
+    }
+    if ((r.kind == XE_STRING || r.kind == XE_ENUM || r.kind == XE_LIST) && !escape(d, start, attribute)) return false;
+    return !attribute || quote(d);
+}
+
+/* Any other event. */
+static bool write_event(xe_decoder *d, const xe_event *v, xe_span text) {
+    xe_out *o = &d->xml->out;
+    if (v->kind == E_TYPE) return write_type(d, v->name);
+    if (!room(d, 0)) return false;
+    if (v->kind == E_ATTRIBUTE) {
+        if (!write_name(d, v->name)) return false;
+        xe_write_escaped(d->xml, text, true);
+        return quote(d);
+    }
+    o->len = (size_t)(close_start(d, o->p + o->len) - o->p);
+    xe_span data = {text.p, text.n};
+    if (v->kind == E_INSTRUCTION) {
+        data = (xe_span){text.p + v->other, text.n - v->other};
+        xe_text(o, "<?", 2);
+        xe_text(o, text.p, v->other);
+        if (data.n) xe_text(o, " ", 1);
+    } else {
+        xe_text(o, "<!--", 4);
+    }
+    xe_text(o, data.p, data.n);
+    if (v->kind == E_INSTRUCTION)
+        xe_text(o, "?>", 2);
+    else
+        xe_text(o, "-->", 3);
+    return !o->error || failed(d);
+}
+
 /* An event whose text, if it has one, was appended to d->text at `off`. */
 static bool emit(xe_decoder *d, xe_event v, size_t off) {
     if (!check(d)) return false;
     if (!d->c.o.channels) {
-        bool good = tell(d, &v, (xe_span){d->text.p + off, d->text.len - off});
+        xe_span text = {d->text.p + off, d->text.len - off};
+        bool good = d->xml ? write_event(d, &v, text) : tell(d, &v, text);
         d->text.len = 0;
         return good;
     }
@@ -127,8 +356,9 @@ static bool end_block(xe_decoder *d, bool last);
 
 /* A value: at once, or when its block is whole. */
 static bool emit_value(xe_decoder *d, xe_event v, uint32_t partition, uint16_t datatype) {
-    size_t off = d->text.len;
     if (!check(d)) return false;
+    if (d->xml) return write_value(d, v.kind == E_ATTRIBUTE, partition, datatype);
+    size_t off = d->text.len;
     if (!d->c.o.channels) {
         xe_rep r = xe_rep_of(d->c.t.g, &d->c.o, datatype);
         xe_get_value(&d->c.t, &d->c.o, &d->c.l, &d->in, &r, partition, &d->text);
@@ -293,6 +523,7 @@ static bool open_element(xe_decoder *d, uint32_t name, uint32_t prefix, uint16_t
     if (!check(d) || !xe_push(&d->c, relaxed ? XE_NONE : name, element)) return false;
     xe_top(&d->c)->name = name;
     d->attributes = 0;
+    if (d->xml) return write_start(d, name);
     return emit(d, (xe_event){.kind = E_START, .name = name, .prefix = prefix}, d->text.len);
 }
 
@@ -366,9 +597,10 @@ static bool in_document(xe_decoder *d, bool *done) {
 static bool end_element(xe_decoder *d) {
     xe_coder *c = &d->c;
     while (d->n_scopes && d->scopes[d->n_scopes - 1].depth == c->depth) d->n_scopes--;
+    if (d->xml && !write_end(d)) return false;
     c->depth--;
     if (!c->depth && !c->o.fragment) c->over = true;
-    return emit(d, (xe_event){.kind = E_END}, d->text.len);
+    return d->xml || emit(d, (xe_event){.kind = E_END}, d->text.len);
 }
 
 static bool get_binding(xe_decoder *d) {
@@ -602,7 +834,7 @@ static bool in_state(xe_decoder *d) {
     return invalid(d);
 }
 
-static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
+static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, uint64_t *end) {
     xe_coder *c = &d->c;
     bool done = false;
     xe_coder_begin(c, keep);
@@ -612,8 +844,8 @@ static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool
     for (uint32_t i = 0; i < d->n_channels; i++) d->channel_of[d->channels[i].name] = 0; /* of a block that failed */
     d->n_events = d->n_channels = d->n_values = d->n_scopes = 0;
     d->produced = 0;
+    d->n_declared = 0;
     d->tag_open = false;
-    d->sink = sink;
     d->in = (xe_in){.p = bytes, .len = n, .at = at};
     if (c->o.aligned) {
         xe_in_align(&d->in);
@@ -635,8 +867,22 @@ static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool
     return check(d);
 }
 
-bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
-    if (run(d, bytes, n, at, keep, sink, end)) return true;
+static bool run_or_undo(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, uint64_t *end) {
+    if (run(d, bytes, n, at, keep, end)) return true;
     if (keep && (d->c.error == XE_E_MORE || d->c.error == XE_E_STOPPED)) xe_tables_back(&d->c.t);
     return false;
+}
+
+bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
+    d->sink = sink;
+    d->xml = NULL;
+    return run_or_undo(d, bytes, n, at, keep, end);
+}
+
+bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, xe_writer *w, uint64_t *end) {
+    xe_sink sink = xe_writer_sink(w);
+    xe_writer_begin(w);
+    d->sink = &sink;
+    d->xml = d->c.o.prefixes || d->c.o.channels ? NULL : w;
+    return run_or_undo(d, bytes, n, at, keep, end) && (!w->out.error || xe_fail(&d->c, w->out.error, "the result is larger than allowed"));
 }

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-static const uint8_t base_strings[] = "http://www.w3.org/XML/1998/namespacehttp://www.w3.org/2001/XMLSchema-instancebaseidlangspaceniltype";
+static const uint8_t base_strings[] =
+    "http://www.w3.org/XML/1998/namespacehttp://www.w3.org/2001/XMLSchema-instancebaseidlangspaceniltype" /* and the pad: */ "             "
+                                                                                                                             "   ";
 static const xe_uri base_uris[] = {{0, 0, 0, 0, 0}, {0, 36, 0, 4, 0}, {36, 41, 4, 2, 0}};
 #define NAME(at, len, uri) {(at) << 8 | (len), uri, XE_NO16, XE_NO16, XE_NO16}
 static const xe_name base_names[] = {NAME(77, 4, 1), NAME(81, 2, 1), NAME(83, 4, 1), NAME(87, 5, 1), NAME(92, 3, 2), NAME(95, 4, 2)};
@@ -12,7 +14,7 @@ const xe_grammar xe_schemaless = {
     .uris = base_uris,
     .names = base_names,
     .strings = base_strings,
-    .n = {[XE_S_URIS] = 3, [XE_S_NAMES] = 6, [XE_S_STRINGS] = sizeof base_strings - 1},
+    .n = {[XE_S_URIS] = 3, [XE_S_NAMES] = 6, [XE_S_STRINGS] = sizeof base_strings - 1 - XE_PAD},
     .relaxed = XE_NO16,
 };
 

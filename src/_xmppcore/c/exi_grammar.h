@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define XE_PAD 16 /* bytes behind texts that may be read, and mean nothing: so they are copied 16 at a time */
 #define XE_NO16 0xFFFFu
 #define XE_NONE 0xFFFFFFFFu
 
@@ -156,7 +157,7 @@ typedef struct xe_grammar {
 /* What EXI knows without a schema. */
 extern const xe_grammar xe_schemaless;
 
-/* Checks the tables wholly, since they may come from outside; they are borrowed. The bytes must be aligned to 8. */
+/* Checks the tables wholly, since they may come from outside; they are borrowed. The bytes must be aligned to 8, with XE_PAD more behind them. */
 bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size);
 
 uint32_t xe_find_uri(const xe_grammar *g, xe_span text);

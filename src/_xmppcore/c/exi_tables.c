@@ -14,9 +14,8 @@ static bool charge(xe_tables *t, size_t more) {
 }
 
 /* Room for row n of an array. */
-static bool grow(xe_tables *t, void *array, uint32_t *cap, uint32_t n, size_t row) {
+XE_COLD bool grow_more(xe_tables *t, void *array, uint32_t *cap, uint32_t n, size_t row) {
     void **p = array;
-    if (n < *cap) return !t->error;
     uint32_t more = *cap ? *cap : 8;
     if (n >= (1u << 24) - 1) {
         t->error = XE_E_LIMIT;
@@ -31,6 +30,10 @@ static bool grow(xe_tables *t, void *array, uint32_t *cap, uint32_t n, size_t ro
     *p = q;
     *cap += more;
     return true;
+}
+static inline bool grow(xe_tables *t, void *array, uint32_t *cap, uint32_t n, size_t row) {
+    if (n < *cap) return !t->error;
+    return grow_more(t, array, cap, n, row);
 }
 
 static uint32_t hash2(const xe_tables *t, uint32_t a, uint32_t b) {
@@ -105,8 +108,8 @@ static void take(xe_map *m, uint32_t hash, uint32_t index) {
 }
 
 static void clear(xe_map *m) {
+    if (!m->used) return;
     m->used = 0;
-    if (!m->slots) return;
     if (++m->epoch == 0) {
         memset(m->slots, 0, ((size_t)m->mask + 1) * sizeof *m->slots);
         m->epoch = 1;
@@ -155,7 +158,7 @@ void xe_tables_reset(xe_tables *t) {
         if (uri < t->g->n[XE_S_URIS]) t->locals[uri] = t->g->uris[uri].count;
     }
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) clear(maps[i]);
-    t->text_len = t->n_uris = t->n_names = t->n_prefixes = t->n_values = t->next_value = t->ring_head = 0;
+    t->text_len = t->n_uris = t->n_names = t->n_prefixes = t->n_values = t->next_value = t->ring_head = t->uncounted = 0;
     t->n_partitions = t->n_grammars = t->n_learned = t->n_fragment = 0;
     t->marked = false;
     t->error = XE_OK;
@@ -164,8 +167,8 @@ void xe_tables_reset(xe_tables *t) {
 static bool keep_text(xe_tables *t, xe_span s, uint32_t *off) {
     if (s.n > UINT32_MAX / 4 || t->text_len + s.n > UINT32_MAX / 2) t->error = XE_E_LIMIT;
     if (t->error) return false;
-    if (!t->text || t->text_cap - t->text_len < s.n) {
-        uint32_t more = t->text_cap > s.n ? t->text_cap : (uint32_t)s.n + 64;
+    if (!t->text || t->text_cap - t->text_len < s.n + XE_PAD) {
+        uint32_t more = t->text_cap > s.n + XE_PAD ? t->text_cap : (uint32_t)s.n + 64;
         if (!charge(t, more)) return false;
         uint8_t *p = realloc(t->text, (size_t)t->text_cap + more);
         if (!p) {
@@ -183,35 +186,12 @@ static bool keep_text(xe_tables *t, xe_span s, uint32_t *off) {
 
 /* -- namespaces and names */
 
-static inline xe_span text_at(const xe_tables *t, const xe_string *s) { return (xe_span){t->text + s->off, s->len}; }
-
-xe_span xe_uri_of(const xe_tables *t, uint32_t uri) {
-    uint32_t known = t->g->n[XE_S_URIS];
-    return uri < known ? xe_uri_text(t->g, uri) : text_at(t, t->uris + (uri - known));
-}
-xe_span xe_name_of(const xe_tables *t, uint32_t name) {
-    uint32_t known = t->g->n[XE_S_NAMES];
-    return name < known ? xe_name_text(t->g, name) : text_at(t, t->names + (name - known));
-}
-uint32_t xe_uri_of_name(const xe_tables *t, uint32_t name) {
-    uint32_t known = t->g->n[XE_S_NAMES];
-    return name < known ? t->g->names[name].uri : t->names[name - known].uri;
-}
-uint32_t xe_local_of_name(const xe_tables *t, uint32_t name) {
-    uint32_t known = t->g->n[XE_S_NAMES];
-    return name < known ? name - t->g->uris[t->g->names[name].uri].first : t->names[name - known].local;
-}
-uint32_t xe_locals(const xe_tables *t, uint32_t uri) {
-    if (uri < t->cap_locals) return t->locals[uri];
-    return uri < t->g->n[XE_S_URIS] ? t->g->uris[uri].count : 0;
-}
-
 uint32_t xe_lookup_uri(const xe_tables *t, xe_span text) {
     uint32_t found = xe_find_uri(t->g, text);
     if (found != XE_NONE || !t->n_uris) return found;
     uint32_t hash = hash_text(t, XE_NONE, text);
     for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
-        if (i & 0x800000u && xe_same(text_at(t, t->uris + (i & 0x7FFFFF)), text)) return t->g->n[XE_S_URIS] + (i & 0x7FFFFF);
+        if (i & 0x800000u && xe_same(xe_string_text(t, t->uris + (i & 0x7FFFFF)), text)) return t->g->n[XE_S_URIS] + (i & 0x7FFFFF);
     return XE_NONE;
 }
 
@@ -223,7 +203,7 @@ uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
     if (!t->n_names) return XE_NONE;
     uint32_t hash = hash_text(t, uri, text);
     for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
-        if (!(i & 0x800000u) && t->names[i].uri == uri && xe_same(text_at(t, t->names + i), text)) return t->g->n[XE_S_NAMES] + i;
+        if (!(i & 0x800000u) && t->names[i].uri == uri && xe_same(xe_string_text(t, t->names + i), text)) return t->g->n[XE_S_NAMES] + i;
     return XE_NONE;
 }
 
@@ -282,13 +262,13 @@ uint32_t xe_prefixes_of(const xe_tables *t, uint32_t uri) {
 uint32_t xe_lookup_prefix(const xe_tables *t, uint32_t uri, xe_span text) {
     if (uri <= XE_URI_XSI && xe_same(text, known_prefix(uri))) return 0;
     for (uint32_t i = 0; i < t->n_prefixes; i++)
-        if (t->prefixes[i].uri == uri && xe_same(text, text_at(t, t->prefixes + i))) return t->prefixes[i].local;
+        if (t->prefixes[i].uri == uri && xe_same(text, xe_string_text(t, t->prefixes + i))) return t->prefixes[i].local;
     return XE_NONE;
 }
 xe_span xe_prefix_at(const xe_tables *t, uint32_t uri, uint32_t local) {
     if (uri <= XE_URI_XSI && local == 0) return known_prefix(uri);
     for (uint32_t i = 0; i < t->n_prefixes; i++)
-        if (t->prefixes[i].uri == uri && t->prefixes[i].local == local) return text_at(t, t->prefixes + i);
+        if (t->prefixes[i].uri == uri && t->prefixes[i].local == local) return xe_string_text(t, t->prefixes + i);
     return (xe_span){NULL, 0};
 }
 void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text) {
@@ -317,7 +297,31 @@ static uint32_t partition_of(const xe_tables *t, uint32_t name) {
         if (t->partitions[i].name == name) return i;
     return XE_NONE;
 }
-uint32_t xe_partition_size(const xe_tables *t, uint32_t name) {
+
+/* Put the last values into their partitions. */
+static bool count_values(xe_tables *t) {
+    for (; t->uncounted && !t->error; t->uncounted--) {
+        uint32_t i = t->next_value >= t->uncounted ? t->next_value - t->uncounted : t->next_value + t->value_capacity - t->uncounted;
+        xe_value *v = t->values + i;
+        uint32_t p = partition_of(t, v->name);
+        if (p == XE_NONE) {
+            p = t->n_partitions;
+            if (!grow(t, &t->partitions, &t->cap_partitions, p, sizeof *t->partitions)) return false;
+            t->partitions[p] = (xe_partition){v->name, 0};
+            put(t, &t->by_partition, hash2(t, v->name, 0), p);
+            if (t->error) return false;
+            t->n_partitions++;
+        }
+        v->local = t->partitions[p].count;
+        if (t->decodes) put(t, &t->by_local_value, hash2(t, v->name, v->local), i);
+        if (t->error) return false;
+        t->partitions[p].count++;
+    }
+    return !t->error;
+}
+
+uint32_t xe_partition_size(xe_tables *t, uint32_t name) {
+    if (!count_values(t)) return 0;
     uint32_t i = partition_of(t, name);
     return i == XE_NONE ? 0 : t->partitions[i].count;
 }
@@ -371,53 +375,49 @@ fits:
 
 /* Note for xe_tables_back() what is at place i. */
 static bool keep_old(xe_tables *t, uint32_t i) {
-    xe_overwritten old = {.was = i < t->n_values, .text = t->saved_len};
+    xe_overwritten old = {t->values[i], t->saved_len};
     if (!grow(t, &t->undo, &t->cap_undo, t->n_undo, sizeof *t->undo)) return false;
-    if (old.was) {
-        old.value = t->values[i];
-        for (uint32_t need = t->saved_len + old.value.len; need > t->cap_saved;)
-            if (!grow(t, &t->saved, &t->cap_saved, t->cap_saved, 1)) return false;
-        memcpy(t->saved + t->saved_len, t->ring + old.value.off, old.value.len);
-        t->saved_len += old.value.len;
-    }
+    for (uint32_t need = t->saved_len + old.value.len; need > t->cap_saved;)
+        if (!grow(t, &t->saved, &t->cap_saved, t->cap_saved, 1)) return false;
+    if (old.value.len) memcpy(t->saved + t->saved_len, t->ring + old.value.off, old.value.len);
+    t->saved_len += old.value.len;
     t->undo[t->n_undo++] = old;
+    return true;
+}
+
+/* A value takes the place of the oldest, i. */
+XE_COLD bool overwrite(xe_tables *t, uint32_t i) {
+    if (!count_values(t) || (t->marked && !keep_old(t, i))) return false;
+    if (t->decodes)
+        take(&t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
+    else
+        take(&t->by_value, xe_hash_value(t, xe_value_text(t, i)), i);
     return true;
 }
 
 void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash) {
     if (characters == 0 || characters > t->value_max || t->value_capacity == 0 || t->error) return;
-    uint32_t i = t->next_value, live = t->n_values, off;
+    uint32_t i = t->next_value, live = t->n_values, off = t->ring_head;
     if (text.n >= UINT32_MAX / 4) {
         t->error = XE_E_LIMIT;
         return;
     }
-    if (t->marked && !keep_old(t, i)) return;
-    if (i < t->n_values) { /* it takes the place of the oldest */
+    if (i < t->n_values) {
         live--;
-        if (t->decodes)
-            take(&t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
-        else
-            take(&t->by_value, xe_hash_value(t, xe_value_text(t, i)), i);
+        if (!overwrite(t, i)) return;
     } else if (!grow(t, &t->values, &t->cap_values, i, sizeof *t->values)) {
         return;
     }
-    if (!ring_room(t, (uint32_t)text.n, live, &off)) return;
-    uint32_t p = partition_of(t, name);
-    if (p == XE_NONE) {
-        p = t->n_partitions;
-        if (!grow(t, &t->partitions, &t->cap_partitions, p, sizeof *t->partitions)) return;
-        t->partitions[p] = (xe_partition){name, 0};
-        put(t, &t->by_partition, hash2(t, name, 0), p);
-        if (t->error) return;
-        t->n_partitions++;
-    }
+    if (i == t->n_values && t->ring_cap - off >= text.n && t->ring_cap) /* nothing was overwritten yet: they lie in a row */
+        t->ring_head = off + (uint32_t)text.n;
+    else if (!ring_room(t, (uint32_t)text.n, live, &off))
+        return;
     memcpy(t->ring + off, text.p, text.n);
-    uint32_t local = t->partitions[p].count++;
-    t->values[i] = (xe_value){off, (uint32_t)text.n, name, local};
-    if (t->decodes)
-        put(t, &t->by_local_value, hash2(t, name, local), i);
-    else
-        put(t, &t->by_value, hash, i);
+    t->values[i] = (xe_value){off, (uint32_t)text.n, name, 0};
+    if (!t->decodes) put(t, &t->by_value, hash, i);
+    if (t->error) return;
+    t->added++;
+    t->uncounted++;
     if (i == t->n_values) t->n_values++;
     t->next_value = i + 1 == t->value_capacity ? 0 : i + 1;
 }
@@ -470,35 +470,40 @@ void xe_learn(xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name) {
 
 void xe_tables_mark(xe_tables *t) {
     t->marked = true;
-    t->n_undo = t->saved_len = 0;
+    t->n_undo = t->saved_len = t->added = 0;
     t->mark = (xe_mark){t->n_uris, t->n_names, t->n_prefixes, t->text_len, t->n_grammars, t->n_learned, t->next_value};
 }
 
-/* Values: the last first; then the ring is laid out anew, with the bytes of those that come back. */
+/* Values: the last first. If some of them took the place of others, the ring is laid out anew, with the bytes of those that come back. */
 static void values_back(xe_tables *t) {
-    if (!t->n_undo) return;
-    uint8_t *p = malloc(t->ring_cap ? t->ring_cap : 1);
-    uint32_t *saved = calloc(t->n_values + 1u, sizeof *saved); /* of each value where its bytes were saved, + 1 */
-    if (!p || !saved) {
+    uint8_t *p = t->n_undo ? malloc(t->ring_cap) : NULL;
+    uint32_t *saved = t->n_undo ? calloc(t->n_values, sizeof *saved) : NULL; /* of each value where its bytes were saved, + 1 */
+    if (t->n_undo && (!p || !saved)) {
         free(p);
         free(saved);
         t->error = XE_E_MEMORY;
         return;
     }
-    for (uint32_t k = t->n_undo; k--;) {
+    for (; t->added; t->added--) {
         uint32_t i = t->next_value ? t->next_value - 1 : t->n_values - 1;
         const xe_value *v = t->values + i;
-        take(&t->by_local_value, hash2(t, v->name, v->local), i);
-        t->partitions[partition_of(t, v->name)].count--;
+        if (t->uncounted) {
+            t->uncounted--;
+        } else {
+            take(&t->by_local_value, hash2(t, v->name, v->local), i);
+            t->partitions[partition_of(t, v->name)].count--;
+        }
         t->next_value = i;
-        if (t->undo[k].was) {
-            t->values[i] = t->undo[k].value;
-            saved[i] = k + 1;
+        if (t->n_undo) {
+            t->values[i] = t->undo[--t->n_undo].value;
+            saved[i] = t->n_undo + 1;
             put(t, &t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
         } else {
             t->n_values--;
+            t->ring_head = v->off;
         }
     }
+    if (!p) return;
     uint32_t head = 0;
     for (uint32_t k = 0; k < t->n_values; k++) {
         uint32_t i = t->next_value < t->n_values ? (t->next_value + k) % t->n_values : k;
@@ -532,13 +537,13 @@ void xe_tables_back(xe_tables *t) {
     }
     while (t->n_names > t->mark.names) {
         const xe_string *s = t->names + --t->n_names;
-        take(&t->by_name, hash_text(t, s->uri, text_at(t, s)), t->n_names);
+        take(&t->by_name, hash_text(t, s->uri, xe_string_text(t, s)), t->n_names);
         take(&t->by_local, hash2(t, s->uri, s->local), t->n_names);
         t->locals[s->uri]--;
     }
     while (t->n_uris > t->mark.uris) {
         const xe_string *s = t->uris + --t->n_uris;
-        take(&t->by_name, hash_text(t, XE_NONE, text_at(t, s)), t->n_uris | 0x800000u);
+        take(&t->by_name, hash_text(t, XE_NONE, xe_string_text(t, s)), t->n_uris | 0x800000u);
     }
     t->n_prefixes = t->mark.prefixes;
     t->text_len = t->mark.text_len;

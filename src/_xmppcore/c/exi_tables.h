@@ -44,7 +44,7 @@ typedef struct xe_element_grammar { /* of an undeclared element */
 
 typedef struct xe_value {
     uint32_t off, len;    /* bytes */
-    uint32_t name, local; /* partition and compact identifier in it */
+    uint32_t name, local; /* partition and, once it is counted, compact identifier in it */
 } xe_value;
 
 typedef struct xe_string { /* a learned namespace, name or prefix */
@@ -59,7 +59,6 @@ typedef struct xe_partition {
 typedef struct xe_overwritten { /* a value that another took the place of since the mark */
     xe_value value;
     uint32_t text; /* in xe_tables.saved */
-    bool was;      /* false: the place was empty */
 } xe_overwritten;
 
 typedef struct xe_mark { /* how much was learned when it was set */
@@ -87,13 +86,15 @@ typedef struct xe_tables {
     uint32_t n_values, cap_values, next_value; /* next_value: what the next one overwrites, if that is less than n_values */
     uint8_t *ring;
     uint32_t ring_cap, ring_head; /* head: where the next value's bytes go */
+    uint32_t uncounted;           /* so many of the last values are in no partition yet: few are ever asked for by partition */
     xe_partition *partitions;
     uint32_t n_partitions, cap_partitions;
     xe_map by_value, by_local_value, by_partition;
 
     bool marked;
     xe_mark mark;
-    xe_overwritten *undo; /* one for each value since the mark */
+    uint32_t added; /* values since the mark; the last `n_undo` of them took the place of others */
+    xe_overwritten *undo;
     uint32_t n_undo, cap_undo;
     uint8_t *saved;
     uint32_t saved_len, cap_saved;
@@ -114,11 +115,28 @@ void xe_tables_mark(xe_tables *t);
 void xe_tables_back(xe_tables *t);
 
 static inline uint32_t xe_uris(const xe_tables *t) { return t->g->n[XE_S_URIS] + t->n_uris; }
-xe_span xe_uri_of(const xe_tables *t, uint32_t uri);
-xe_span xe_name_of(const xe_tables *t, uint32_t name);
-uint32_t xe_uri_of_name(const xe_tables *t, uint32_t name);
-uint32_t xe_local_of_name(const xe_tables *t, uint32_t name);
-uint32_t xe_locals(const xe_tables *t, uint32_t uri); /* names of a namespace */
+static inline xe_span xe_string_text(const xe_tables *t, const xe_string *s) { return (xe_span){t->text + s->off, s->len}; }
+/* These texts are followed by XE_PAD bytes. */
+static inline xe_span xe_uri_of(const xe_tables *t, uint32_t uri) {
+    uint32_t known = t->g->n[XE_S_URIS];
+    return uri < known ? xe_uri_text(t->g, uri) : xe_string_text(t, t->uris + (uri - known));
+}
+static inline xe_span xe_name_of(const xe_tables *t, uint32_t name) {
+    uint32_t known = t->g->n[XE_S_NAMES];
+    return name < known ? xe_name_text(t->g, name) : xe_string_text(t, t->names + (name - known));
+}
+static inline uint32_t xe_uri_of_name(const xe_tables *t, uint32_t name) {
+    uint32_t known = t->g->n[XE_S_NAMES];
+    return name < known ? t->g->names[name].uri : t->names[name - known].uri;
+}
+static inline uint32_t xe_local_of_name(const xe_tables *t, uint32_t name) {
+    uint32_t known = t->g->n[XE_S_NAMES];
+    return name < known ? name - t->g->uris[t->g->names[name].uri].first : t->names[name - known].local;
+}
+static inline uint32_t xe_locals(const xe_tables *t, uint32_t uri) { /* names of a namespace */
+    if (uri < t->cap_locals) return t->locals[uri];
+    return uri < t->g->n[XE_S_URIS] ? t->g->uris[uri].count : 0;
+}
 uint32_t xe_lookup_uri(const xe_tables *t, xe_span text);
 uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text);
 uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local);
@@ -133,7 +151,7 @@ void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text);
 /* Index into values, or XE_NONE. */
 uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash);
 uint32_t xe_local_value_at(const xe_tables *t, uint32_t name, uint32_t local);
-uint32_t xe_partition_size(const xe_tables *t, uint32_t name);
+uint32_t xe_partition_size(xe_tables *t, uint32_t name); /* counts what is uncounted, and so has to be asked first */
 uint32_t xe_hash_value(const xe_tables *t, xe_span text);
 static inline xe_span xe_value_text(const xe_tables *t, uint32_t i) { return (xe_span){t->ring + t->values[i].off, t->values[i].len}; }
 void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash);

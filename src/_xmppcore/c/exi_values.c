@@ -459,8 +459,9 @@ void xe_put_string_value(xe_tables *t, xe_out *out, uint32_t name, xe_span s, co
     if (i != XE_NONE) {
         const xe_value *v = t->values + i;
         if (v->name == name && t->local_values) {
+            uint32_t m = xe_partition_size(t, name);
             xe_put_unsigned(out, 0);
-            xe_put(out, v->local, xe_width(xe_partition_size(t, name)));
+            xe_put(out, v->local, xe_width(m));
         } else {
             xe_put_unsigned(out, 1);
             xe_put(out, i, xe_width(t->n_values));
@@ -827,23 +828,23 @@ void xe_get_string(xe_in *in, xe_out *text, uint64_t n, const xe_grammar *g, uin
         in->error = XE_E_MORE;
         return;
     }
-    if (!xe_out_room(text, (size_t)n + 8)) return;
+    if (!xe_out_room(text, (size_t)n + 16)) return;
     while (n && !in->error && !text->error) {
         size_t i = (size_t)(in->at >> 3);
         unsigned skip = (unsigned)in->at & 7;
-        while (n >= 8 && in->len - i >= 9 && text->cap - text->len >= 8) { /* eight characters of ASCII a step */
-            uint64_t w;
-            memcpy(&w, in->p + i, 8);
-            w = __builtin_bswap64(w);
-            if (skip) w = w << skip | in->p[i + 8] >> (8 - skip);
+        uint8_t *to = text->p + text->len, *most = text->p + text->cap - 8;
+        while (n && in->len - i >= 9 && to <= most) { /* ASCII: up to eight characters a step */
+            uint64_t w = xe_load_be64(in->p + i) << skip | (uint64_t)in->p[i + 8] >> (8 - skip);
+            if (n < 8) w = w >> (64 - 8 * n) << (64 - 8 * n) | 0x2020202020202020u >> 8 * n;
             if ((w | ((w - 0x2020202020202020u) & ~w)) & 0x8080808080808080u) break;
-            w = __builtin_bswap64(w);
-            memcpy(text->p + text->len, &w, 8);
-            text->len += 8;
-            i += 8;
-            in->at += 64;
-            n -= 8;
+            xe_store_be64(to, w);
+            unsigned k = n < 8 ? (unsigned)n : 8;
+            to += k;
+            i += k;
+            n -= k;
         }
+        in->at = (uint64_t)i << 3 | skip;
+        text->len = (size_t)(to - text->p);
         if (n) {
             put_character(in, text, xe_get_unsigned(in));
             n--;

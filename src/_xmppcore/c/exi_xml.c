@@ -537,7 +537,7 @@ static xe_spot store(xe_writer *w, xe_span s) {
     return spot;
 }
 
-static void escaped(xe_writer *w, xe_span s, bool attribute) {
+void xe_write_escaped(xe_writer *w, xe_span s, bool attribute) {
     const uint8_t *start = s.p, *end = s.p + s.n;
     for (const uint8_t *p = s.p; p < end; p++) {
         const char *text = NULL;
@@ -581,7 +581,7 @@ static void write_declaration(xe_writer *w, xe_span prefix, xe_span uri) {
     raw(w, prefix.n ? " xmlns:" : " xmlns");
     xe_text(&w->out, prefix.p, prefix.n);
     raw(w, "=\"");
-    escaped(w, uri, true);
+    xe_write_escaped(w, uri, true);
     raw(w, "\"");
 }
 
@@ -720,7 +720,7 @@ static bool on_attribute(void *ctx, const xe_qname *q, xe_span value) {
     if (prefix.n) raw(w, ":");
     xe_text(&w->out, q->local.p, q->local.n);
     raw(w, "=\"");
-    escaped(w, value, true);
+    xe_write_escaped(w, value, true);
     raw(w, "\"");
     return !w->out.error;
 }
@@ -745,7 +745,7 @@ static bool on_type(void *ctx, const xe_qname *q, const xe_qname *value) {
 static bool on_text(void *ctx, xe_span text) {
     xe_writer *w = ctx;
     if (!close_tag(w)) return false;
-    escaped(w, text, false);
+    xe_write_escaped(w, text, false);
     return !w->out.error;
 }
 
