@@ -75,7 +75,7 @@ class Server:
         self._reloading = trio.Lock()
         self.on_reload: Callable[[Config], None] = lambda config: None
         """Called with each configuration that `reload` has put in force."""
-        self.log: Any = structlog.get_logger("xiot.server")
+        self.log: Any = structlog.get_logger("xiot.server").bind()  # else each line would look its configuration up
         self.certificates = Certificates(config)
         self.router = Router(
             max_stanza_bytes=limits.max_stanza_bytes,
@@ -289,6 +289,7 @@ class Server:
         for host in config.hosts:
             self._set_up_host(host)
         self.on_reload(config)
+        self.log = structlog.get_logger("xiot.server").bind()
         return waiting
 
     # ---- hosts ----
