@@ -52,7 +52,7 @@ async def accounts(config: Config, store: Store) -> Accounts:
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"])
 async def test_password_proves_itself_by_scram(accounts: Accounts, mechanism: str) -> None:
     await accounts.add(JULIET, "s3cret")
-    keys = await accounts.keys(JULIET, mechanism)
+    keys = accounts.keys(JULIET, mechanism)
     assert keys is not None
     assert keys.iterations == 4096
     binding = ("tls-exporter", b"x") if mechanism.endswith("-PLUS") else None
@@ -72,13 +72,13 @@ async def test_plain_password_is_compared(accounts: Accounts) -> None:
 
 
 async def test_unknown_account_has_no_keys(accounts: Accounts) -> None:
-    assert await accounts.keys(JULIET, "SCRAM-SHA-1") is None
+    assert accounts.keys(JULIET, "SCRAM-SHA-1") is None
     assert not await accounts.exists(JULIET)
 
 
 async def test_unknown_mechanism_has_no_keys(accounts: Accounts) -> None:
     await accounts.add(JULIET, "s3cret")
-    assert await accounts.keys(JULIET, "SCRAM-SHA-512") is None
+    assert accounts.keys(JULIET, "SCRAM-SHA-512") is None
 
 
 async def test_account_with_keys_of_one_mechanism_can_use_plain(accounts: Accounts, store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_same_password_has_other_salts_in_each_account(accounts: Accounts)
     for name in "ab":
         await accounts.add(JID(f"{name}@plant.example"), "s3cret")
         for mechanism in scram.HASHES:
-            keys = await accounts.keys(JID(f"{name}@plant.example"), mechanism)
+            keys = accounts.keys(JID(f"{name}@plant.example"), mechanism)
             assert keys is not None
             salts.add(keys.salt)
     assert len(salts) == 4
@@ -213,7 +213,7 @@ async def test_next_account_of_a_name_inherits_nothing(accounts: Accounts, store
     await store.run(prepare)
     await accounts.remove(JULIET)
     assert not await accounts.exists(JULIET)
-    assert await accounts.keys(JULIET, "SCRAM-SHA-256") is None
+    assert accounts.keys(JULIET, "SCRAM-SHA-256") is None
     await store.run(check)
 
 

@@ -61,7 +61,7 @@ async def test_account_that_is_removed_takes_all_its_rows_with_it(tmp_path: Path
 
         def fill(tx: Transaction) -> None:
             tx.documents.put(Document(bare, "vcard", "", b"<x/>"))
-            tx.logouts.put(Logout(bare, entitytime.Clock().now()))
+            tx.logouts.put([Logout(bare, entitytime.Clock().now())])
             tx.blocks.put(Block(bare, "tybalt@localhost"))
 
         await running.server.store.run(fill)

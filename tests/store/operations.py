@@ -140,7 +140,7 @@ WRITES = [
     call("documents", "put", documents),
     call("documents", "delete", bares, kinds, texts),
     call("documents", "clear", bares),
-    call("logouts", "put", logouts),
+    call("logouts", "put", st.lists(logouts, max_size=3)),
     call("logouts", "clear", bares),
     call("blocks", "put", blocks),
     call("blocks", "delete", bares, jids),

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +47,45 @@ async def test_caller_waits_for_the_commit(database: Path) -> None:
         for name in "abc":
             await store.run(partial(put, name=name))
             assert committed(database)[-1] == name
+
+
+async def test_deferred_work_is_done_though_nothing_else_comes_and_when_the_store_closes(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "DEFER_S", 0.01)
+
+    def all_of(tx: Transaction, names: Sequence[str]) -> None:
+        for name in names:
+            put(tx, name)
+
+    async with Store.open(database) as store:
+        store.defer(all_of, "a", pytest.fail)
+        store.defer(all_of, "b", pytest.fail)
+        with trio.fail_after(5):
+            while committed(database) != ["a", "b"]:
+                await trio.sleep(0.01)
+        store.defer(all_of, "c", pytest.fail)
+    assert committed(database) == ["a", "b", "c"]
+
+
+async def test_glance_does_not_wait_for_a_transaction_and_cannot_write(database: Path) -> None:
+    going, go_on = threading.Event(), threading.Event()
+
+    def slow(tx: Transaction) -> None:
+        put(tx, "a")
+        going.set()
+        go_on.wait(10)
+
+    async with Store.open(database) as store, trio.open_nursery() as nursery:
+        nursery.start_soon(store.run, slow)
+        await trio.to_thread.run_sync(going.wait)
+        assert not store.idle
+        assert not store.glance(lambda tx: tx.accounts.exists("a@plant.example"))
+        with pytest.raises(StoreError, match="readonly"):
+            store.glance(partial(put, name="b"))
+        go_on.set()
+    async with Store.open(database) as store:
+        assert store.glance(lambda tx: tx.accounts.list("plant.example")) == ["a@plant.example"]
 
 
 async def test_functions_that_queue_up_share_one_commit(database: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -441,12 +441,69 @@ def test_document_is_replaced_by_its_kind_and_name(tx: Transaction) -> None:
 
 @in_store
 def test_last_logout_is_kept(tx: Transaction) -> None:
+    tx.accounts.put(ME, KEYS)
     assert tx.logouts.get(ME) is None
     for status in ("Heading Home", ""):
-        tx.logouts.put(Logout(ME, NOW, status))
+        tx.logouts.put([Logout(ME, NOW, status)])
         assert tx.logouts.get(ME) == Logout(ME, NOW, status)
     tx.logouts.clear(ME)
     assert tx.logouts.get(ME) is None
+
+
+@in_store
+def test_of_logouts_that_come_together_the_last_of_each_account_is_kept_and_none_without_account(
+    tx: Transaction,
+) -> None:
+    tx.accounts.put(ME, KEYS)
+    tx.logouts.put([Logout(ME, NOW, "first"), Logout("guest@plant.example", NOW), Logout(ME, NOW, "it's last")])
+    assert tx.logouts.get(ME) == Logout(ME, NOW, "it's last")
+    assert tx.logouts.get("guest@plant.example") is None
+    tx.logouts.put([])
+
+
+# ---- beside the queue ----
+
+
+async def test_glance_sees_what_is_committed(store: Store) -> None:
+    assert not store.glance(lambda tx: tx.accounts.exists(ME))
+    await store.run(lambda tx: tx.accounts.put(ME, KEYS))
+    assert store.idle
+    assert store.glance(lambda tx: tx.accounts.get(ME, KEYS.mechanism)) == KEYS
+    await store.run(lambda tx: tx.accounts.remove(ME))
+    assert not store.glance(lambda tx: tx.accounts.exists(ME))
+
+
+async def test_what_glances_may_raise(store: Store) -> None:
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            store.glance(lambda tx: {}["nothing"])
+
+
+async def test_deferred_work_is_done_before_the_next_transaction(store: Store) -> None:
+    failed: list[Exception] = []
+
+    def put(tx: Transaction, names: Sequence[str]) -> None:
+        for name in names:
+            tx.accounts.put(f"{name}@plant.example", KEYS)
+
+    for name in "ab":
+        store.defer(put, name, failed.append)
+    found = await store.run(lambda tx: tx.accounts.list("plant.example"))
+    assert found == ["a@plant.example", "b@plant.example"]
+    assert not failed
+
+
+async def test_deferred_work_that_fails_is_told_and_leaves_nothing(store: Store) -> None:
+    failed: list[Exception] = []
+
+    def put(tx: Transaction, jids: Sequence[str]) -> None:
+        for jid in jids:
+            tx.accounts.put(jid, KEYS)
+        raise ValueError("no")
+
+    store.defer(put, ME, failed.append)
+    assert not await store.run(lambda tx: tx.accounts.exists(ME))
+    assert [str(error) for error in failed] == ["no"]
 
 
 @in_store

@@ -122,10 +122,10 @@ class Accounts:
             for bare in page:
                 yield JID(bare)
 
-    async def keys(self, jid: JID, mechanism: str) -> scram.ScramKeys | None:
-        """Return what `jid` has on record for `mechanism`, which may end in ``-PLUS``; None if nothing."""
+    def keys(self, jid: JID, mechanism: str) -> scram.ScramKeys | None:
+        """Return what `jid` has on record for `mechanism`, which may end in ``-PLUS``; None if nothing. Raises StoreError."""
         bare, name = _bare(jid), mechanism.removesuffix("-PLUS")
-        credentials = await self._store.run(lambda tx: tx.accounts.get(bare, name))
+        credentials = self._store.glance(lambda tx: tx.accounts.get(bare, name))
         return None if credentials is None else _keys(credentials)
 
     async def check_plain(self, jid: JID, password: str) -> bool:

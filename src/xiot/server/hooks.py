@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from xiot.core import JID, Element, Stanza
 from xiot.errors import StanzaError
 from xiot.model import blocking as rules
+from xiot.model.effects import Tx
 from xiot.server.delivery import stamp
 from xiot.stanzas import presence
 from xiot.xep import blocking, carbons, csi
@@ -32,6 +33,10 @@ CARBONS, BLOCKLIST, INACTIVE, DURABLE = 1, 2, 4, 8
 OURS = CARBONS | BLOCKLIST | INACTIVE | DURABLE
 
 
+def _blocked(account: JID, tx: Tx) -> frozenset[str]:
+    return frozenset(tx.blocks.jids(str(account)))
+
+
 class Hooks(blocking.Enforcer, carbons.Switch):
     """The hooked sessions of one server."""
 
@@ -43,12 +48,20 @@ class Hooks(blocking.Enforcer, carbons.Switch):
 
     async def enter(self, account: JID, then: Callable[[], None]) -> None:
         """Call `then`, which binds a session of `account`, once it is known whom that blocks. Raises StoreError."""
+        if not self.enter_at_once(account, then):
+            await self._server.store.transact(partial(_blocked, account), partial(self._enter, account, then))
+
+    def enter_at_once(self, account: JID, then: Callable[[], None]) -> bool:
+        """Do as `enter` here and now; False if the store is busy: then nothing was done, as the list may be about to change."""
+        store = self._server.store
         if self._host(account).sessions(account):
-            self._enter(account, then, self._lists.get(account, frozenset()))
+            jids = self._lists.get(account, frozenset())
+        elif store.idle:
+            jids = store.glance(partial(_blocked, account))
         else:
-            await self._server.store.transact(
-                lambda tx: frozenset(tx.blocks.jids(str(account))), partial(self._enter, account, then)
-            )
+            return False
+        self._enter(account, then, jids)
+        return True
 
     def _enter(self, account: JID, then: Callable[[], None], jids: frozenset[str]) -> None:
         then()  # maybe in place of the only session there was

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a client logs in and gets its resource: what its stream machine asks meanwhile, and the answers.
 
-Theory of operation. The machine (`xiot.proto.receiving`) returns questions: is this password right, what are the keys of that account. Each
-is answered in a task while the connection waits, since that takes the store or PBKDF2. Whoever guesses is slowed: the connection is read
+Theory of operation. The machine (`xiot.proto.receiving`) returns questions: is this password right, what are the keys of that account. What
+a glance into the store answers is answered at once, so that a login by SCRAM starts no task; for PBKDF2, or what changes the store, there is
+a task while the connection waits. Whoever guesses is slowed: the connection is read
 on only after a penalty.
 """
 
@@ -58,11 +59,11 @@ class Login:
         return self.mechanism == "ANONYMOUS"
 
     def answer(self, question: Question) -> None:
-        """Get the answer in a task."""
+        """Get the answer: at once, or in a task."""
         match question:
             case NeedKeys(username, mechanism):
                 self._tried = mechanism
-                self._ask(partial(self._keys, username, mechanism))
+                self._tell(partial(self._keys, username, mechanism))
             case CheckPassword(username, password):
                 self._tried = "PLAIN"
                 self._ask(partial(self._check, username, password))
@@ -73,8 +74,9 @@ class Login:
             case NeedSession(request):
                 self._ask(partial(self._establish, request))
             case NeedBind(resource):
-                enter, account = self._server.hooks.enter, self._session.logged_in
-                self._session.pause(partial(enter, account, partial(self._bind, resource)))
+                hooks, account, bind = self._server.hooks, self._session.logged_in, partial(self._bind, resource)
+                if not hooks.enter_at_once(account, bind):
+                    self._session.pause(partial(hooks.enter, account, bind))
 
     def succeeded(self, event: Authenticated) -> None:
         """The login is proved."""
@@ -104,15 +106,26 @@ class Login:
             seconds, self._penalty_s = self._penalty_s, 0.0
             await trio.sleep(seconds)
 
+    def _tell(self, fn: Callable[[], list[Event]]) -> None:
+        try:
+            events = fn()
+        except Exception:
+            events = self._unchecked()
+        self._session.do(events)
+
+    def _unchecked(self) -> list[Event]:
+        """A fault of the store or of ours: the client may try again."""
+        self._server.log.exception("login could not be checked", peer=self._session.connection.peer)
+        return self._session.stream.refuse_login("temporary-auth-failure")
+
     def _ask(self, fn: Callable[[], Awaitable[list[Event]]]) -> None:
         session = self._session
 
         async def ask() -> None:
             try:
                 events = await fn()
-            except Exception:  # of the store or of ours: the client may try again
-                self._server.log.exception("login could not be checked", peer=session.connection.peer)
-                events = session.stream.refuse_login("temporary-auth-failure")
+            except Exception:
+                events = self._unchecked()
             if not session.connection.closing:
                 session.do(events)
 
@@ -122,9 +135,9 @@ class Login:
         self._session.account = jid = JID.of(username, self._session.host)
         return jid
 
-    async def _keys(self, username: str, mechanism: str) -> list[Event]:
+    def _keys(self, username: str, mechanism: str) -> list[Event]:
         jid = self._account(username)
-        return self._refused(jid) or self._session.stream.provide_keys(await self._server.accounts.keys(jid, mechanism))
+        return self._refused(jid) or self._session.stream.provide_keys(self._server.accounts.keys(jid, mechanism))
 
     async def _check(self, username: str, password: str) -> list[Event]:
         jid = self._account(username)

@@ -38,6 +38,7 @@ from xiot.server.delivery import stamp
 from xiot.server.hooks import BLOCKLIST, DURABLE
 from xiot.server.journal import Waiting
 from xiot.stanzas import NS_CLIENT, presence, reread
+from xiot.store import StoreError
 from xiot.xep import roster
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class Known:
 
     subscribed: Sequence[tuple[str, SubscriptionState]]
     requests: Sequence[Request]
+
+
+def _known(tx: Tx, owner: str) -> Known:
+    return Known(tx.roster.subscribed(owner), tx.roster.requests(owner))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class Presences(Subscriptions):
         priority, mine = read_priority(stanza.element), session.availability
         if mine.presence is None or mine.priority < 0 <= priority:
             mine.arriving = stanza
-            session.wait(stanza, partial(self._arrive, stanza, session))
+            if not self._arrive_at_once(stanza, session, priority):
+                session.wait(stanza, partial(self._arrive, stanza, session))
         else:
             mine.presence, mine.priority = stamp(stanza, session), priority
             self._broadcast(session, mine.presence)
@@ -121,6 +127,26 @@ class Presences(Subscriptions):
                     presence(type="unavailable", from_=jid)
                 )  # section 4.3.2: if it was there, it is no more
 
+    def _arrive_at_once(self, stanza: Stanza, session: ClientSession, priority: int) -> bool:
+        """Be available here and now; False if a message waits, or anything else is to be waited for."""
+        bare, store, owner = session.jid.bare, self._server.store, str(session.jid.bare)
+        if (
+            not store.idle
+            or bare in self._arriving
+            or session.durable is not None
+            or self._server.journal.claimed(owner)
+        ):
+            return False
+        try:
+            known = store.glance(
+                lambda tx: None if priority >= 0 and tx.offline.page(owner, 1, 1) else _known(tx, owner)
+            )
+        except StoreError:
+            return False  # the other way tells the client
+        if known is not None:
+            self._available(session, stamp(stanza, session), priority, known)
+        return known is not None
+
     async def _arrive(self, stanza: Stanza, session: ClientSession, *, reading: bool = False) -> None:
         """Hand over what waits for the account, if that is wanted, then be available (section 4.2.2, XEP-0160 section 2).
 
@@ -136,7 +162,7 @@ class Presences(Subscriptions):
                 page = tx.offline.page(owner, PAGE_MESSAGES, PAGE_BYTES, claimed)
                 if page:
                     return page
-            return Known(tx.roster.subscribed(owner), tx.roster.requests(owner))
+            return _known(tx, owner)
 
         def found(result: Sequence[Kept] | Known) -> Sequence[Kept]:
             handed.clear()

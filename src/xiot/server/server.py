@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from xiot.ext import HOST, third_party
 from xiot.model import nodes
 from xiot.model.documents import Quota
 from xiot.model.effects import Tx, apply
-from xiot.model.logout import Logout, end_of_last_session
+from xiot.model.logout import Logout
 from xiot.net.listen import accept, listen, source_of
 from xiot.net.pump import Connection, Pump
 from xiot.proto import sasl, sasl2, sm
@@ -446,15 +446,10 @@ class Server:
 
     def logged_out(self, jid: JID, status: str) -> None:
         """Note that the last session of an account has ended (XEP-0012)."""
-        logout = Logout(str(jid), datetime.now(UTC), status)
+        self.store.defer(_note, Logout(str(jid), datetime.now(UTC), status), self._not_noted)
 
-        async def note() -> None:
-            try:
-                await self.store.run(lambda tx: apply(end_of_last_session(logout, tx), tx))
-            except XiotError as error:
-                self.log.error("logout could not be noted", jid=str(jid), why=str(error))
-
-        self.storing.start_soon(note)
+    def _not_noted(self, error: Exception) -> None:
+        self.log.error("logouts could not be noted", why=str(error))
 
     # ---- registration before login ----
 
@@ -488,6 +483,10 @@ def _listen(address: Address) -> tuple[socket.socket, Address]:
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
     host = f"[{address.host}]" if ":" in address.host else address.host
     return sock, Address(f"{host}:{sock.getsockname()[1]}")
+
+
+def _note(tx: Tx, logouts: Sequence[Logout]) -> None:
+    tx.logouts.put(logouts)
 
 
 def end_resource_subscriptions(tx: Tx, domain: str) -> None:

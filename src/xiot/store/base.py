@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,6 +12,10 @@ from typing import Protocol, TypeVar
 from xiot.errors import XiotError
 from xiot.model.effects import Tx
 
+DEFER_S = 1.0
+"""How long deferred work may wait; a crash loses it."""
+
+V = TypeVar("V")
 T = TypeVar("T")
 U = TypeVar("U")
 OnCommit = Callable[[int, float], None]
@@ -59,6 +63,27 @@ class Store(ABC):
         All `then` are called in the order of their transactions, which tasks that wake up are not: what is sent in one
         cannot contradict, or be overtaken by, what an earlier or later transaction has to send. If `then` raises, the
         exception is raised here, but what `fn` did stays.
+        """
+
+    @abstractmethod
+    def glance(self, fn: Callable[[Transaction], T]) -> T:
+        """Call ``fn(tx)``, which reads a few rows and changes nothing, here and now, on what is committed. Raises StoreError.
+
+        What is queued or being committed is not seen: who must not miss it asks `idle` first.
+        """
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is queued or under way, and each `then` was called: so the next one would see what `glance` sees."""
+        return True
+
+    @abstractmethod
+    def defer(
+        self, fn: Callable[[Transaction, Sequence[V]], object], item: V, failed: Callable[[Exception], None]
+    ) -> None:
+        """Call ``fn(tx, items)`` with `item`, and all else that is deferred for `fn`, ahead of the next transaction.
+
+        If there comes none within `DEFER_S`, alone. Nobody waits for it; `failed` is called once if it raises.
         """
 
     @property

@@ -56,6 +56,20 @@ class MemoryStore(Store):
         finally:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
+    def glance(self, fn: Callable[[Transaction], T]) -> T:
+        return fn(self._tx)
+
+    def defer(
+        self, fn: Callable[[Transaction, Sequence[V]], object], item: V, failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            fn(self._tx, [item])
+        except Exception as error:
+            self._log.undo()
+            failed(error)
+        finally:
+            self._log.clear()
+
 
 class _Items(dict[str, tuple[int, Item]]):
     """The items of a node by id, each with its number, in ascending order of the numbers."""
@@ -104,7 +118,7 @@ class MemoryTransaction:
         self.nodes = MemoryNodes(log, self.durable)
         self.offline = MemoryOffline(log)
         self.documents = MemoryDocuments(log)
-        self.logouts = MemoryLogouts(log)
+        self.logouts = MemoryLogouts(log, self.accounts)
         self.blocks = MemoryBlocks(log)
         self.secrets = MemorySecrets(log)
         self.tokens = MemoryTokens(log)
@@ -309,15 +323,18 @@ class MemoryDocuments:
 class MemoryLogouts:
     """`xiot.model.logout.LogoutStore` in memory."""
 
-    def __init__(self, log: _Log) -> None:
+    def __init__(self, log: _Log, accounts: MemoryAccounts) -> None:
         self._log = log
+        self._accounts = accounts
         self._logouts: dict[str, Logout] = {}
 
     def get(self, owner: str) -> Logout | None:
         return self._logouts.get(owner)
 
-    def put(self, logout: Logout) -> None:
-        self._log.put(self._logouts, logout.owner, logout)
+    def put(self, logouts: Sequence[Logout]) -> None:
+        for logout in logouts:
+            if self._accounts.exists(logout.owner):
+                self._log.put(self._logouts, logout.owner, logout)
 
     def clear(self, owner: str) -> None:
         self._log.delete(self._logouts, owner)

@@ -10,6 +10,10 @@ undo: the journal is a WAL with ``synchronous=FULL``, which syncs at each commit
 If a batch cannot be stored, since the disk is full, its jobs are run again, each in a transaction of its own: those that
 only read, and those that still find room, must not fail with the others.
 
+What a login reads does not wait in the queue: `glance` reads it in the loop's thread, on a second connection, which sees what is
+committed. In a WAL no reader waits for a writer, and a row or two are in the page cache, ours or the system's; a thread to wake, and to be
+woken by, costs several times as much. What nobody waits for (`defer`) goes with the next transaction.
+
 Other processes (``xiot user add``) may write to the same file: a transaction begins with BEGIN IMMEDIATE, which waits
 its turn up to `BUSY_S`, so that none fails halfway because another has written in between.
 """
@@ -23,6 +27,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -33,11 +38,12 @@ import sqlalchemy as sa
 import trio
 
 from xiot.store import tables
-from xiot.store.base import OnCommit, Store, StoreError, Transaction
+from xiot.store.base import DEFER_S, OnCommit, Store, StoreError, Transaction
 from xiot.store.sql import SqlTransaction
 
 _one_migration = threading.Lock()  # a migration works on global names of alembic
 
+V = TypeVar("V")
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -55,17 +61,25 @@ MIN_SQLITE = (3, 35)
 class _Job:
     fn: Callable[[Transaction], Any]
     then: Callable[[Any], Any]
-    task: trio.lowlevel.Task
+    task: trio.lowlevel.Task | None
+    failed: Callable[[Exception], None] | None = None
+    """If nobody waits."""
     result: outcome.Outcome[Any] = field(init=False)
 
 
 class SqliteStore(Store):
     """A store on one SQLite file; made by `open`."""
 
-    def __init__(self, connection: sa.Connection, on_commit: OnCommit | None = None) -> None:
+    def __init__(self, connection: sa.Connection, reader: sa.Connection, on_commit: OnCommit | None = None) -> None:
         self._connection = connection
+        self._reader = reader
+        self._read = _driver(reader).execute
+        self._reading = SqlTransaction(reader)
+        self._pending = 0  # jobs that somebody waits for, to the end of their `then`
+        self._deferred: dict[Callable[..., Any], tuple[list[Any], Callable[[Exception], None]]] = {}
+        self._deferring = False  # somebody sees to it that it does not wait for long
         self._on_commit = on_commit
-        self._driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        self._driver = _driver(connection)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._places = trio.Semaphore(MAX_QUEUED)
         self._loop = trio.lowlevel.current_trio_token()
@@ -76,15 +90,53 @@ class SqliteStore(Store):
     @asynccontextmanager
     async def open(path: Path, on_commit: OnCommit | None = None) -> AsyncIterator[Store]:
         """Open the database at `path`; see `xiot.store.base.Store.open`."""
-        store = SqliteStore(await trio.to_thread.run_sync(_connect, path), on_commit)
+        store = SqliteStore(*await trio.to_thread.run_sync(_connect, path), on_commit)
         store._thread.start()
         try:
             yield store
         finally:
+            store._put_deferred()
             store._closed = True
             store._jobs.put(None)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(store._thread.join)
+            store._reader.close()
+            store._reader.engine.dispose()
+
+    @property
+    def idle(self) -> bool:
+        return not self._pending
+
+    def glance(self, fn: Callable[[Transaction], T]) -> T:
+        """Call ``fn(tx)`` in this thread; see `xiot.store.base.Store.glance`."""
+        try:
+            self._read("BEGIN")
+            try:
+                return fn(self._reading)
+            finally:
+                self._read("COMMIT")
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise _store_error(error) from error
+
+    def defer(
+        self, fn: Callable[[Transaction, Sequence[V]], object], item: V, failed: Callable[[Exception], None]
+    ) -> None:
+        """See `xiot.store.base.Store.defer`."""
+        self._deferred.setdefault(fn, ([], failed))[0].append(item)
+        if not self._deferring:
+            self._deferring = True
+            trio.lowlevel.spawn_system_task(self._put_deferred_later)
+
+    async def _put_deferred_later(self) -> None:
+        await trio.sleep(DEFER_S)
+        self._deferring = False
+        if not self._closed:
+            self._put_deferred()
+
+    def _put_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, {}
+        for fn, (items, failed) in deferred.items():
+            self._jobs.put(_Job(partial(_with_items, fn, items), _nothing, None, failed))
 
     @property
     def queued(self) -> int:
@@ -100,7 +152,10 @@ class SqliteStore(Store):
         try:
             if self._closed:
                 raise StoreError("the store is closed")
+            if self._deferred:
+                self._put_deferred()
             self._jobs.put(_Job(fn, then, trio.lowlevel.current_task()))
+            self._pending += 1
             result: U = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
             return result
         finally:
@@ -121,7 +176,7 @@ class SqliteStore(Store):
             if jobs and self._on_commit is not None:
                 self._on_commit(len(jobs), monotonic() - began)
             with contextlib.suppress(trio.RunFinishedError):  # the loop was torn down: nobody waits any more
-                self._loop.run_sync_soon(_release, jobs)
+                self._loop.run_sync_soon(self._release, jobs)
         self._connection.close()
         self._connection.engine.dispose()
 
@@ -151,12 +206,31 @@ class SqliteStore(Store):
             for job in jobs:
                 job.result = outcome.Error(_store_error(error))
 
+    def _release(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            if isinstance(job.result, outcome.Value):
+                job.result = outcome.capture(job.then, job.result.value)
+            if job.task is not None:
+                self._pending -= 1
+                trio.lowlevel.reschedule(job.task, job.result)
+            elif (
+                isinstance(job.result, outcome.Error)
+                and isinstance(job.result.error, Exception)
+                and job.failed is not None
+            ):
+                job.failed(job.result.error)
 
-def _release(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        if isinstance(job.result, outcome.Value):
-            job.result = outcome.capture(job.then, job.result.value)
-        trio.lowlevel.reschedule(job.task, job.result)
+
+def _with_items(fn: Callable[[Transaction, Sequence[V]], object], items: Sequence[V], tx: Transaction) -> None:
+    fn(tx, items)
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    return connection.connection.driver_connection  # type: ignore[return-value]
 
 
 def _store_error(error: BaseException) -> StoreError:
@@ -166,8 +240,8 @@ def _store_error(error: BaseException) -> StoreError:
     return result
 
 
-def _connect(path: Path) -> sa.Connection:
-    """Open, make or migrate the database at `path`. Raises StoreError."""
+def _connect(path: Path) -> tuple[sa.Connection, sa.Connection]:
+    """Open, make or migrate the database at `path`; a connection that writes, and one that reads. Raises StoreError."""
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
     _make_private(path)
@@ -185,7 +259,9 @@ def _connect(path: Path) -> sa.Connection:
         if isinstance(error, StoreError | sa.exc.SQLAlchemyError | sqlite3.Error):
             raise StoreError(f"{path}: {_store_error(error)}") from error
         raise
-    return connection
+    reading = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": 0, "check_same_thread": False})
+    sa.event.listen(reading, "connect", _on_connect_reader)
+    return connection, reading.connect()
 
 
 def _make_private(path: Path) -> None:
@@ -208,6 +284,11 @@ def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # else the driver begins transactions when it likes to, and savepoints go wrong
     for pragma in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"):
         connection.execute(pragma)
+
+
+def _on_connect_reader(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON")
 
 
 def _migrate(connection: sa.Connection) -> None:

@@ -20,6 +20,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def microseconds(at: datetime) -> int:
+    """Return `at` as a `Timestamp` is stored."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
 class Timestamp(sa.TypeDecorator[datetime]):
     """A moment, as the integer number of microseconds since 1970 in UTC: exact, and SQLite has no type of its own."""
 
@@ -27,7 +32,7 @@ class Timestamp(sa.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else _EPOCH + value * _MICROSECOND
