@@ -48,6 +48,11 @@ async def subscribed(world: World, subscription: SubscriptionState) -> None:
     await world.store.run(RosterItem("juliet@plant.example", "romeo@other.example", subscription=subscription).put)
 
 
+async def went_offline(world: World, logout: Logout) -> None:
+    await world.account(logout.owner)
+    await world.store.run(lambda tx: tx.logouts.put([logout]))
+
+
 async def test_host_tells_for_how_long_it_is_up() -> None:
     hands = Hands()
     romeo = a_world(Activity(hands)).session("romeo@other.example/x")
@@ -61,7 +66,7 @@ async def test_account_tells_whom_it_shows_its_presence_when_it_was_online(subsc
     romeo = world.session("romeo@other.example/x")
     await subscribed(world, subscription)
     at = world.now - timedelta(seconds=903.5)
-    await world.store.run(Logout("juliet@plant.example", at, "Heading Home").put)
+    await went_offline(world, Logout("juliet@plant.example", at, "Heading Home"))
     assert await last.last(romeo, "juliet@plant.example") == Last(seconds=903, status="Heading Home")
     world.session("juliet@plant.example/balcony")
     assert await last.last(romeo, "juliet@plant.example") == Last(seconds=0)
@@ -72,7 +77,7 @@ async def test_account_tells_nobody_else(subscription: SubscriptionState) -> Non
     world = a_world()
     romeo = world.session("romeo@other.example/x")
     await subscribed(world, subscription)
-    await world.store.run(Logout("juliet@plant.example", world.now).put)
+    await went_offline(world, Logout("juliet@plant.example", world.now))
     for to in ("juliet@plant.example", "nobody@plant.example"):
         with pytest.raises(StanzaError, match="forbidden"):
             await last.last(romeo, to)
@@ -89,7 +94,7 @@ async def test_account_that_was_never_online_tells_nothing() -> None:
 async def test_clock_that_was_set_back_makes_no_negative_time() -> None:
     world = a_world()
     await subscribed(world, "from")
-    await world.store.run(Logout("juliet@plant.example", world.now + timedelta(hours=1)).put)
+    await went_offline(world, Logout("juliet@plant.example", world.now + timedelta(hours=1)))
     assert (await last.last(world.session("romeo@other.example/x"), "juliet@plant.example")).seconds == 0
 
 
