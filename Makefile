@@ -75,8 +75,13 @@ soak: $(VENV)/.built
 	XIOT_SOAK=1 $(BIN)/python -m pytest -q tests
 	$(MAKE) fuzz FUZZ_S=3600
 
+# A wheel for this machine, in dist/; whether it is whole, runs on other machines, and works in an environment of its own.
 wheel: $(VENV)/.built
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+	rm -rf build/lib.* build/bdist.* build/wheel build/repaired
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir build/repaired build/wheel/*.whl
+	$(BIN)/python tests/wheels.py build/repaired/*.whl
+	mkdir -p dist && mv build/repaired/*.whl dist
 
 clean:
 	rm -rf build dist $(VENV) src/*.egg-info src/_xmppcore/*.so
