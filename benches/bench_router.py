@@ -9,159 +9,30 @@ full JID among many by a key that was never looked up before. No sockets. Times 
 
 from __future__ import annotations
 
-import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from functools import cache
 from random import Random
 from typing import Any
-from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import corpora
 from _xmppcore import JID, Link, Router
 from _xmppcore.router import _bench_find
+from xiot.cli import corpora
+from xiot.cli.rivals import DESTINATIONS, SENDER, Step, Table, address, expat_handlers, router, split, to_route
 
-Step = Callable[[bytes], int]  # a piece of the stream -> bytes put out
-
-DESTINATIONS = 1000
-PIECE_BYTES = 4096
 CORPUS_BYTES = 2_000_000
 REPEAT_IN_C = 1  # as often as the others, so that the group compares
-SENDER = "anna@plant.example/phone"
-CLIENT = "jabber:client"
-
-
-def address(i: int) -> str:
-    return f"user{i:05}@plant.example/device{i % 7}"
 
 
 @cache
 def corpus(kind: str) -> tuple[list[bytes], int, int]:
-    """Pieces, bytes and stanzas: the corpus' messages and iqs, to one of the destinations each, without `from`, as clients send them."""
-    random = Random(kind)
-    stanzas: list[str] = []
-    size = 0
-    while size < CORPUS_BYTES:
-        text = corpora.KINDS[kind](random)
-        if text.startswith("<presence"):
-            continue
-        text = re.sub(r" from=(?:'[^']*'|\"[^\"]*\")", "", text, count=1)
-        text = re.sub(r" to=(?:'[^']*'|\"[^\"]*\")", f" to='{address(random.randrange(DESTINATIONS))}'", text, count=1)
-        stanzas.append(text)
-        size += len(text)
-    data = "".join(stanzas).encode()
-    return [data[i : i + PIECE_BYTES] for i in range(0, len(data), PIECE_BYTES)], len(data), len(stanzas)
-
-
-def xiot() -> Step:
-    router = Router()
-    links = []
-
-    def online(jid: str) -> Link:
-        link = router.link()
-        link.restart(logged_in=True)
-        router.buffer[: len(corpora.OPEN)] = corpora.OPEN
-        link.feed(len(corpora.OPEN))
-        link.feed()
-        link.bind(JID(jid))
-        links.append(link)
-        return link
-
-    sender = online(SENDER)
-    for i in range(DESTINATIONS):
-        online(address(i))
-    buffer = router.buffer
-
-    def step(piece: bytes) -> int:
-        n = len(piece)
-        buffer[:n] = piece
-        event = sender.feed(n)
-        assert event is None
-        total = 0
-        for _, data in router.take_output():
-            total += len(data)
-        return total
-
-    step.__dict__["links"] = links  # alive as long as the function
-    return step
-
-
-class Table:
-    """What the rivals put their output in: a dict of full JIDs; the pieces of each destination are joined when it is flushed."""
-
-    def __init__(self) -> None:
-        self.queues: dict[str, list[bytes]] = {address(i): [] for i in range(DESTINATIONS)}
-        self.dirty: list[list[bytes]] = []
-
-    def put(self, to: str, data: bytes) -> None:
-        queue = self.queues[to]
-        if not queue:
-            self.dirty.append(queue)
-        queue.append(data)
-
-    def flush(self) -> int:
-        total = 0
-        for queue in self.dirty:
-            total += len(b"".join(queue))
-            queue.clear()
-        self.dirty.clear()
-        return total
-
-
-def expat_handlers() -> Step:
-    """expat with handlers that write the stanza anew as it passes."""
-    table = Table()
-    parts: list[str] = []
-    depth = 0
-    to = ""
-    open_tag = False
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, to, open_tag
-        if depth:
-            if depth == 1:
-                to = attributes["to"]
-                attributes["from"] = SENDER
-            elif open_tag:
-                parts.append(">")
-            parts.append("<" + name + "".join([f" {key}={quoteattr(value)}" for key, value in attributes.items()]))
-            open_tag = True
-        depth += 1
-
-    def end(name: str) -> None:
-        nonlocal depth, open_tag
-        depth -= 1
-        parts.append("/>" if open_tag else f"</{name}>")
-        open_tag = False
-        if depth == 1:
-            table.put(to, "".join(parts).encode())
-            parts.clear()
-
-    def text(data: str) -> None:
-        nonlocal open_tag
-        if depth > 1:
-            if open_tag:
-                parts.append(">")
-                open_tag = False
-            parts.append(escape(data))
-
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.Parse(corpora.OPEN, False)
-
-    def step(piece: bytes) -> int:
-        parser.Parse(piece, False)
-        return table.flush()
-
-    return step
+    """Pieces, bytes and stanzas of a client's stream."""
+    made = to_route(kind, CORPUS_BYTES)
+    return split(made.data), len(made.data), made.stanzas
 
 
 def pull_parser() -> Step:
@@ -192,7 +63,7 @@ def pull_parser() -> Step:
 
 
 ROUTERS: dict[str, Callable[[], Step]] = {
-    "xiot": xiot, "pyexpat handlers, dict": expat_handlers, "ElementTree pull, dict, tostring": pull_parser,
+    "xiot": router, "pyexpat handlers, dict": expat_handlers, "ElementTree pull, dict, tostring": pull_parser,
 }  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from functools import cache
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import corpora
 import native
 from _xmppcore import scan
+from xiot.cli import corpora
 
 CORPUS_BYTES = 2_000_000
 

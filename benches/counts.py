@@ -27,8 +27,8 @@ import click
 
 import bench_jid
 import bench_router
-import corpora
 import native
+from xiot.cli import corpora
 
 KEPT = Path(__file__).with_name("counts.json")
 MOST_PERCENT = 3.0

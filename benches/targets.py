@@ -22,9 +22,9 @@ import bench_element
 import bench_router
 import bench_scan
 import bench_xml
-import corpora
 from _xmppcore import scan
 from _xmppcore.xml import StreamParser, parse_element
+from xiot.cli import corpora
 
 Work = Callable[[], object]
 
