@@ -33,6 +33,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "bench": Entry("xiot.cli.bench:bench", None, "Measure the core on this machine, beside others."),
     "check": Entry("xiot.cli.check:check", "server", "Check a configuration: files, ports, certificates, DNS."),
     "demo": Entry("xiot.cli.demo:demo", "demo", "Show it working: a server, three things, and their readings."),
     "exi": Entry("xiot.cli.exi:exi", "exi", "Encode and decode EXI, compact XML; compile schemas."),
