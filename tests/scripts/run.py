@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Play transcripts at a stage, and print who passes what.
 
-python -m tests.scripts.run [--stage memory,tcp,prosody,ejabberd] [PART OF A NAME ...]
+python -m tests.scripts.run [--stage memory,tcp,tasks,prosody,ejabberd] [PART OF A NAME ...]
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -211,9 +211,9 @@ class _PairStream(trio.abc.Stream):
 
 
 @asynccontextmanager
-async def tcp(folder: Path) -> AsyncIterator[Stage]:
+async def tcp(folder: Path, epoll: bool | None = None) -> AsyncIterator[Stage]:
     """Our server, over TCP and STARTTLS."""
-    async with serving(folder, **_LIMITS) as running:
+    async with serving(folder, epoll=epoll, **_LIMITS) as running:
         yield Stage("xiot", running.raw, running.tls, we_have, address=running.address, ca_file=running.ca_file)
 
 
@@ -233,7 +233,7 @@ def _load_harness() -> ModuleType:
 
 def absent(name: str) -> str | None:
     """What is not installed of the server `name`; None if all is there."""
-    return None if name in ("memory", "tcp") else _load_harness().KINDS[name].missing()
+    return None if name in OURS else _load_harness().KINDS[name].missing()
 
 
 @asynccontextmanager
@@ -264,8 +264,13 @@ async def _peer(name: str, folder: Path) -> AsyncIterator[Stage]:
 async def open_stage(name: str, folder: Path) -> AsyncIterator[Stage]:
     """The stage `name` of `STAGES`, with its files in `folder`."""
     async with AsyncExitStack() as stack:
-        made = {"memory": memory, "tcp": tcp}.get(name)
+        made = OURS.get(name)
         yield await stack.enter_async_context(made(folder) if made else _peer(name, folder))
 
 
-STAGES = ("memory", "tcp", "prosody", "ejabberd")
+OURS: dict[str, Callable[[Path], AbstractAsyncContextManager[Stage]]] = {
+    "memory": memory,
+    "tcp": tcp,
+    "tasks": partial(tcp, epoll=False),  # as on machines without epoll
+}
+STAGES = (*OURS, "prosody", "ejabberd")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every transcript, played at our server in memory and over TCP with TLS, at Prosody and at ejabberd.
+"""Every transcript, played at our server in memory, over TCP with TLS, with epoll and without, at Prosody and at ejabberd.
 
 Who passes what is written to build/scripts.txt. That Prosody and ejabberd pass, or differ with a reason, proves the transcripts right.
 """
@@ -13,11 +13,11 @@ from tests.shared import missing
 
 from .conftest import PLAYED
 from .run import Outcome, perform_at, scenarios, write_report
-from .stages import STAGES, absent
+from .stages import OURS, STAGES, absent
 from .transcript import Scenario
 
 SCENARIOS = scenarios()
-PARAMS = [name if name in ("memory", "tcp") else pytest.param(name, marks=pytest.mark.peers) for name in STAGES]
+PARAMS = [name if name in OURS else pytest.param(name, marks=pytest.mark.peers) for name in STAGES]
 
 
 @pytest.fixture(scope="module")

@@ -97,12 +97,14 @@ def settings(
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, config: str | None = None, **options: Any) -> AsyncIterator[Running]:
+async def serving(
+    folder: Path, *, config: str | None = None, epoll: bool | None = None, **options: Any
+) -> AsyncIterator[Running]:
     """A server with its data in `folder`, configured by `settings` with the options given, or by the text `config`."""
     path = folder / "xiot.toml"
     path.write_text(config or settings(**options))
     async with trio.open_nursery() as nursery:
-        server = Server(load(path), read=lambda: load(path))
+        server = Server(load(path), read=lambda: load(path), epoll=epoll)
         await nursery.start(lambda task_status: server.run(task_status=task_status))
         yield Running(server, path)
         nursery.cancel_scope.cancel()

@@ -64,10 +64,10 @@ SHARED = frozenset(["datetimes", "delay", "disco", "entitytime", "forms", "last"
 class Server:
     """A server of the hosts of one configuration. `run` opens it, serves, and closes it."""
 
-    def __init__(self, config: Config, *, read: Callable[[], Config] | None = None) -> None:
+    def __init__(self, config: Config, *, read: Callable[[], Config] | None = None, epoll: bool | None = None) -> None:
         """Read the certificates and open the ports. Raises ConfigError, OSError.
 
-        read: reads the configuration anew, for `reload`.
+        read: reads the configuration anew, for `reload`. epoll: False has a task for each connection, as where there is no epoll.
         """
         limits = config.limits
         self.config = config
@@ -88,6 +88,7 @@ class Server:
             self.router,
             low_bytes=limits.out_high_bytes // 4,
             stall_close_s=limits.stall_s,
+            epoll=epoll,
         )
         self.budgets = Budgets(limits.auth_failures_per_address, limits.auth_failures_per_account, AUTH_WINDOW_S)
         self.routing = Routing(self)
