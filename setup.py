@@ -57,11 +57,11 @@ def write_tables():
     """EXI grammar tables that are part of the package, from our schemas; by path, since xiot is not built yet."""
     sys.path.insert(0, "src/xiot/exi")
     from compiler.tables import compile_files
-    from sets import XMPP
+    from sets import XIOT_1, XMPP
 
     schemas = Path("src/xiot/exi/schemas")
-    options, xmpp = schemas / "exi-options.xsd", [schemas / f"{name}.xsd" for name in XMPP]
-    for name, files in {"exi_types": [], "exi_options": [options], "exi_xmpp": xmpp}.items():
+    for name, of in {"exi_types": (), "exi_options": ("exi-options",), "exi_xmpp": XMPP, "exi_xiot_1": XIOT_1}.items():
+        files = [schemas / f"{file}.xsd" for file in of]
         target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
         if not target.exists() or target.read_bytes() != data:
             target.write_bytes(data)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from _xmppcore.errors import ExiError
@@ -37,15 +39,22 @@ __all__ = [
     "encode",
     "encode_events",
     "read_header",
+    "xiot_schemas",
     "xmpp_schemas",
 ]
 
 
-def compile_schemas(*files: str | Path, fragments: bool = True) -> Grammar:
+@cache
+def xiot_schemas() -> Grammar:
+    """The grammar of the xiot set, version 1: smaller than `xmpp_schemas`, for peers that have it too (`xiot.exi.sets`); no fragments."""
+    return Grammar((files("_xmppcore") / "exi_xiot_1.xeg").read_bytes())
+
+
+def compile_schemas(*paths: str | Path, fragments: bool = True) -> Grammar:
     """Compile XML Schema files, and all that they import from their folder, to a grammar. Needs lxml (``xiot[exi]``).
 
     `fragments`: also what fragments need. Raises `xiot.exi.compiler.xsd.SchemaError`.
     """
     from xiot.exi.compiler.tables import compile_files
 
-    return Grammar(compile_files([Path(file) for file in files], fragments=fragments))
+    return Grammar(compile_files([Path(path) for path in paths], fragments=fragments))

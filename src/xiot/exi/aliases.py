@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
-from xiot.exi import Grammar, compile_schemas
+from xiot.exi import Grammar, compile_schemas, xiot_schemas, xmpp_schemas
+from xiot.exi.sets import XIOT_1, XMPP
 
 SCHEMAS = Path(__file__).parent / "schemas"
+CANONICAL = "canonical"  # the schema that imports those that two ends agree on
 
 Triple = tuple[str, int, str]
 
@@ -131,9 +133,24 @@ def known(namespace: str, size: int, md5: str) -> Path | None:
     return SCHEMAS / name if name is not None else _own().get((namespace, size, md5.lower()))
 
 
-def grammar(files: Iterable[Path]) -> Grammar:
-    """The grammar of the schemas that two ends agreed on, as one canonical schema (XEP-0322).
+def files(names: Iterable[str]) -> list[Path]:
+    """The schema files of a set, `xiot.exi.sets.XIOT_1` or `XMPP`."""
+    return [SCHEMAS / f"{name}.xsd" for name in names]
 
-    Needs lxml (``xiot[exi]``) and some tenths of a second. Raises `xiot.exi.compiler.xsd.SchemaError`.
+
+def triples(names: Iterable[str]) -> list[Triple]:
+    """What to propose to a peer that may have that set, in the order of namespaces."""
+    return sorted(triple(path.read_bytes()) for path in files(names) if path.stem != CANONICAL)
+
+
+def grammar(agreed: Iterable[Path]) -> Grammar:
+    """The grammar of the schemas that two ends agreed on, and of what these import, as one canonical schema (XEP-0322).
+
+    That of a whole set is there. Else this needs lxml (``xiot[exi]``) and some tenths of a second, and may raise
+    `xiot.exi.compiler.xsd.SchemaError`: files of both sets do not go together.
     """
-    return compile_schemas(*files, SCHEMAS / "canonical.xsd", fragments=False)
+    wanted = {*agreed, *files([CANONICAL])}
+    for names, tables in ((XIOT_1, xiot_schemas), (XMPP, xmpp_schemas)):
+        if wanted == set(files(names)):
+            return tables()
+    return compile_schemas(*sorted(wanted), fragments=False)

@@ -155,6 +155,7 @@ class _Compiler:
         self.types: list[SimpleType | ComplexType] = []
         self.datatypes: list[SimpleType] = []
         self.datatype_ids: dict[Any, int] = {}
+        self.same_datatypes: dict[Any, int] = {}
         self.elements: list[Element] = []
         self.element_ids: dict[Any, int] = {}
         self.strings = bytearray()
@@ -203,12 +204,14 @@ class _Compiler:
 
     def _datatype(self, made: SimpleType) -> int:
         if made not in self.datatype_ids:
-            if made.base is not None:
-                self._datatype(made.base)
-            if made.item is not None:
-                self._datatype(made.item)
-            self.datatype_ids[made] = len(self.datatypes)
-            self.datatypes.append(made)
+            base = None if made.base is None else self._datatype(made.base)
+            item = None if made.item is None else self._datatype(made.item)
+            # Types without a name that say the same are one.
+            same = made.name, base, made.primitive, item, made.bounds, _patterns(made), made.enumeration, made.collapse
+            if same not in self.same_datatypes:
+                self.same_datatypes[same] = len(self.datatypes)
+                self.datatypes.append(made)
+            self.datatype_ids[made] = self.same_datatypes[same]
         return self.datatype_ids[made]
 
     def _type(self, made: SimpleType | ComplexType) -> None:
@@ -356,7 +359,17 @@ class _Compiler:
             state.productions += [(AT_ANY, None, None, state), *body.productions]
 
     def _minimise(self) -> None:
-        """Make states that nothing tells apart one, and order productions by their event codes (EXI section 8.5.4.3)."""
+        """Make states, types and elements that nothing tells apart one; order productions by their event codes (EXI section 8.5.4.3)."""
+        castable = self._castable()
+
+        def grammar(made: SimpleType | ComplexType) -> Any:
+            start, empty = self.starts[made]
+            return start.cls, empty.cls, made in castable
+
+        def below(production: tuple[int, Any, Any, Any]) -> Any:
+            kind, _, argument, after = production
+            element = self.elements[argument] if kind == SE and argument != NONE else None
+            return -1 if after is None else after.cls, element and (element.nillable, grammar(element.type))
 
         def order(production: tuple[int, Any, Any, Any]) -> Any:
             kind, name = production[:2]
@@ -368,7 +381,7 @@ class _Compiler:
             state.productions.sort(key=order)  # stable: elements stay in schema order
         keys: dict[Any, int] = {}
         for state in self.states:
-            own = state.kind, state.ee, tuple(p[:3] for p in state.productions)
+            own = state.kind, state.ee, tuple((*p[:2], p[2] == NONE if p[0] == SE else p[2]) for p in state.productions)
             state.cls = keys.setdefault(own, len(keys))
         count = 0
         while count != len(keys):
@@ -376,7 +389,7 @@ class _Compiler:
             after = []
             for state in self.states:
                 assert state.content is not None
-                reached = tuple(p[3].cls if p[3] is not None else -1 for p in state.productions)
+                reached = tuple(below(p) for p in state.productions)
                 after.append(keys.setdefault((state.cls, state.content.cls, reached), len(keys)))
             for state, cls in zip(self.states, after, strict=True):
                 state.cls = cls
@@ -397,6 +410,14 @@ class _Compiler:
             waiting += [p[3] for p in state.productions if p[3] is not None]
         for state in self.states:
             state.number = numbers.get(state.cls, -1)
+        rows: dict[Any, int] = {}
+        self.type_numbers = {made: rows.setdefault(grammar(made), len(rows)) for made in self.types}
+        self.type_rows = [(chosen[start].number, chosen[empty].number, may) for start, empty, may in rows]
+        rows = {}
+        self.element_numbers = [
+            rows.setdefault((e.name, e.nillable, self.type_numbers[e.type]), len(rows)) for e in self.elements
+        ]
+        self.element_rows = list(rows)
 
     # -- bytes
 
@@ -426,20 +447,10 @@ class _Compiler:
             at += count
         sections.append((len(self.uris), bytes(uris)))
         sections.append(self._names_section())
-        castable = self._castable()
-        numbers = {made: number for number, made in enumerate(self.types)}
-        sections.append(
-            (
-                len(self.elements),
-                b"".join(
-                    struct.pack("<HH", self.name_ids[e.name], numbers[e.type] | e.nillable << 15) for e in self.elements
-                ),
-            )
-        )
-        types = bytearray()
-        for made in self.types:
-            start, empty = self.starts[made]
-            types += struct.pack("<HHH", start.number, empty.number, made in castable)
+        sections.append((len(self.element_rows), b"".join(
+            struct.pack("<HH", self.name_ids[name], number | nillable << 15) for name, nillable, number in self.element_rows
+        )))  # fmt: skip
+        types = bytearray(b"".join(struct.pack("<HHH", *row) for row in self.type_rows))
         if self.relaxed is not None:
             types += struct.pack("<HHH", self.relaxed[0].number, self.relaxed[1].number, True)
         if len(types) // 6 > 0x7FFF:
@@ -448,7 +459,8 @@ class _Compiler:
         sections += self._states_sections()
         sections += self._datatype_sections()
         sections.append((len(self.fragment_elements), b"".join(
-            struct.pack("<HH", self.name_ids[name], number) for name, number in self.fragment_elements
+            struct.pack("<HH", self.name_ids[name], NONE if number == NONE else self.element_numbers[number])
+            for name, number in self.fragment_elements
         )))  # fmt: skip
         sections.append(_slots([(_hash(NONE, uri), number) for number, uri in enumerate(self.uris)]))
         sections.append(
@@ -463,12 +475,11 @@ class _Compiler:
             body += data
         body += bytes(-len(body) % 8)
         globals_ = len(self.schema.elements)
-        relaxed = len(self.types) if self.relaxed is not None else NONE
+        relaxed = len(self.type_rows) if self.relaxed is not None else NONE
         head = struct.pack("<4sIIHH16x", b"XEG1", header + len(body), len(sections), globals_, relaxed)
         return head + b"".join(struct.pack("<II", *pair) for pair in offsets) + bytes(body)
 
     def _names_section(self) -> tuple[int, bytes]:
-        numbers = {made: number for number, made in enumerate(self.types)}
         out = bytearray()
         for name in self.names:
             at, length = self._string(name[1])
@@ -481,9 +492,9 @@ class _Compiler:
                 "<IHHHH",
                 at << 8 | length,
                 self.uri_ids[name[0]],
-                NONE if element is None else self._element(element),
+                NONE if element is None else self.element_numbers[self._element(element)],
                 NONE if attribute is None else self._datatype(attribute.type),
-                NONE if made is None else numbers[made],
+                NONE if made is None else self.type_numbers[made],
             )
         return len(self.names), bytes(out)
 
@@ -496,6 +507,8 @@ class _Compiler:
             for kind, name, argument, after in sorted([*state.productions, *end], key=lambda p: p[0]):
                 attributes += kind == AT
                 label = _LABELS[kind]
+                if kind == SE and argument != NONE:
+                    argument = self.element_numbers[argument]
                 if kind in (AT, SE):
                     label = self.name_ids[name]
                 elif kind in (AT_NS, SE_NS):
@@ -505,15 +518,18 @@ class _Compiler:
                 )
             lists.append((attributes, bytes(rows)))
         productions = bytearray()
-        shared: dict[
-            bytes, int
-        ] = {}  # every tail of every list: a state whose attribute is optional ends like the next one
+        shared: dict[bytes, int] = {
+            b"": 0
+        }  # a state whose attribute is optional has the list of the next one in its own
         for _, rows_ in sorted(lists, key=lambda entry: (-len(entry[1]), entry[1])):
             if rows_ not in shared:
-                for at in range(0, len(rows_), _ROW):
-                    shared.setdefault(rows_[at:], (len(productions) + at) // _ROW)
-                productions += rows_
-        shared[b""] = 0
+                at = productions.find(rows_)
+                while at % _ROW and at >= 0:
+                    at = productions.find(rows_, at + 1)
+                if at < 0:
+                    at = len(productions)
+                    productions += rows_
+                shared[rows_] = at // _ROW
         states = bytearray()
         for state, (attributes, rows_) in zip(self.kept, lists, strict=True):
             assert state.content is not None
