@@ -19,7 +19,7 @@ typedef struct bench {
     xe_decoder d;
     xe_writer w;
     bool keep; /* string tables from document to document */
-    uint8_t *tables, *xml;
+    uint8_t *tables, *index, *xml;
     size_t cap;
 } bench;
 
@@ -38,6 +38,8 @@ PUBLIC bench *exi_open(const uint8_t *tables, size_t n, uint32_t value_max, uint
     if (!xe_grammar_open(&b->g, b->tables, n) || !xe_encoder_init(&b->e, &b->g, &o, &limits, seed) ||
         !xe_decoder_init(&b->d, &b->g, &o, &limits, seed))
         return NULL;
+    if (!(b->index = malloc(xe_grammar_index_bytes(&b->g)))) return NULL;
+    xe_grammar_index(&b->g, b->index);
     xe_writer_init(&b->w, limits.output_bytes);
     b->e.kernels = xc_kernels_default();
     b->keep = keep;
@@ -49,6 +51,7 @@ PUBLIC void exi_close(bench *b) {
     xe_decoder_free(&b->d);
     xe_writer_free(&b->w);
     free(b->tables);
+    free(b->index);
     free(b->xml);
     free(b);
 }

@@ -29,6 +29,8 @@ cdef extern from "exi.h" nogil:
 
     const xe_grammar xe_schemaless
     c_bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size)
+    size_t xe_grammar_index_bytes(const xe_grammar *g)
+    void xe_grammar_index(xe_grammar *g, void *memory)
     xe_span xe_name_text(const xe_grammar *g, uint32_t name)
     uint32_t xe_find_uri(const xe_grammar *g, xe_span text)
     uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text)
@@ -135,4 +137,5 @@ cdef class Grammar:
     """A schema set's tables."""
     cdef xe_grammar g
     cdef uint8_t *bytes  # owned, aligned
+    cdef void *index  # owned
     cdef size_t size

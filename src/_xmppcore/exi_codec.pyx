@@ -6,7 +6,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -66,9 +66,14 @@ cdef class Grammar:
         memcpy(self.bytes, PyBytes_AS_STRING(tables), self.size)
         if not xe_grammar_open(&self.g, self.bytes, self.size):
             raise ValueError("no EXI grammar tables, or damaged ones")
+        self.index = malloc(xe_grammar_index_bytes(&self.g))
+        if self.index is NULL:
+            raise MemoryError
+        xe_grammar_index(&self.g, self.index)
 
     def __dealloc__(self):
         free(self.bytes)
+        free(self.index)
 
     @property
     def size_bytes(self):
@@ -318,6 +323,7 @@ cdef class Encoder(_Coder):
         return 0
 
     cdef int name(self, xe_qname *to, str uri, str local, object prefix, list held) except -1:
+        to.uri_id = to.name_id = XE_NONE
         self.put(&to.uri, uri, held)
         self.put(&to.local, local, held)
         if prefix is not None:

@@ -16,7 +16,7 @@
 
 typedef struct xe_qname {
     xe_span uri, local, prefix; /* prefix.p is NULL if it is not known */
-    uint32_t uri_id, name_id;   /* decoder: their numbers */
+    uint32_t uri_id, name_id;   /* their numbers; encoder: XE_NONE if they are not known (yet) */
 } xe_qname;
 
 typedef struct xe_attribute {
@@ -27,6 +27,7 @@ typedef struct xe_attribute {
 
 typedef struct xe_binding { /* a namespace declaration */
     xe_span prefix, uri;
+    uint32_t uri_id; /* encoder: XE_NONE if it is not known */
 } xe_binding;
 
 typedef struct xe_frame {
@@ -101,9 +102,6 @@ typedef struct xe_encoder {
     xe_channel *channels;
     uint32_t n_channels, cap_channels;
     uint32_t *channel_of, cap_channel_of; /* name -> channel + 1 */
-    xe_span last_uri;                     /* looked up last, by where it is, and found */
-    uint32_t last_uri_id;
-    bool stable; /* spans of namespaces stay what they are: those of one XML document */
     const struct xc_kernels *kernels;
 } xe_encoder;
 
@@ -111,6 +109,7 @@ bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, co
 void xe_encoder_free(xe_encoder *e);
 /* Begin a document behind `bits` bits that are written as they are: the header. `keep`: go on with what was learned. */
 void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool keep);
+/* Numbers of names that are XE_NONE are looked up. Attributes may be put into another order. */
 bool xe_start(xe_encoder *e, const xe_qname *name, const xe_binding *bindings, uint32_t n_bindings, xe_attribute *attributes, uint32_t n);
 bool xe_characters_event(xe_encoder *e, xe_span text);
 bool xe_end(xe_encoder *e);

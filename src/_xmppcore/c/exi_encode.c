@@ -39,8 +39,6 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
     xe_out_reset(&e->piece);
     for (uint32_t i = 0; i < e->n_channels; i++) e->channel_of[e->channels[i].name] = 0; /* of a block that failed */
     e->n_held = e->n_channels = 0;
-    e->last_uri = (xe_span){NULL, 0};
-    e->stable = false;
     xe_out_room(&e->out, 1); /* so that their bytes are somewhere */
     xe_out_room(&e->text, 1);
     xe_out_room(&e->piece, 1);
@@ -55,29 +53,30 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
 
 /* -- names */
 
-static void put_prefix(xe_encoder *e, uint32_t uri, xe_span prefix) {
-    if (!e->c.o.prefixes) return;
+static void put_known_prefix(xe_encoder *e, uint32_t uri, xe_span prefix) {
     uint32_t n = xe_prefixes_of(&e->c.t, uri);
     if (n < 2) return;
     uint32_t id = prefix.p ? xe_lookup_prefix(&e->c.t, uri, prefix) : 0;
     xe_put(&e->out, id == XE_NONE ? 0 : id, xe_width(n));
 }
-
-/* The number of a namespace; most are those of the name before, or none. */
-static uint32_t find_uri(xe_encoder *e, xe_span text) {
-    if (!text.n) return XE_URI_NONE;
-    if (e->stable && text.p == e->last_uri.p && text.n == e->last_uri.n) return e->last_uri_id;
-    uint32_t id = xe_lookup_uri(&e->c.t, text);
-    if (id != XE_NONE) {
-        e->last_uri = text;
-        e->last_uri_id = id;
-    }
-    return id;
+static inline void put_prefix(xe_encoder *e, uint32_t uri, xe_span prefix) {
+    if (XE_RARE(e->c.o.prefixes)) put_known_prefix(e, uri, prefix);
 }
 
-static uint32_t put_uri(xe_encoder *e, xe_span text) {
+/* The numbers of a name, if the tables have them; what was learned since they were looked up counts. */
+static inline uint32_t find_uri(const xe_encoder *e, const xe_qname *q) {
+    if (q->uri_id != XE_NONE) return q->uri_id;
+    return q->uri.n ? xe_lookup_uri(&e->c.t, q->uri) : XE_URI_NONE;
+}
+static inline uint32_t find_name(const xe_encoder *e, const xe_qname *q) {
+    if (q->name_id != XE_NONE) return q->name_id;
+    uint32_t uri = find_uri(e, q);
+    return uri == XE_NONE ? XE_NONE : xe_lookup_name(&e->c.t, uri, q->local);
+}
+
+/* A namespace: its number, if it is known, or its text. */
+static uint32_t put_uri(xe_encoder *e, uint32_t id, xe_span text) {
     xe_tables *t = &e->c.t;
-    uint32_t id = find_uri(e, text);
     unsigned width = xe_width(xe_uris(t) + 1);
     if (id != XE_NONE) {
         xe_put(&e->out, id + 1, width);
@@ -88,28 +87,22 @@ static uint32_t put_uri(xe_encoder *e, xe_span text) {
     return xe_add_uri(t, text);
 }
 
-static uint32_t put_local(xe_encoder *e, uint32_t uri, xe_span text) {
+static uint32_t put_local(xe_encoder *e, uint32_t uri, const xe_qname *q) {
     xe_tables *t = &e->c.t;
-    uint32_t id = xe_lookup_name(t, uri, text);
+    uint32_t id = q->name_id != XE_NONE ? q->name_id : xe_lookup_name(t, uri, q->local);
     if (id != XE_NONE) {
         xe_put_unsigned(&e->out, 0);
         xe_put(&e->out, xe_local_of_name(t, id), xe_width(xe_locals(t, uri)));
         return id;
     }
-    xe_put_string(&e->out, text, xe_characters(text), 1);
-    return xe_add_name(t, uri, text);
+    xe_put_string(&e->out, q->local, xe_characters(q->local), 1);
+    return xe_add_name(t, uri, q->local);
 }
 
 static uint32_t put_name(xe_encoder *e, const xe_qname *q) {
-    uint32_t uri = put_uri(e, q->uri), name = put_local(e, uri, q->local);
+    uint32_t uri = put_uri(e, find_uri(e, q), q->uri), name = put_local(e, uri, q);
     put_prefix(e, uri, q->prefix);
     return name;
-}
-
-/* The number of a name if the tables have it. */
-static uint32_t find_name(xe_encoder *e, const xe_qname *q) {
-    uint32_t uri = find_uri(e, q->uri);
-    return uri == XE_NONE ? XE_NONE : xe_lookup_name(&e->c.t, uri, q->local);
 }
 
 static uint16_t element_of(const xe_encoder *e, uint32_t name) {
@@ -168,22 +161,34 @@ static uint32_t lookup(const xe_encoder *e, uint32_t owner, uint8_t kind, uint32
 
 static bool limit_learning(xe_encoder *e, xe_frame *f);
 
-static bool check(xe_encoder *e) {
+XE_COLD bool failed(xe_encoder *e) {
     xe_coder *c = &e->c;
     if (c->t.error) return xe_fail(c, c->t.error, "too many names and values");
     if (e->out.error || e->done.error || e->text.error) return xe_fail(c, XE_E_LIMIT, too_large);
-    return !c->error;
+    return false;
+}
+static inline bool check(xe_encoder *e) {
+    if (XE_RARE(e->c.t.error | e->out.error | e->done.error | e->text.error | e->c.error)) return failed(e);
+    return true;
 }
 
 /* -- values */
 
 static bool flush_block(xe_encoder *e);
 
-static bool put_typed(xe_encoder *e, uint32_t name, uint16_t datatype, const xe_rep *r, xe_span text, const xe_val *v) {
-    if (!e->c.o.channels) {
+static bool hold(xe_encoder *e, uint32_t name, uint16_t datatype, xe_span text);
+
+static inline bool put_typed(xe_encoder *e, uint32_t name, uint16_t datatype, const xe_rep *r, xe_span text, const xe_val *v) {
+    if (XE_RARE(e->c.o.channels)) return hold(e, name, datatype, text);
+    if (r->kind == XE_STRING)
+        xe_put_string_value(&e->c.t, &e->out, name, text, r);
+    else
         xe_put_value(&e->c.t, &e->c.o, &e->out, r, name, text, v);
-        return true;
-    }
+    return true;
+}
+
+/* Keep a value until its block ends. */
+static bool hold(xe_encoder *e, uint32_t name, uint16_t datatype, xe_span text) {
     uint32_t i = e->n_held;
     if (!grow(&e->c, &e->held, &e->cap_held, i, sizeof *e->held)) return false;
     while (name >= e->cap_channel_of) {
@@ -340,10 +345,10 @@ static bool start_in_element(xe_encoder *e, const xe_qname *q, uint32_t *name, u
         go(e, f, r->next);
         return true;
     }
-    uint32_t uri = find_uri(e, q->uri);
+    uint32_t uri = find_uri(e, q);
     if (uri < e->c.t.g->n[XE_S_URIS] && (row = row_of(e, f, XE_L_SE_NS + uri)) != XE_NONE) {
         put_row(e, f, row);
-        *name = put_local(e, uri, q->local);
+        *name = put_local(e, uri, q);
         put_prefix(e, uri, q->prefix);
         go(e, f, row_at(e, f, row)->next);
     } else if ((row = row_of(e, f, XE_L_SE_ANY)) != XE_NONE) {
@@ -367,7 +372,7 @@ static bool put_bindings(xe_encoder *e, const xe_qname *q, const xe_binding *bin
         const xe_binding *b = bindings + i;
         xe_second s = xe_second_of(&e->c, f);
         put_second(e, f, &s, s.ns);
-        uint32_t uri = put_uri(e, b->uri), m = xe_prefixes_of(&e->c.t, uri);
+        uint32_t uri = put_uri(e, b->uri.n ? xe_lookup_uri(&e->c.t, b->uri) : XE_URI_NONE, b->uri), m = xe_prefixes_of(&e->c.t, uri);
         uint32_t id = xe_lookup_prefix(&e->c.t, uri, b->prefix);
         if (id != XE_NONE) {
             xe_put(&e->out, id + 1, xe_width(m + 1));
@@ -380,11 +385,6 @@ static bool put_bindings(xe_encoder *e, const xe_qname *q, const xe_binding *bin
         if (!check(e)) return false;
     }
     return true;
-}
-
-static bool is_xsi(const xe_attribute *a, const char *local) {
-    return a->name.local.n == strlen(local) && !memcmp(a->name.local.p, local, a->name.local.n) &&
-           xe_same(a->name.uri, xe_uri_text(&xe_schemaless, XE_URI_XSI));
 }
 
 static uint32_t xsi_name(const xe_encoder *e, unsigned which) { return e->c.t.g->uris[XE_URI_XSI].first + which; } /* 0: nil, 1: type */
@@ -503,12 +503,12 @@ static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
     const xe_grammar *g = e->c.t.g;
     const xe_state *state = g->states + f->state;
     uint32_t n = XE_STATE_ATTRIBUTES(state), name = find_name(e, &a->name);
-    xe_val v = {0};
     for (uint32_t i = 0; i < n; i++) {
         const xe_row *row = g->rows + state->first + i;
         if (row->label != name) continue;
         xe_rep r = xe_rep_of(g, &e->c.o, row->arg);
-        bool good = xe_parse(g, &e->c.o, &r, a->value, &v);
+        xe_val v;
+        bool good = r.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(g, &e->c.o, &r, a->value, &v));
         if (good) {
             put_row(e, f, i);
         } else {
@@ -522,8 +522,9 @@ static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
     }
     uint16_t datatype = name < g->n[XE_S_NAMES] ? g->names[name].attribute : XE_NO16;
     xe_rep r = xe_rep_of(g, &e->c.o, datatype);
+    xe_val v = {0};
     bool good = xe_parse(g, &e->c.o, &r, a->value, &v);
-    uint32_t uri = find_uri(e, a->name.uri);
+    uint32_t uri = find_uri(e, &a->name);
     xe_second s = xe_second_of(&e->c, f);
     if (!good) {
         if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
@@ -538,7 +539,7 @@ static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
             if (row->label == XE_L_AT_ANY) {
                 name = put_name(e, &a->name);
             } else {
-                name = put_local(e, uri, a->name.local);
+                name = put_local(e, uri, &a->name);
                 put_prefix(e, uri, a->name.prefix);
             }
             return put_typed(e, name, datatype, &r, a->value, &v);
@@ -560,6 +561,36 @@ static int by_name(const void *x, const void *y) {
     return c ? c : order(a->name.uri, b->name.uri);
 }
 
+/* By name, xsi:type and xsi:nil in front. */
+static void sort(const xe_encoder *e, xe_attribute *attributes, uint32_t n) {
+    uint32_t known = e->c.t.g->n[XE_S_NAMES], i = 1;
+    for (; i < n; i++) {
+        const xe_attribute *a = attributes + i - 1, *b = a + 1;
+        bool both = a->name.uri_id == b->name.uri_id && a->name.name_id < known && b->name.name_id < known; /* these are numbered by name */
+        if (both ? a->name.name_id > b->name.name_id : by_name(a, b) > 0) break;
+    }
+    if (i < n && n > 8) {
+        qsort(attributes, n, sizeof *attributes, by_name);
+    } else {
+        for (; i < n; i++) {
+            xe_attribute a = attributes[i];
+            uint32_t k = i;
+            for (; k && by_name(attributes + k - 1, &a) > 0; k--) attributes[k] = attributes[k - 1];
+            attributes[k] = a;
+        }
+    }
+}
+static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, uint32_t place) {
+    for (uint32_t i = place; i < n; i++) {
+        if (attributes[i].name.name_id != name) continue;
+        xe_attribute a = attributes[i];
+        memmove(attributes + place + 1, attributes + place, (i - place) * sizeof a);
+        attributes[place] = a;
+        return place + 1;
+    }
+    return place;
+}
+
 bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint32_t n_bindings, xe_attribute *attributes, uint32_t n) {
     uint32_t name;
     uint16_t element;
@@ -571,47 +602,31 @@ bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint
     if (!xe_push(c, relaxed ? XE_NONE : name, element)) return false;
     xe_top(c)->name = name;
     if (c->o.prefixes && !put_bindings(e, q, bindings, n_bindings)) return false;
-    const xe_attribute *type = NULL, *nil = NULL;
+    if (!n) return true;
+    bool xsi = false;
     for (uint32_t i = 0; i < n; i++) {
-        if (is_xsi(attributes + i, "type"))
-            type = attributes + i;
-        else if (is_xsi(attributes + i, "nil"))
-            nil = attributes + i;
+        xe_qname *a = &attributes[i].name;
+        a->uri_id = find_uri(e, a);
+        a->name_id = find_name(e, a);
+        xsi = xsi || a->uri_id == XE_URI_XSI;
     }
-    if (n > 1 && (c->t.g->informed || c->o.sorted)) {
-        if (type || nil) { /* these first */
-            xe_attribute t = type ? *type : (xe_attribute){0}, l = nil ? *nil : (xe_attribute){0};
-            uint32_t k = (type != NULL) + (nil != NULL);
-            for (uint32_t i = n; i--;) {
-                const xe_attribute *a = attributes + i;
-                if (a == type || a == nil) continue;
-                attributes[i + (type && type > a) + (nil && nil > a)] = *a;
-            }
-            if (type) attributes[0] = t, type = attributes;
-            if (nil) attributes[type != NULL] = l, nil = attributes + (type != NULL);
-            qsort(attributes + k, n - k, sizeof *attributes, by_name);
+    if (n > 1 && (c->t.g->informed || c->o.sorted)) sort(e, attributes, n);
+    uint32_t types = xsi ? to_front(attributes, n, xsi_name(e, 1), 0) : 0, nils = xsi ? to_front(attributes, n, xsi_name(e, 0), types) : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const xe_attribute *a = attributes + i;
+        bool good;
+        if (xe_top(c)->grammar != XE_NONE) {
+            good = put_learned_attribute(e, a, i < types);
+        } else if (XE_RARE(i < types)) {
+            xe_second s = xe_second_of(c, xe_top(c));
+            if (s.type < 0) return cannot(e, "xsi:type on an element whose type has no others derived from it");
+            put_second(e, xe_top(c), &s, s.type);
+            put_prefix(e, XE_URI_XSI, a->name.prefix);
+            good = put_type(e, a);
         } else {
-            qsort(attributes, n, sizeof *attributes, by_name);
+            good = i < nils ? put_nil(e, a) : put_declared_attribute(e, a);
         }
-    }
-    for (int pass = 0; pass < 3; pass++) {
-        for (uint32_t i = 0; i < n; i++) {
-            const xe_attribute *a = attributes + i;
-            if (pass != (a == type ? 0 : a == nil ? 1 : 2)) continue;
-            bool learned = xe_top(c)->grammar != XE_NONE, good;
-            if (learned) {
-                good = put_learned_attribute(e, a, a == type);
-            } else if (a == type) {
-                xe_second s = xe_second_of(c, xe_top(c));
-                if (s.type < 0) return cannot(e, "xsi:type on an element whose type has no others derived from it");
-                put_second(e, xe_top(c), &s, s.type);
-                put_prefix(e, XE_URI_XSI, a->name.prefix);
-                good = put_type(e, a);
-            } else {
-                good = a == nil ? put_nil(e, a) : put_declared_attribute(e, a);
-            }
-            if (!good || !check(e)) return false;
-        }
+        if (!good || !check(e)) return false;
     }
     return true;
 }
@@ -647,8 +662,8 @@ bool xe_characters_event(xe_encoder *e, xe_span text) {
     if (row != XE_NONE) {
         const xe_row *r = row_at(e, f, row);
         xe_rep rep = xe_rep_of(e->c.t.g, &e->c.o, r->arg);
-        xe_val v = {0};
-        if (xe_parse(e->c.t.g, &e->c.o, &rep, text, &v)) {
+        xe_val v;
+        if (rep.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(e->c.t.g, &e->c.o, &rep, text, &v))) {
             put_row(e, f, row);
             go(e, f, r->next);
             return put_typed(e, f->name, r->arg, &rep, text, &v) && check(e);

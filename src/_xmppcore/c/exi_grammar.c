@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exi_grammar.h"
 
-#include <string.h>
-
 static const uint8_t base_strings[] =
     "http://www.w3.org/XML/1998/namespacehttp://www.w3.org/2001/XMLSchema-instancebaseidlangspaceniltype" /* and the pad: */ "             "
-                                                                                                                             "   ";
+    "   ";
 static const xe_uri base_uris[] = {{0, 0, 0, 0, 0}, {0, 36, 0, 4, 0}, {36, 41, 4, 2, 0}};
 #define NAME(at, len, uri) {(at) << 8 | (len), uri, XE_NO16, XE_NO16, XE_NO16}
 static const xe_name base_names[] = {NAME(77, 4, 1), NAME(81, 2, 1), NAME(83, 4, 1), NAME(87, 5, 1), NAME(92, 3, 2), NAME(95, 4, 2)};
@@ -50,6 +48,47 @@ uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text) {
         if (i == XE_NO16) return XE_NONE;
         if (g->names[i].uri == uri && xe_same(xe_name_text(g, i), text)) return i;
     }
+}
+
+static uint32_t quick_size(uint32_t n) { /* a power of two, at most a quarter full */
+    uint32_t size = 16;
+    while (size < 4 * n) size *= 2;
+    return size;
+}
+
+size_t xe_grammar_index_bytes(const xe_grammar *g) {
+    return 8 * (size_t)g->n[XE_S_NAMES] + 2 * (size_t)(quick_size(g->n[XE_S_NAMES]) + quick_size(g->n[XE_S_URIS]));
+}
+
+static void quick_put(xe_grammar *g, uint16_t *slots, uint32_t mask, uint32_t at, uint16_t i) {
+    uint32_t end = at + XE_QUICK_PROBES;
+    while (at < end && slots[at & mask] != XE_NO16) at++;
+    if (at == end)
+        g->partial = true;
+    else
+        slots[at & mask] = i;
+}
+
+void xe_grammar_index(xe_grammar *g, void *memory) {
+    uint64_t *keys = memory;
+    uint32_t names = quick_size(g->n[XE_S_NAMES]), uris = quick_size(g->n[XE_S_URIS]);
+    uint16_t *quick = (uint16_t *)(keys + g->n[XE_S_NAMES]), *quick_uris = quick + names;
+    g->partial = false;
+    memset(quick, 0xFF, 2 * (size_t)(names + uris));
+    for (uint32_t i = 0; i < g->n[XE_S_NAMES]; i++) {
+        xe_span text = xe_name_text(g, i);
+        keys[i] = xe_key(text.p, text.n);
+        quick_put(g, quick, names - 1, xe_quick_hash(g->names[i].uri, keys[i], text.p, text.n), (uint16_t)i);
+    }
+    for (uint32_t i = 0; i < g->n[XE_S_URIS]; i++) {
+        xe_span text = xe_uri_text(g, i);
+        quick_put(g, quick_uris, uris - 1, xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n), (uint16_t)i);
+    }
+    g->keys = keys;
+    g->quick = quick;
+    g->quick_uris = quick_uris;
+    g->quick_mask = names - 1;
+    g->quick_uris_mask = uris - 1;
 }
 
 /* Is x a row of that section, or none? */
@@ -143,6 +182,8 @@ bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size) {
     g->n_globals = (uint16_t)head[2];
     g->relaxed = (uint16_t)(head[2] >> 16);
     g->informed = true;
+    g->keys = NULL;
+    g->quick = g->quick_uris = NULL;
     for (unsigned i = 0; i < XE_SECTIONS; i++) {
         uint32_t entry[2];
         memcpy(entry, bytes + 32 + 8 * i, 8);

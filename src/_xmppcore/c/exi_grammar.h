@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define XE_PAD 16 /* bytes behind texts that may be read, and mean nothing: so they are copied 16 at a time */
 #define XE_NO16 0xFFFFu
@@ -150,6 +151,11 @@ typedef struct xe_grammar {
     const uint8_t *strings;
     uint32_t n[XE_SECTIONS];
     uint32_t n_globals;
+    const uint64_t *keys;       /* xe_grammar_index(): the first 8 bytes of each name */
+    const uint16_t *quick;      /* names by hash */
+    const uint16_t *quick_uris; /* namespaces by hash */
+    uint32_t quick_mask, quick_uris_mask;
+    bool partial;     /* some are not there, since too many have the same hash */
     uint16_t relaxed; /* type of elements that are declared differently, for fragments */
     bool informed;    /* false: there is no schema */
 } xe_grammar;
@@ -160,8 +166,57 @@ extern const xe_grammar xe_schemaless;
 /* Checks the tables wholly, since they may come from outside; they are borrowed. The bytes must be aligned to 8, with XE_PAD more behind them. */
 bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size);
 
+/* An index for encoders, who look names up by eight bytes at once: made in memory of the caller's, aligned to 8. */
+size_t xe_grammar_index_bytes(const xe_grammar *g);
+void xe_grammar_index(xe_grammar *g, void *memory);
+
 uint32_t xe_find_uri(const xe_grammar *g, xe_span text);
 uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text);
+
+/* Up to 8 bytes as a number, the first the lowest. */
+static inline uint64_t xe_key(const uint8_t *p, size_t n) {
+    uint64_t v = 0;
+    uint32_t a, b;
+    if (n >= 8) {
+        memcpy(&v, p, 8);
+    } else if (n >= 4) {
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        v = a | (uint64_t)b << 8 * (n - 4);
+    } else if (n) {
+        v = p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+    }
+    return v;
+}
+static inline uint32_t xe_quick_hash(uint32_t uri, uint64_t key, const uint8_t *p, size_t n) {
+    uint64_t last = 0;
+    if (n > 8) memcpy(&last, p + n - 8, 8);
+    uint64_t h = (key ^ last << 5 ^ (uint64_t)(uri + n * 64) << 40) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(h >> 40);
+}
+enum { XE_QUICK_PROBES = 16 };
+static inline uint32_t xe_quick_name(const xe_grammar *g, uint32_t uri, uint64_t key, xe_span text) {
+    if (!g->quick) return xe_find_name(g, uri, text);
+    uint32_t at = xe_quick_hash(uri, key, text.p, text.n);
+    for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
+        uint32_t i = g->quick[at & g->quick_mask];
+        if (i == XE_NO16) break;
+        uint32_t t = g->names[i].text_len;
+        if (g->keys[i] != key || (t & 0xFF) != text.n || g->names[i].uri != uri) continue;
+        if (text.n <= 8 || !memcmp(g->strings + (t >> 8) + 8, text.p + 8, text.n - 8)) return i;
+    }
+    return g->partial ? xe_find_name(g, uri, text) : XE_NONE;
+}
+static inline uint32_t xe_quick_uri(const xe_grammar *g, xe_span text) {
+    if (!g->quick) return xe_find_uri(g, text);
+    uint32_t at = xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n);
+    for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
+        uint32_t i = g->quick_uris[at & g->quick_uris_mask];
+        if (i == XE_NO16) break;
+        if (g->uris[i].len == text.n && !memcmp(g->strings + g->uris[i].text, text.p, text.n)) return i;
+    }
+    return g->partial ? xe_find_uri(g, text) : XE_NONE;
+}
 
 static inline xe_span xe_name_text(const xe_grammar *g, uint32_t name) {
     uint32_t t = g->names[name].text_len;

@@ -186,21 +186,14 @@ static bool keep_text(xe_tables *t, xe_span s, uint32_t *off) {
 
 /* -- namespaces and names */
 
-uint32_t xe_lookup_uri(const xe_tables *t, xe_span text) {
-    uint32_t found = xe_find_uri(t->g, text);
-    if (found != XE_NONE || !t->n_uris) return found;
+uint32_t xe_lookup_learned_uri(const xe_tables *t, xe_span text) {
     uint32_t hash = hash_text(t, XE_NONE, text);
     for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
         if (i & 0x800000u && xe_same(xe_string_text(t, t->uris + (i & 0x7FFFFF)), text)) return t->g->n[XE_S_URIS] + (i & 0x7FFFFF);
     return XE_NONE;
 }
 
-uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
-    if (uri < t->g->n[XE_S_URIS]) {
-        uint32_t found = xe_find_name(t->g, uri, text);
-        if (found != XE_NONE) return found;
-    }
-    if (!t->n_names) return XE_NONE;
+uint32_t xe_lookup_learned_name(const xe_tables *t, uint32_t uri, xe_span text) {
     uint32_t hash = hash_text(t, uri, text);
     for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
         if (!(i & 0x800000u) && t->names[i].uri == uri && xe_same(xe_string_text(t, t->names + i), text)) return t->g->n[XE_S_NAMES] + i;

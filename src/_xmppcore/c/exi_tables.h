@@ -137,8 +137,17 @@ static inline uint32_t xe_locals(const xe_tables *t, uint32_t uri) { /* names of
     if (uri < t->cap_locals) return t->locals[uri];
     return uri < t->g->n[XE_S_URIS] ? t->g->uris[uri].count : 0;
 }
-uint32_t xe_lookup_uri(const xe_tables *t, xe_span text);
-uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text);
+uint32_t xe_lookup_learned_uri(const xe_tables *t, xe_span text);
+uint32_t xe_lookup_learned_name(const xe_tables *t, uint32_t uri, xe_span text);
+/* The number of a namespace, or of a name of one; XE_NONE if there is none such. */
+static inline uint32_t xe_lookup_uri(const xe_tables *t, xe_span text) {
+    uint32_t found = xe_quick_uri(t->g, text);
+    return found != XE_NONE || !t->n_uris ? found : xe_lookup_learned_uri(t, text);
+}
+static inline uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
+    uint32_t found = uri < t->g->n[XE_S_URIS] ? xe_quick_name(t->g, uri, xe_key(text.p, text.n), text) : XE_NONE;
+    return found != XE_NONE || !t->n_names ? found : xe_lookup_learned_name(t, uri, text);
+}
 uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local);
 uint32_t xe_add_uri(xe_tables *t, xe_span text);
 uint32_t xe_add_name(xe_tables *t, uint32_t uri, xe_span text);

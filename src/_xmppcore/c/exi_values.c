@@ -3,14 +3,6 @@
 
 enum { MOST_DIGITS = 1024 }; /* of an integer: converting them takes quadratic time */
 
-xe_rep xe_rep_of(const xe_grammar *g, const xe_options *o, uint16_t datatype) {
-    if (datatype == XE_NO16) return (xe_rep){XE_STRING, XE_NO16, NULL};
-    const xe_datatype *d = g->datatypes + datatype;
-    if (o->lexical) return (xe_rep){XE_STRING, d->lexical, d};
-    if (o->remap && o->remap[datatype] != 0xFF) return (xe_rep){o->remap[datatype], d->set, d};
-    return (xe_rep){d->kind, d->set, d};
-}
-
 /* -- reading text */
 
 static bool space(uint8_t c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -399,8 +391,15 @@ static void put_binary(xe_out *out, unsigned kind, xe_span s) {
 }
 
 size_t xe_characters(xe_span s) {
-    size_t n = 0;
-    for (size_t i = 0; i < s.n; i++) n += (s.p[i] & 0xC0) != 0x80;
+    size_t i = 0, n;
+    uint64_t w, high = 0;
+    for (; i + 8 <= s.n; i += 8) {
+        memcpy(&w, s.p + i, 8);
+        high |= w;
+    }
+    high |= xe_key(s.p + i, s.n - i);
+    if (!(high & 0x8080808080808080u)) return s.n;
+    for (i = n = 0; i < s.n; i++) n += (s.p[i] & 0xC0) != 0x80;
     return n;
 }
 

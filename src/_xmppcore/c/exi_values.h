@@ -48,7 +48,13 @@ typedef struct xe_val { /* a value of one item, taken apart */
     int32_t zone; /* hours * 64 + minutes, signed */
 } xe_val;
 
-xe_rep xe_rep_of(const xe_grammar *g, const xe_options *o, uint16_t datatype);
+static inline xe_rep xe_rep_of(const xe_grammar *g, const xe_options *o, uint16_t datatype) {
+    if (datatype == XE_NO16) return (xe_rep){XE_STRING, XE_NO16, NULL};
+    const xe_datatype *d = g->datatypes + datatype;
+    if (o->lexical) return (xe_rep){XE_STRING, d->lexical, d};
+    if (o->remap && o->remap[datatype] != 0xFF) return (xe_rep){o->remap[datatype], d->set, d};
+    return (xe_rep){d->kind, d->set, d};
+}
 /* Can that representation carry that text? Fills *v, except for strings, binaries and lists. */
 bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span text, xe_val *v);
 void xe_put_value(xe_tables *t, const xe_options *o, xe_out *out, const xe_rep *r, uint32_t name, xe_span text, const xe_val *v);

@@ -50,7 +50,7 @@ static size_t ncname(const uint8_t *p, size_t n) {
 
 bool xe_ncname(xe_span s) { return s.n && ncname(s.p, s.n) == s.n; }
 
-static bool white(uint8_t c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+static inline bool white(uint8_t c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 /* -- scanner */
 
@@ -58,6 +58,8 @@ typedef struct open_tag {
     xe_span name;
     uint32_t bindings; /* how many there were before it */
 } open_tag;
+
+enum { AT_HAND = 16 }; /* rows of arrays that need no allocation */
 
 typedef struct scanner {
     xe_encoder *e;
@@ -73,19 +75,24 @@ typedef struct scanner {
     uint32_t cap_attributes;
     xe_span text; /* collected */
     bool joined;  /* it lies in scratch, and may grow there */
+    open_tag *open_at_hand;
+    xe_binding *bindings_at_hand;
+    xe_attribute *attributes_at_hand;
 } scanner;
 
 static bool broken(scanner *s, const char *why) { return xe_fail(&s->e->c, XE_E_XML, why); }
 
-static bool grow(scanner *s, void *array, uint32_t *cap, uint32_t n, size_t row) {
-    void **p = array;
-    if (n < *cap) return true;
-    uint32_t more = *cap ? *cap * 2 : 16;
-    void *q = realloc(*p, more * row);
+/* Room for row n of an array, which is at `hand` as long as that is enough. */
+XE_COLD bool grow_more(scanner *s, void *array, const void *hand, uint32_t *cap, size_t row) {
+    void **p = array, *q = realloc(*p == hand ? NULL : *p, (size_t)*cap * 2 * row);
     if (!q) return xe_fail(&s->e->c, XE_E_MEMORY, "out of memory");
+    if (*p == hand) memcpy(q, hand, *cap * row);
     *p = q;
-    *cap = more;
+    *cap *= 2;
     return true;
+}
+static inline bool grow(scanner *s, void *array, const void *hand, uint32_t *cap, uint32_t n, size_t row) {
+    return n < *cap || grow_more(s, array, hand, cap, row);
 }
 
 static bool need_scratch(scanner *s) {
@@ -244,14 +251,18 @@ static bool attribute_value(scanner *s, xe_span *value) {
     return true;
 }
 
-static bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
-    size_t n = ncname(s->p, (size_t)(s->end - s->p));
-    *prefix = (xe_span){s->p, 0};
-    *local = (xe_span){s->p, n};
-    if (n && s->p[n] == ':') {
-        size_t m = ncname(s->p + n + 1, (size_t)(s->end - s->p - n - 1));
+static inline bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
+    const uint8_t *p = s->p;
+    *prefix = *local = (xe_span){p, 0};
+    if (ascii_name[*p] == 2) /* what is at the end stops it */
+        while (ascii_name[*p]) p++;
+    if (XE_RARE(*p >= 0x80)) p = s->p + ncname(s->p, (size_t)(s->end - s->p));
+    size_t n = (size_t)(p - s->p);
+    local->n = n;
+    if (n && *p == ':') {
+        size_t m = ncname(p + 1, (size_t)(s->end - p - 1));
         prefix->n = n;
-        *local = (xe_span){s->p + n + 1, m};
+        *local = (xe_span){p + 1, m};
         if (!m) return broken(s, "a name that ends with a colon");
     }
     if (!n) return broken(s, "a name is missing");
@@ -259,7 +270,7 @@ static bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
     return true;
 }
 
-static bool skip_white(scanner *s) {
+static inline bool skip_white(scanner *s) {
     const uint8_t *start = s->p;
     while (white(*s->p)) s->p++;
     return s->p > start;
@@ -268,20 +279,22 @@ static bool skip_white(scanner *s) {
 static const uint8_t xml_uri[] = "http://www.w3.org/XML/1998/namespace";
 static const uint8_t xmlns_uri[] = "http://www.w3.org/2000/xmlns/";
 
-static bool is(xe_span s, const char *text) { return s.n == strlen(text) && !memcmp(s.p, text, s.n); }
+static inline bool is(xe_span s, const char *text) { return s.n == strlen(text) && !memcmp(s.p, text, s.n); }
 
-static bool resolve(scanner *s, xe_span prefix, xe_span *uri) {
-    if (is(prefix, "xml")) {
-        *uri = (xe_span){xml_uri, sizeof xml_uri - 1};
-        return true;
+static bool resolve(scanner *s, xe_qname *q) {
+    q->name_id = XE_NONE;
+    for (uint32_t i = s->n_bindings; i--;) {
+        xe_binding *b = s->bindings + i;
+        if (b->prefix.n != q->prefix.n || (q->prefix.n && memcmp(b->prefix.p, q->prefix.p, q->prefix.n))) continue;
+        if (b->uri_id == XE_NONE) b->uri_id = b->uri.n ? xe_lookup_uri(&s->e->c.t, b->uri) : XE_URI_NONE;
+        q->uri = b->uri;
+        q->uri_id = b->uri_id;
+        return b->uri.n || !q->prefix.n;
     }
-    for (uint32_t i = s->n_bindings; i--;)
-        if (s->bindings[i].prefix.n == prefix.n && !memcmp(s->bindings[i].prefix.p, prefix.p, prefix.n)) {
-            *uri = s->bindings[i].uri;
-            return uri->n || !prefix.n;
-        }
-    *uri = (xe_span){xml_uri, 0};
-    return prefix.n == 0;
+    bool xml = is(q->prefix, "xml");
+    q->uri = (xe_span){xml_uri, xml ? sizeof xml_uri - 1 : 0};
+    q->uri_id = xml ? XE_URI_XML : XE_URI_NONE;
+    return xml || !q->prefix.n;
 }
 
 static bool declare(scanner *s, xe_span prefix, xe_span uri) {
@@ -290,8 +303,8 @@ static bool declare(scanner *s, xe_span prefix, xe_span uri) {
         return broken(s, "a declaration of a reserved namespace");
     if (prefix.n && !uri.n) return broken(s, "a prefix of no namespace");
     if (xml) return true;
-    if (!grow(s, &s->bindings, &s->cap_bindings, s->n_bindings, sizeof *s->bindings)) return false;
-    s->bindings[s->n_bindings++] = (xe_binding){prefix, uri};
+    if (!grow(s, &s->bindings, s->bindings_at_hand, &s->cap_bindings, s->n_bindings, sizeof *s->bindings)) return false;
+    s->bindings[s->n_bindings++] = (xe_binding){prefix, uri, XE_NONE};
     return true;
 }
 
@@ -308,18 +321,21 @@ static xe_qname value_name(scanner *s, xe_span value) {
     }
     q.local = local;
     q.prefix = prefix;
-    if (!resolve(s, prefix, &q.uri)) {
+    if (!resolve(s, &q)) {
         q.uri = (xe_span){value.p, 0};
+        q.uri_id = XE_URI_NONE;
         q.local = value;
         q.prefix.n = 0;
     }
     return q;
 }
 
+static inline bool is_xmlns(xe_span s) { return s.n == 5 && !memcmp(s.p, "xmlns", 5); }
+
 static bool start_tag(scanner *s) {
     const uint8_t *name = ++s->p;
     uint32_t before = s->n_bindings, n = 0, most = s->e->c.l.attributes;
-    xe_qname q = {0};
+    xe_qname q;
     if (!qualified_name(s, &q.prefix, &q.local)) return false;
     xe_span whole = {name, (size_t)(s->p - name)};
     bool empty = false;
@@ -333,16 +349,15 @@ static bool start_tag(scanner *s) {
         }
         if (!gap) return broken(s, "a start tag that is damaged or does not end");
         if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
-        if (!grow(s, &s->attributes, &s->cap_attributes, n, sizeof *s->attributes)) return false;
+        if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
         xe_attribute *a = s->attributes + n;
-        *a = (xe_attribute){0};
         if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
-        skip_white(s);
+        if (XE_RARE(*s->p != '=')) skip_white(s);
         if (*s->p++ != '=') return broken(s, "an attribute without a value");
-        skip_white(s);
+        if (XE_RARE(white(*s->p))) skip_white(s);
         if (!attribute_value(s, &a->value)) return false;
-        bool defaults = !a->name.prefix.n && is(a->name.local, "xmlns");
-        if (!defaults && !is(a->name.prefix, "xmlns")) {
+        bool defaults = !a->name.prefix.n && is_xmlns(a->name.local);
+        if (!defaults && !is_xmlns(a->name.prefix)) {
             n++;
             continue;
         }
@@ -352,24 +367,31 @@ static bool start_tag(scanner *s) {
         if (!declare(s, prefix, a->value)) return false;
     }
     s->p++;
-    if (!resolve(s, q.prefix, &q.uri)) return broken(s, "a prefix that is not declared");
+    if (!resolve(s, &q)) return broken(s, "a prefix that is not declared");
+    const xe_tables *t = &s->e->c.t;
     for (uint32_t i = 0; i < n; i++) {
         xe_attribute *a = s->attributes + i;
-        if (!a->name.prefix.n)
+        if (!a->name.prefix.n) {
             a->name.uri = a->name.prefix;
-        else if (!resolve(s, a->name.prefix, &a->name.uri))
+            a->name.uri_id = XE_URI_NONE;
+        } else if (!resolve(s, &a->name)) {
             return broken(s, "a prefix that is not declared");
-        for (uint32_t k = 0; k < i; k++)
-            if (xe_same(a->name.local, s->attributes[k].name.local) && xe_same(a->name.uri, s->attributes[k].name.uri))
-                return broken(s, "two attributes of one name");
-        if (is(a->name.local, "type") && a->name.prefix.n) a->type = value_name(s, a->value);
+        }
+        a->name.name_id = a->name.uri_id == XE_NONE ? XE_NONE : xe_lookup_name(t, a->name.uri_id, a->name.local);
+        for (uint32_t k = 0; k < i; k++) {
+            const xe_qname *other = &s->attributes[k].name;
+            if (other->local.n != a->name.local.n || other->name_id != a->name.name_id) continue;
+            if (xe_same(a->name.local, other->local) && xe_same(a->name.uri, other->uri)) return broken(s, "two attributes of one name");
+        }
+        if (a->name.uri_id == XE_URI_XSI && is(a->name.local, "type")) a->type = value_name(s, a->value);
     }
+    q.name_id = q.uri_id == XE_NONE ? XE_NONE : xe_lookup_name(t, q.uri_id, q.local);
     if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
     if (empty) {
         s->n_bindings = before;
         return xe_end(s->e);
     }
-    if (!grow(s, &s->open, &s->cap_open, s->n_open, sizeof *s->open)) return false;
+    if (!grow(s, &s->open, s->open_at_hand, &s->cap_open, s->n_open, sizeof *s->open)) return false;
     s->open[s->n_open++] = (open_tag){whole, before};
     return true;
 }
@@ -495,15 +517,29 @@ static bool document(scanner *s) {
 }
 
 bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
-    scanner s = {.e = e, .kernels = e->kernels ? e->kernels : xc_kernels_default(), .p = bytes, .end = bytes + n, .size = n};
-    bool invalid;
-    e->stable = true;
-    bool good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
-    good = good && grow(&s, &s.bindings, &s.cap_bindings, 0, sizeof *s.bindings) && document(&s);
-    free(s.scratch);
-    free(s.open);
-    free(s.bindings);
-    free(s.attributes);
+    open_tag open[AT_HAND];
+    xe_binding bindings[AT_HAND];
+    xe_attribute attributes[AT_HAND];
+    scanner s = {.e = e,
+                 .kernels = e->kernels ? e->kernels : xc_kernels_default(),
+                 .p = bytes,
+                 .end = bytes + n,
+                 .size = n,
+                 .open = open,
+                 .bindings = bindings,
+                 .attributes = attributes,
+                 .cap_open = AT_HAND,
+                 .cap_bindings = AT_HAND,
+                 .cap_attributes = AT_HAND,
+                 .open_at_hand = open,
+                 .bindings_at_hand = bindings,
+                 .attributes_at_hand = attributes};
+    bool invalid, good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
+    good = good && document(&s);
+    if (XE_RARE(s.scratch != NULL)) free(s.scratch);
+    if (XE_RARE(s.open != open)) free(s.open);
+    if (XE_RARE(s.bindings != bindings)) free(s.bindings);
+    if (XE_RARE(s.attributes != attributes)) free(s.attributes);
     return good;
 }
 

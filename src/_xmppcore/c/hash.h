@@ -8,9 +8,18 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint64_t xc_hash_load(const uint8_t *p, size_t n) { /* up to 8 bytes */
+static inline uint64_t xc_hash_load(const uint8_t *p, size_t n) { /* up to 8 bytes, without a call */
     uint64_t v = 0;
-    memcpy(&v, p, n < 8 ? n : 8);
+    uint32_t a, b;
+    if (n >= 8) {
+        memcpy(&v, p, 8);
+    } else if (n >= 4) {
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        v = (uint64_t)b << 32 | a;
+    } else if (n) {
+        v = (uint32_t)p[0] << 16 | (uint32_t)p[n / 2] << 8 | p[n - 1];
+    }
     return v;
 }
 
