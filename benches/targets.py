@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import lxml.etree
 
 import bench_element
+import bench_exi
 import bench_router
 import bench_scan
 import bench_xml
@@ -127,6 +128,28 @@ def of_serialise() -> list[Row]:
     return rows
 
 
+def of_exi() -> list[Row]:
+    """The corpus of stanzas to EXI and back; the yardstick is pyexpat's parsing of each of them, without handlers."""
+    rivals = {"pyexpat, parse": bench_exi.parse}
+    size = sum(map(len, bench_exi.stanzas()))
+    rows = [
+        Row("XML to EXI, a Python call each", bench_exi.encode, rivals, size, 3.5, 5),
+        Row("EXI to XML, a Python call each", bench_exi.decode, rivals, size, 3.5, 7),
+        Row("EXI to a head, a Python call each", bench_exi.head, rivals, size, 7, 15),
+    ]
+    if isinstance(bench_exi.library(), str):
+        print(f"no EXI in C: {bench_exi.library()}", file=sys.stderr)
+        return rows
+    fresh, kept = bench_exi.InC(), bench_exi.InC(keep=True)
+    return [
+        Row("XML to EXI, C", fresh.encode, rivals, size, 5, 5.2),
+        Row("XML to EXI, tables kept, C", kept.encode, rivals, size, 5, 5.2),
+        Row("EXI to XML, C", fresh.decode, rivals, size, 7, 7.7),
+        Row("EXI to a head, C", fresh.peek, rivals, size, 15, 15.5),
+        *rows,
+    ]
+
+
 def timed(work: Work) -> float:
     start = time.process_time()
     work()
@@ -139,7 +162,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     print(f"{'':44} {'rival':30} {'MB/s':>6} {'ratio':>6} {'quartiles':>13} {'must':>5} {'goal':>5}")
-    for make in (of_feed, of_trees, of_scan, of_route, of_serialise):
+    for make in (of_feed, of_trees, of_scan, of_route, of_serialise, of_exi):
         for row in make():
             if args.words and not any(word in row.name for word in args.words):
                 continue

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from _xmppcore.errors import ExiError
-from _xmppcore.exi_codec import Decoder, Encoder, Grammar
+from _xmppcore.exi_codec import Decoder, Encoder, Grammar, Session
 
 EXI = "http://www.w3.org/2009/exi"
 XSD = "http://www.w3.org/2001/XMLSchema"
@@ -331,70 +331,3 @@ def decode_events(
     decoder, bit = _prepare(data, options, grammar, schemas, limits)
     events: list[Event] = decoder.events(data, bit)[0]
     return events
-
-
-class Session:
-    """One document after the other between two ends that agree on the options (XEP-0322).
-
-    `keep`: string tables and learned grammars are kept from one body to the next. `header_per_body`: each body has the header octet
-    0x80 in front. Both directions are independent. `limits` are those of `Encoder` and `Decoder`; the defaults suit stanzas.
-    """
-
-    def __init__(
-        self,
-        options: Options = Options(),
-        grammar: Grammar | None = None,
-        *,
-        keep: bool = False,
-        header_per_body: bool = False,
-        **limits: int,
-    ) -> None:
-        bounds = {
-            "max_depth": 64,
-            "max_attributes": 64,
-            "max_value_bytes": 1 << 16,
-            "max_output_bytes": 1 << 20,
-            "max_expansion": 256,
-            "max_table_bytes": 1 << 18,
-            "max_list_items": 4096,
-            "max_block_events": 1 << 16,
-            **limits,
-        }
-        self.options = options
-        self._keep = keep
-        self._header, self._bits = (b"\x80", 8) if header_per_body else (b"", 0)
-        self._encoder = Encoder(grammar, options, **bounds)
-        self._decoder = Decoder(grammar, options, **bounds)
-        self._encoded = self._decoded = False
-
-    @property
-    def table_bytes(self) -> int:
-        """Memory of string tables and learned grammars, both directions."""
-        return int(self._encoder.table_bytes + self._decoder.table_bytes)
-
-    def encode(self, xml: bytes) -> bytes:
-        """The next body of ours. After an `ExiError` a session that keeps its tables is at its end."""
-        data = self._encoder.encode(xml, self._header, self._bits, self._keep and self._encoded)[0]
-        self._encoded = True
-        return data
-
-    def decode(self, data: bytes) -> bytes:
-        """The next body of theirs, as XML."""
-        xml = self._decoder.decode(data, self._start(data), self._keep and self._decoded)[0]
-        self._decoded = True
-        return xml
-
-    def decode_events(self, data: bytes) -> list[Event]:
-        """The next body of theirs, as events."""
-        events, _ = self._decoder.events(data, self._start(data), self._keep and self._decoded)
-        self._decoded = True
-        return list(events)
-
-    def peek(self, data: bytes) -> list[Event]:
-        """The events of the next body of theirs up to the last attribute of its root; it is still the next one then."""
-        return self._decoder.peek(data, self._start(data), self._keep and self._decoded)
-
-    def _start(self, data: bytes) -> int:
-        if self._bits and not data.startswith(self._header):
-            raise ExiError("header", "no EXI header")
-        return self._bits

@@ -84,6 +84,11 @@ cdef extern from "exi.h" nogil:
     ctypedef struct xe_tables:
         size_t used
 
+    xe_span xe_name_of(const xe_tables *t, uint32_t name)
+    xe_span xe_uri_of(const xe_tables *t, uint32_t uri)
+    uint32_t xe_uri_of_name(const xe_tables *t, uint32_t name)
+    size_t xe_characters(xe_span text)
+
     ctypedef struct xe_coder:
         xe_tables t
         xe_zip zip
@@ -127,6 +132,12 @@ cdef extern from "exi.h" nogil:
     c_bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t *seed)
     void xe_decoder_free(xe_decoder *d)
     c_bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, c_bool keep, const xe_sink *sink, uint64_t *end)
+    ctypedef struct xe_head:
+        uint32_t name
+        xe_span to, id, type
+        xe_span from_ "from"
+
+    c_bool xe_peek(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, c_bool keep, xe_head *head)
     c_bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, c_bool keep, xe_writer *w, uint64_t *end)
 
     void xe_writer_init(xe_writer *w, size_t most)
@@ -138,4 +149,5 @@ cdef class Grammar:
     cdef xe_grammar g
     cdef uint8_t *bytes  # owned, aligned
     cdef void *index  # owned
+    cdef list roots  # for each name its namespace and itself, once it was the root of a body
     cdef size_t size

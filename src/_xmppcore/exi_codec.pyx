@@ -3,8 +3,8 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_New
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -51,7 +51,18 @@ cdef xe_span span(bytes text):
 
 
 cdef str string(xe_span s):
-    return PyUnicode_DecodeUTF8(<const char *>s.p, s.n, NULL) if s.n else ""
+    cdef str made
+    if not s.n:
+        return ""
+    if xe_characters(s) != s.n:
+        return PyUnicode_DecodeUTF8(<const char *>s.p, s.n, NULL)
+    made = PyUnicode_New(s.n, 127)
+    memcpy(PyUnicode_DATA(made), s.p, s.n)
+    return made
+
+
+cdef str string_or_none(xe_span s):
+    return string(s) if s.p is not NULL else None
 
 
 @cython.final
@@ -70,6 +81,7 @@ cdef class Grammar:
         if self.index is NULL:
             raise MemoryError
         xe_grammar_index(&self.g, self.index)
+        self.roots = [None] * self.g.n[XE_S_NAMES]
 
     def __dealloc__(self):
         free(self.bytes)
@@ -230,28 +242,43 @@ cdef class Encoder(_Coder):
             raise error_of(&self.e.c)
         return PyBytes_FromStringAndSize(<const char *>bytes, (bits + 7) // 8), bits
 
-    def encode(self, data, header=b"", bits=0, keep=False, pad=True):
-        """Encode an XML document (bytes) behind `bits` bits of `header`. Returns the bytes, and how many bits of them count."""
-        cdef Py_buffer view
-        cdef size_t n
-        cdef bytes raw = header
+    cdef int begin(self, const uint8_t *p, size_t n, const uint8_t *header, size_t bits, bint keep) except -1:
         cdef uint8_t *buffer
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            n = view.len
-            if n + XC_PAD > self.buffer_size:
-                buffer = <uint8_t *>realloc(self.buffer, n + XC_PAD)
-                if buffer is NULL:
-                    raise MemoryError
-                self.buffer = buffer
-                self.buffer_size = n + XC_PAD
-            memcpy(self.buffer, view.buf, n)
-        finally:
-            PyBuffer_Release(&view)
+        if n + XC_PAD > self.buffer_size:
+            buffer = <uint8_t *>realloc(self.buffer, n + n // 4 + XC_PAD)
+            if buffer is NULL:
+                raise MemoryError
+            self.buffer = buffer
+            self.buffer_size = n + n // 4 + XC_PAD
+        memcpy(self.buffer, p, n)
         memset(self.buffer + n, 0, XC_PAD)
-        xe_encoder_begin(&self.e, <const uint8_t *>PyBytes_AS_STRING(raw), bits, keep)
+        xe_encoder_begin(&self.e, header, bits, keep)
         if not xe_encode_xml(&self.e, self.buffer, n):
             raise error_of(&self.e.c)
+        return 0
+
+    cdef int xml(self, object data, const uint8_t *header, size_t bits, bint keep) except -1:
+        cdef Py_buffer view
+        if type(data) is bytes:
+            return self.begin(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), header, bits, keep)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self.begin(<const uint8_t *>view.buf, view.len, header, bits, keep)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef bytes body(self, object data, const uint8_t *header, size_t bits, bint keep):
+        # A body that is filled up to a whole octet.
+        cdef const uint8_t *made
+        cdef uint64_t made_bits
+        self.xml(data, header, bits, keep)
+        if not xe_finish(&self.e, True, &made, &made_bits):
+            raise error_of(&self.e.c)
+        return PyBytes_FromStringAndSize(<const char *>made, <Py_ssize_t>(made_bits // 8))
+
+    def encode(self, data, bytes header=b"", size_t bits=0, bint keep=False, bint pad=True):
+        """Encode an XML document (bytes) behind `bits` bits of `header`. Returns the bytes, and how many bits of them count."""
+        self.xml(data, <const uint8_t *>PyBytes_AS_STRING(header), bits, keep)
         return self.result(pad)
 
     def encode_events(self, events, header=b"", bits=0, keep=False, pad=True):
@@ -419,28 +446,58 @@ cdef class Decoder(_Coder):
         """Memory of string tables and learned grammars."""
         return self.d.c.t.used
 
-    cdef uint64_t run(self, object data, uint64_t at, bint keep, const xe_sink *sink) except? 0:
-        cdef Py_buffer view
+    cdef uint64_t read(self, const uint8_t *p, size_t n, uint64_t at, bint keep, const xe_sink *sink, xe_head *head) except? 0:
+        # Into a sink; without one, the head only; without that, XML into the writer. Returns the bit behind the body.
         cdef uint64_t end = 0
         cdef bint good
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            if at > <uint64_t>view.len * 8:
-                raise ValueError("the start is behind the end")
-            if sink is NULL:
-                good = xe_decode_xml(&self.d, <const uint8_t *>view.buf, view.len, at, keep, &self.w, &end)
-            else:
-                good = xe_decode(&self.d, <const uint8_t *>view.buf, view.len, at, keep, sink, &end)
-            if not good:
-                raise error_of(&self.d.c)
-        finally:
-            PyBuffer_Release(&view)
+        if at > n * 8:
+            raise ValueError("the start is behind the end")
+        if sink is not NULL:
+            good = xe_decode(&self.d, p, n, at, keep, sink, &end)
+        elif head is not NULL:
+            good = xe_peek(&self.d, p, n, at, keep, head)
+        else:
+            good = xe_decode_xml(&self.d, p, n, at, keep, &self.w, &end)
+        if not good:
+            raise error_of(&self.d.c)
         return end
 
-    def decode(self, data, at=0, keep=False):
+    cdef uint64_t run(self, object data, uint64_t at, bint keep, const xe_sink *sink, xe_head *head) except? 0:
+        cdef Py_buffer view
+        if type(data) is bytes:
+            return self.read(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), at, keep, sink, head)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self.read(<const uint8_t *>view.buf, view.len, at, keep, sink, head)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef bytes body(self, object data, uint64_t at, bint keep):
+        self.run(data, at, keep, NULL, NULL)
+        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, <Py_ssize_t>self.w.out.len)
+
+    def decode(self, data, uint64_t at=0, bint keep=False):
         """Decode one body that begins at bit `at`. Returns its XML as bytes, and the bit behind it."""
-        end = self.run(data, at, keep, NULL)
-        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, self.w.out.len), end
+        cdef uint64_t end = self.run(data, at, keep, NULL, NULL)
+        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, <Py_ssize_t>self.w.out.len), end
+
+    def head(self, data, uint64_t at=0, bint keep=False):
+        """What routing asks of the body that begins at bit `at`, without decoding the rest: namespace and name of its root, and the
+        attributes to, from, id, type, None for each that it does not have. With `keep` nothing is learned from it."""
+        cdef xe_head h
+        cdef object root
+        self.run(data, at, keep, NULL, &h)
+        if h.name < self.g.n[XE_S_NAMES] and self.grammar is not None:
+            root = (<Grammar>self.grammar).roots[h.name]
+            if root is None:
+                root = (<Grammar>self.grammar).roots[h.name] = self.root(h.name)
+        else:
+            root = self.root(h.name)
+        uri, name = <tuple>root
+        return uri, name, string_or_none(h.to), string_or_none(h.from_), string_or_none(h.id), string_or_none(h.type)
+
+    cdef tuple root(self, uint32_t name):
+        return string(xe_uri_of(&self.d.c.t, xe_uri_of_name(&self.d.c.t, name))), string(xe_name_of(&self.d.c.t, name))
 
     cdef xe_sink events_sink(self, list events):
         cdef xe_sink sink
@@ -459,7 +516,7 @@ cdef class Decoder(_Coder):
         """
         events = []
         cdef xe_sink sink = self.events_sink(events)
-        end = self.run(data, at, keep, &sink)
+        end = self.run(data, at, keep, &sink, NULL)
         return events, end
 
     def peek(self, data, at=0, keep=False):
@@ -468,8 +525,78 @@ cdef class Decoder(_Coder):
         cdef xe_sink sink = self.events_sink(events)
         sink.attributes_end = on_attributes_end_stop
         try:
-            self.run(data, at, keep, &sink)
+            self.run(data, at, keep, &sink, NULL)
         except ExiError as error:
             if error.condition != "stopped":
                 raise
         return events
+
+
+_BOUNDS = {
+    "max_depth": 64, "max_attributes": 64, "max_value_bytes": 1 << 16, "max_output_bytes": 1 << 20, "max_expansion": 256,
+    "max_table_bytes": 1 << 18, "max_list_items": 4096, "max_block_events": 1 << 16,
+}
+
+
+@cython.final
+cdef class Session:
+    """One document after the other between two ends that agree on the options (XEP-0322).
+
+    `keep`: string tables and learned grammars are kept from one body to the next. `header_per_body`: each body has the header octet
+    0x80 in front. Both directions are independent. `limits` are those of `Encoder` and `Decoder`; the defaults suit stanzas.
+    """
+    cdef readonly object options
+    cdef Encoder encoder
+    cdef Decoder decoder
+    cdef bint keep, encoded, decoded
+    cdef size_t bits  # of the header in front of each body
+
+    def __init__(self, options=None, grammar=None, *, keep=False, header_per_body=False, **limits):
+        if options is None:
+            from _xmppcore.exi import Options
+
+            options = Options()
+        bounds = {**_BOUNDS, **limits}
+        self.options = options
+        self.keep = keep
+        self.bits = 8 if header_per_body else 0
+        self.encoder = Encoder(grammar, options, **bounds)
+        self.decoder = Decoder(grammar, options, **bounds)
+
+    @property
+    def table_bytes(self):
+        """Memory of string tables and learned grammars, both directions."""
+        return self.encoder.e.c.t.used + self.decoder.d.c.t.used
+
+    def encode(self, xml):
+        """The next body of ours. After an `ExiError` a session that keeps its tables is at its end."""
+        cdef uint8_t header = 0x80
+        cdef bytes data = self.encoder.body(xml, &header, self.bits, self.keep and self.encoded)
+        self.encoded = True
+        return data
+
+    def decode(self, data):
+        """The next body of theirs, as XML."""
+        cdef bytes xml = self.decoder.body(data, self.start(data), self.keep and self.decoded)
+        self.decoded = True
+        return xml
+
+    def decode_events(self, data):
+        """The next body of theirs, as events."""
+        events, _ = self.decoder.events(data, self.start(data), self.keep and self.decoded)
+        self.decoded = True
+        return events
+
+    def peek(self, data):
+        """The events of the next body of theirs up to the last attribute of its root; it is still the next one then."""
+        return self.decoder.peek(data, self.start(data), self.keep and self.decoded)
+
+    def head(self, data):
+        """Namespace and name of the root of the next body of theirs, and its attributes to, from, id, type, None for each that it does
+        not have; it is still the next one then."""
+        return self.decoder.head(data, self.start(data), self.keep and self.decoded)
+
+    cdef uint64_t start(self, object data) except? 0:
+        if self.bits and (not len(data) or data[0] != 0x80):
+            raise ExiError("header", "no EXI header")
+        return self.bits

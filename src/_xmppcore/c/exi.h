@@ -158,6 +158,7 @@ typedef struct xe_decoder {
     } *scopes;
     uint32_t n_scopes, cap_scopes;
     const xe_sink *sink;
+    struct xe_head *head;   /* only the root's attributes are read, into this; NULL: all */
     struct xe_writer *xml;  /* written to at once in place of a sink; NULL: there is one */
     uint32_t *declared;     /* then: namespaces that have a prefix */
     uint32_t n_declared, cap_declared;
@@ -173,6 +174,15 @@ void xe_decoder_free(xe_decoder *d);
 /* Decode one document that begins at bit `at`; *end is the bit behind it. With `keep`, input that ends too early and a sink that stops leave
  * the tables as they were, so that the document may be decoded again from its start. */
 bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end);
+/* What routing asks of a body: its root, and of its attributes those of no namespace called to, from, id and type; p is NULL where there is
+ * none. Texts hold until the decoder or its tables change. */
+typedef struct xe_head {
+    uint32_t name;
+    xe_span to, from, id, type;
+    size_t off[4]; /* where they are in the decoder's text, while they are gathered */
+} xe_head;
+/* Read the head of the document that begins at bit `at`, and no more of it; with `keep` the tables are then as they were. */
+bool xe_peek(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, xe_head *head);
 /* The same to XML. */
 bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, struct xe_writer *w, uint64_t *end);
 

@@ -306,6 +306,43 @@ static bool write_value(xe_decoder *d, bool attribute, uint32_t name, uint16_t d
     return !attribute || quote(d);
 }
 
+/* -- heads */
+
+static bool stop(xe_decoder *d) { return xe_fail(&d->c, XE_E_STOPPED, "stopped"); }
+
+/* Where the value of an attribute belongs; NULL: nowhere. */
+static xe_span *place(const xe_tables *t, xe_head *h, uint32_t name) {
+    if (xe_uri_of_name(t, name) != XE_URI_NONE) return NULL;
+    xe_span local = xe_name_of(t, name);
+    switch (local.n) {
+    case 2: return !memcmp(local.p, "to", 2) ? &h->to : !memcmp(local.p, "id", 2) ? &h->id : NULL;
+    case 4: return !memcmp(local.p, "from", 4) ? &h->from : !memcmp(local.p, "type", 4) ? &h->type : NULL;
+    default: return NULL;
+    }
+}
+
+static bool head_value(xe_decoder *d, bool attribute, uint32_t name, uint16_t datatype) {
+    xe_span *to = &d->head->to;
+    if (!attribute) return stop(d);
+    size_t start = d->text.len;
+    xe_rep r = xe_rep_of(d->c.t.g, &d->c.o, datatype);
+    xe_get_value(&d->c.t, &d->c.o, &d->c.l, &d->in, &r, name, &d->text);
+    if (!check(d)) return false;
+    if ((to = place(&d->c.t, d->head, name))) {
+        d->head->off[to - &d->head->to] = start;
+        *to = (xe_span){d->text.p, d->text.len - start};
+    } else {
+        d->text.len = start;
+    }
+    return true;
+}
+
+static bool head_start(xe_decoder *d, uint32_t name) {
+    if (d->c.depth > 1) return stop(d);
+    d->head->name = name;
+    return true;
+}
+
 /* Any other event. */
 static bool write_event(xe_decoder *d, const xe_event *v, xe_span text) {
     xe_out *o = &d->xml->out;
@@ -337,6 +374,11 @@ static bool write_event(xe_decoder *d, const xe_event *v, xe_span text) {
 /* An event whose text, if it has one, was appended to d->text at `off`. */
 static bool emit(xe_decoder *d, xe_event v, size_t off) {
     if (!check(d)) return false;
+    if (d->head) { /* of what is not a name or a value only declarations and xsi:type, xsi:nil belong to the tag */
+        bool tag = v.kind == E_BINDING || v.kind == E_TYPE || v.kind == E_ATTRIBUTE || !d->c.depth;
+        d->text.len = off;
+        return tag || stop(d);
+    }
     if (!d->c.o.channels) {
         xe_span text = {d->text.p + off, d->text.len - off};
         bool good = d->xml ? write_event(d, &v, text) : tell(d, &v, text);
@@ -357,6 +399,7 @@ static bool end_block(xe_decoder *d, bool last);
 /* A value: at once, or when its block is whole. */
 static bool emit_value(xe_decoder *d, xe_event v, uint32_t partition, uint16_t datatype) {
     if (!check(d)) return false;
+    if (d->head) return head_value(d, v.kind == E_ATTRIBUTE, partition, datatype);
     if (d->xml) return write_value(d, v.kind == E_ATTRIBUTE, partition, datatype);
     size_t off = d->text.len;
     if (!d->c.o.channels) {
@@ -523,6 +566,7 @@ static bool open_element(xe_decoder *d, uint32_t name, uint32_t prefix, uint16_t
     if (!check(d) || !xe_push(&d->c, relaxed ? XE_NONE : name, element)) return false;
     xe_top(&d->c)->name = name;
     d->attributes = 0;
+    if (d->head) return head_start(d, name);
     if (d->xml) return write_start(d, name);
     return emit(d, (xe_event){.kind = E_START, .name = name, .prefix = prefix}, d->text.len);
 }
@@ -597,6 +641,7 @@ static bool in_document(xe_decoder *d, bool *done) {
 static bool end_element(xe_decoder *d) {
     xe_coder *c = &d->c;
     while (d->n_scopes && d->scopes[d->n_scopes - 1].depth == c->depth) d->n_scopes--;
+    if (d->head) return stop(d);
     if (d->xml && !write_end(d)) return false;
     c->depth--;
     if (!c->depth && !c->o.fragment) c->over = true;
@@ -876,6 +921,7 @@ static bool run_or_undo(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t 
 bool xe_decode(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, const xe_sink *sink, uint64_t *end) {
     d->sink = sink;
     d->xml = NULL;
+    d->head = NULL;
     return run_or_undo(d, bytes, n, at, keep, end);
 }
 
@@ -883,6 +929,48 @@ bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, b
     xe_sink sink = xe_writer_sink(w);
     xe_writer_begin(w);
     d->sink = &sink;
+    d->head = NULL;
     d->xml = d->c.o.prefixes || d->c.o.channels ? NULL : w;
     return run_or_undo(d, bytes, n, at, keep, end) && (!w->out.error || xe_fail(&d->c, w->out.error, "the result is larger than allowed"));
+}
+
+/* With channels the structure comes before the values: all has to be read. */
+static bool peek_start(void *ctx, const xe_qname *name) {
+    ((xe_head *)ctx)->name = name->name_id;
+    return true;
+}
+static bool peek_binding(void *ctx, xe_span prefix, xe_span uri, bool own) { return (void)ctx, (void)prefix, (void)uri, (void)own, true; }
+static bool peek_attribute(void *ctx, const xe_qname *name, xe_span value) {
+    xe_head *h = ctx;
+    const char *local = (const char *)name->local.p;
+    if (name->uri_id != XE_URI_NONE) return true;
+    if (name->local.n == 2 && !memcmp(local, "to", 2)) h->to = value;
+    if (name->local.n == 2 && !memcmp(local, "id", 2)) h->id = value;
+    if (name->local.n == 4 && !memcmp(local, "from", 4)) h->from = value;
+    if (name->local.n == 4 && !memcmp(local, "type", 4)) h->type = value;
+    return true;
+}
+static bool peek_type(void *ctx, const xe_qname *name, const xe_qname *value) { return (void)ctx, (void)name, (void)value, true; }
+static bool peek_other(void *ctx, xe_span text) { return (void)ctx, (void)text, true; }
+static bool peek_instruction(void *ctx, xe_span target, xe_span data) { return (void)ctx, (void)target, (void)data, true; }
+static bool peek_no_more(void *ctx) { return (void)ctx, false; }
+
+bool xe_peek(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, xe_head *head) {
+    xe_sink sink = {peek_start, peek_binding, peek_attribute, peek_type, peek_other, peek_no_more, peek_other, peek_instruction,
+                    peek_no_more, head};
+    uint64_t end;
+    *head = (xe_head){.name = XE_NONE};
+    d->sink = &sink;
+    d->xml = NULL;
+    d->head = d->c.o.channels ? NULL : head;
+    bool direct = d->head != NULL;
+    run_or_undo(d, bytes, n, at, keep, &end);
+    d->head = NULL;
+    if (d->c.error != XE_E_STOPPED) return false;
+    d->c.error = XE_OK;
+    for (unsigned i = 0; direct && i < 4; i++) {
+        xe_span *s = &head->to + i;
+        if (s->p) s->p = d->text.p + head->off[i];
+    }
+    return true;
 }

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What EXI costs beside the parsing of the same stanzas as XML, which is the least that any XMPP program does with them.
+
+The stanzas are the corpus of the reference data if that is there (XIOT_SHARED), else those of `corpora`. Each is a document of its own, so
+the rivals make a parser for each; pyexpat has no handlers, and does not look at namespaces unless said. "in C" needs a C compiler.
+
+    python -m pytest -o addopts= benches/bench_exi.py --benchmark-sort=mean
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import time
+from array import array
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from xml.parsers import expat
+
+import lxml.etree
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import corpora
+from _xmppcore import exi
+from _xmppcore.xml import StreamParser
+
+HERE = Path(__file__).parent
+CORE = HERE.parent / "src" / "_xmppcore" / "c"
+BUILD = HERE.parent / "build" / "bench"
+TIMES = 20  # each stanza, in a round
+
+FRESH = exi.Options(value_max_length=64, value_partition_capacity=64)
+KEPT = exi.Options(value_max_length=128, value_partition_capacity=256)
+
+
+@cache
+def stanzas() -> list[bytes]:
+    """Documents: stanzas with their namespaces declared."""
+    folder = Path(os.environ.get("XIOT_SHARED") or HERE.parents[1] / "shared") / "data" / "corpus"
+    found = [path.read_bytes() for path in sorted(folder.glob("r*/*.xml"))]
+    if not found:
+        events = StreamParser().feed(corpora.make("iot", 40_000).data)[1:-1]
+        found = [event.raw.replace(b" ", b" xmlns='jabber:client' ", 1) for event in events]
+    return found * TIMES
+
+
+@cache
+def bodies() -> list[bytes]:
+    return [exi.Session(FRESH, exi.xmpp_schemas()).encode(xml) for xml in stanzas()[: len(stanzas()) // TIMES]] * TIMES
+
+
+# -- in C
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """exi.c with the codec, built anew if its sources are younger; or why there is none."""
+    cc = shutil.which("gcc") or shutil.which("clang")
+    if not cc:
+        return "no C compiler"
+    target = BUILD / "libexi.so"
+    sources = [HERE / "exi.c", *CORE.glob("exi_*.c"), CORE / "scan.c"]
+    newest = max(path.stat().st_mtime for path in [*sources, *CORE.glob("*.h")])
+    if not target.exists() or target.stat().st_mtime < newest:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        flags = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt", f"-I{CORE}"]
+        if "gcc" in cc and platform.machine() == "x86_64":  # as in setup.py
+            inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
+            flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
+        built = subprocess.run([cc, *flags, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
+        if built.returncode:
+            return built.stderr
+    loaded = ctypes.CDLL(str(target))
+    loaded.exi_open.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool]
+    loaded.exi_open.restype = ctypes.c_void_p
+    loaded.exi_encode.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    loaded.exi_decode.argtypes = loaded.exi_peek.argtypes = loaded.exi_encode.argtypes[:4]
+    loaded.exi_encode.restype = loaded.exi_decode.restype = loaded.exi_peek.restype = ctypes.c_long
+    return loaded
+
+
+class InC:
+    """The codec from C, on all documents in one call."""
+
+    def __init__(self, keep: bool = False) -> None:
+        loaded = library()
+        if isinstance(loaded, str):
+            pytest.skip(loaded)
+        self._c = loaded
+        options, tables = KEPT if keep else FRESH, exi.xmpp_schemas().tables()
+        self._bench = loaded.exi_open(
+            tables, len(tables), options.value_max_length, options.value_partition_capacity, keep
+        )
+        assert self._bench
+        self._xml, self._bodies = b"".join(stanzas()), b"".join(bodies())
+        self._xml_ends = array("I", accumulate(map(len, stanzas())))
+        self._body_ends = array("I", accumulate(map(len, bodies())))
+
+    def encode(self) -> int:
+        ends = self._xml_ends
+        return int(self._c.exi_encode(self._bench, self._xml, ends.buffer_info()[0], len(ends), None, None))
+
+    def decode(self) -> int:
+        ends = self._body_ends
+        return len(ends) if self._c.exi_decode(self._bench, self._bodies, ends.buffer_info()[0], len(ends)) > 0 else -1
+
+    def peek(self) -> int:
+        ends = self._body_ends
+        return len(ends) if self._c.exi_peek(self._bench, self._bodies, ends.buffer_info()[0], len(ends)) > 0 else -1
+
+
+# -- rivals, and the codec from Python; each returns how many documents it had
+
+
+def parse() -> int:
+    for xml in stanzas():
+        expat.ParserCreate().Parse(xml, True)
+    return len(stanzas())
+
+
+def parse_namespaces() -> int:
+    for xml in stanzas():
+        expat.ParserCreate(namespace_separator="}").Parse(xml, True)
+    return len(stanzas())
+
+
+def parse_lxml() -> int:
+    for xml in stanzas():
+        lxml.etree.fromstring(xml)
+    return len(stanzas())
+
+
+def encode(keep: bool = False) -> int:
+    call = exi.Session(KEPT if keep else FRESH, exi.xmpp_schemas(), keep=keep).encode
+    for xml in stanzas():
+        call(xml)
+    return len(stanzas())
+
+
+def decode() -> int:
+    call = exi.Session(FRESH, exi.xmpp_schemas()).decode
+    for body in bodies():
+        call(body)
+    return len(bodies())
+
+
+def head() -> int:
+    call = exi.Session(FRESH, exi.xmpp_schemas()).head
+    for body in bodies():
+        call(body)
+    return len(bodies())
+
+
+RIVALS: dict[str, Callable[[], int]] = {
+    "pyexpat, parse": parse, "pyexpat, parse with namespaces": parse_namespaces, "lxml, tree": parse_lxml,
+}  # fmt: skip
+GROUPS: dict[str, dict[str, Callable[[], int]]] = {
+    "XML to EXI": {
+        "xiot in C": lambda: InC().encode(),
+        "xiot": encode,
+        "xiot in C, tables kept": lambda: InC(keep=True).encode(),
+        "xiot, tables kept": lambda: encode(keep=True),
+    },
+    "EXI to XML": {"xiot in C": lambda: InC().decode(), "xiot": decode},
+    "EXI to what routing asks": {"xiot in C": lambda: InC().peek(), "xiot": head},
+}
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in [*GROUPS[group], *RIVALS]])
+@pytest.mark.benchmark(timer=time.process_time)
+def test_exi(benchmark: BenchmarkFixture, group: str, name: str) -> None:
+    benchmark.group = group
+    work = GROUPS[group].get(name) or RIVALS[name]
+    count = len(stanzas())
+    assert benchmark.pedantic(work, rounds=7, warmup_rounds=1) == count  # type: ignore[no-untyped-call]
+    if benchmark.stats is not None:
+        benchmark.extra_info["thousands/s"] = round(count / benchmark.stats.stats.median / 1e3)
