@@ -26,9 +26,9 @@ import lxml.etree
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import corpora
 from _xmppcore import exi
 from _xmppcore.xml import StreamParser
+from xiot.cli import corpora
 
 HERE = Path(__file__).parent
 CORE = HERE.parent / "src" / "_xmppcore" / "c"
@@ -79,7 +79,14 @@ def library() -> ctypes.CDLL | str:
     loaded = ctypes.CDLL(str(target))
     loaded.exi_open.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool]
     loaded.exi_open.restype = ctypes.c_void_p
-    loaded.exi_encode.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    loaded.exi_encode.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_void_p,
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
     loaded.exi_decode.argtypes = loaded.exi_peek.argtypes = loaded.exi_encode.argtypes[:4]
     loaded.exi_encode.restype = loaded.exi_decode.restype = loaded.exi_peek.restype = ctypes.c_long
     return loaded

@@ -16,7 +16,8 @@ from importlib.resources import files
 from typing import Any
 
 from _xmppcore.errors import ExiError
-from _xmppcore.exi_codec import Decoder, Encoder, Grammar, Session
+from _xmppcore.exi_codec import Decoder, Encoder, Grammar
+from _xmppcore.exi_codec import Session as Session
 
 EXI = "http://www.w3.org/2009/exi"
 XSD = "http://www.w3.org/2001/XMLSchema"

@@ -158,9 +158,9 @@ typedef struct xe_decoder {
     } *scopes;
     uint32_t n_scopes, cap_scopes;
     const xe_sink *sink;
-    struct xe_head *head;   /* only the root's attributes are read, into this; NULL: all */
-    struct xe_writer *xml;  /* written to at once in place of a sink; NULL: there is one */
-    uint32_t *declared;     /* then: namespaces that have a prefix */
+    struct xe_head *head;  /* only the root's attributes are read, into this; NULL: all */
+    struct xe_writer *xml; /* written to at once in place of a sink; NULL: there is one */
+    uint32_t *declared;    /* then: namespaces that have a prefix */
     uint32_t n_declared, cap_declared;
     const uint8_t *source; /* with compression: what is to be inflated */
     size_t source_len, source_at;

@@ -956,8 +956,8 @@ static bool peek_instruction(void *ctx, xe_span target, xe_span data) { return (
 static bool peek_no_more(void *ctx) { return (void)ctx, false; }
 
 bool xe_peek(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool keep, xe_head *head) {
-    xe_sink sink = {peek_start, peek_binding, peek_attribute, peek_type, peek_other, peek_no_more, peek_other, peek_instruction,
-                    peek_no_more, head};
+    xe_sink sink = {peek_start,   peek_binding, peek_attribute,   peek_type,    peek_other,
+                    peek_no_more, peek_other,   peek_instruction, peek_no_more, head};
     uint64_t end;
     *head = (xe_head){.name = XE_NONE};
     d->sink = &sink;
