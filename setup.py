@@ -34,7 +34,9 @@ SOURCES = {  # module: the C files it is linked with
         "exi_xml",
     ],
     "router": [*XML, "jid", "outbuf", "sm", "router"],
+    "layer": [],
     "tls": [],
+    "exi_stream": [],
 }
 if sys.platform == "linux":
     SOURCES["drain"] = []
@@ -60,9 +62,19 @@ def write_tables():
     from sets import XIOT_1, XMPP
 
     schemas = Path("src/xiot/exi/schemas")
-    for name, of in {"exi_types": (), "exi_options": ("exi-options",), "exi_xmpp": XMPP, "exi_xiot_1": XIOT_1}.items():
-        files = [schemas / f"{file}.xsd" for file in of]
-        target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types")
+
+    def of(*names):
+        return [schemas / f"{name}.xsd" for name in names]
+
+    # The default schema of XEP-0322 is that of its published streams: in them no element of TLS has a code.
+    for name, files, without in (
+        ("exi_types", [], ()),
+        ("exi_options", of("exi-options"), ()),
+        ("exi_xmpp", of(*XMPP), ()),
+        ("exi_xiot_1", of(*XIOT_1), ()),
+        ("exi_default", of("exi", "streams"), ("urn:ietf:params:xml:ns:xmpp-tls",)),
+    ):
+        target, data = Path(CORE) / f"{name}.xeg", compile_files(files, fragments=name == "exi_types", without=without)
         if not target.exists() or target.read_bytes() != data:
             target.write_bytes(data)
 

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cimport cython
 
 from _xmppcore.router cimport Link, Router
-from _xmppcore.tls cimport Tls
+from _xmppcore.layer cimport Layer
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -50,11 +50,11 @@ cdef class Drain:
     cdef readonly Router router
     cdef int epoll
     cdef list links                 # by descriptor; None: not ours
-    cdef list tls                   # of each: None: plain
+    cdef list layers                # of each: None: plain
     cdef list left                  # Links that the caller has to send for
     cdef size_t bytes               # received in this turn
     cdef epoll_event ready[READY]
     cdef bint _serve(self, int found, object ready) except -1
     cdef int _flush(self) except -1
     cdef bint _send(self, Link link)
-    cdef bint _send_tls(self, Link link, Tls tls) except -1
+    cdef bint _send_through(self, Link link, Layer layer) except -1

@@ -14,6 +14,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
 from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link, Router, xc_block
+from _xmppcore.layer cimport Layer
 from _xmppcore.tls cimport Tls
 
 
@@ -32,43 +33,43 @@ cdef class Drain:
         self.router = router
         self.epoll = epoll_fd
         self.links = []
-        self.tls = []
+        self.layers = []
         self.left = []
 
-    def add(self, Link link not None, int fd, Tls tls=None):
-        """From now on receive and send for `link` on the non-blocking socket `fd`, under `tls` if given, whose handshake is done.
+    def add(self, Link link not None, int fd, Layer layer=None):
+        """From now on receive and send for `link` on the non-blocking socket `fd`, through `layer` if given.
 
-        ValueError if `fd` is another link's.
+        ValueError if `fd` is another link's, or a handshake of TLS is not done.
         """
         if link.router is not self.router:
             raise ValueError("a link of another router")
         if fd < 0:
             raise ValueError("not a descriptor")
-        if tls is not None and not tls.secured:
+        if isinstance(layer, Tls) and not (<Tls>layer).secured:
             raise ValueError("the handshake is not done")
         if link.fd == fd:
             return
         if link.fd >= 0 or (fd < len(self.links) and self.links[fd] is not None):
             raise ValueError("the link has another descriptor, or the descriptor another link")
         if fd >= len(self.links):
-            self.tls.extend([None] * (fd + 64 - len(self.links)))
+            self.layers.extend([None] * (fd + 64 - len(self.links)))
             self.links.extend([None] * (fd + 64 - len(self.links)))
         self.links[fd] = link
-        self.tls[fd] = tls
+        self.layers[fd] = layer
         link.fd = fd
         link.put_face_away()
 
     def remove(self, Link link not None):
         """Leave `link` and its socket to the caller. Nothing happens if they are with the caller already."""
         if link.fd >= 0 and link.router is self.router:
-            self.links[link.fd] = self.tls[link.fd] = None
+            self.links[link.fd] = self.layers[link.fd] = None
             link.fd = -1
 
     def turn(self, ready not None, bint linger=False):
         """Look which descriptors are ready, receive from each and feed, send what that made for others; and look again.
 
         `ready(fd, what)` is called for what is not done here. `what` is what `Link.feed` returned of bytes received for `fd` (then `ready`
-        feeds that link on until None, or parks it, and its TLS then); None, if the peer has closed its side; the OSError of the receive, or
+        feeds that link on until None, or parks it; then its layer); None, if the peer has closed its side; the OSError of the receive, or
         of TLS; or the epoll mask, if no link of ours has this descriptor or the mask is not just EPOLLIN.
 
         `linger`: wait a millisecond for what comes next, twice at most: the caller's event loop costs more than a message does. Other
@@ -117,7 +118,7 @@ cdef class Drain:
     cdef bint _serve(self, int found, object ready) except -1:
         # Whether the caller was needed.
         cdef Link link
-        cdef Tls tls
+        cdef Layer layer
         cdef ssize_t n
         cdef int i, fd
         cdef bint called = False
@@ -131,13 +132,13 @@ cdef class Drain:
                 if n > 0:
                     link.received_bytes += n
                     self.bytes += n
-                    tls = self.tls[fd]
-                    if tls is None:
+                    layer = self.layers[fd]
+                    if layer is None:
                         what = link.feed(n)
                     else:
                         try:
-                            tls.receive(link, n)
-                            what = tls.feed(link)
+                            layer.receive(link, n)
+                            what = layer.feed(link)
                         except OSError as error:  # ssl.SSLError is one
                             what = error
                     if what is None:
@@ -154,23 +155,23 @@ cdef class Drain:
 
     cdef int _flush(self) except -1:
         cdef Link link
-        cdef Tls tls
+        cdef Layer layer
         for link in self.router.take_dirty():
             if link.fd < 0:
                 self.left.append(link)
                 continue
-            tls = self.tls[link.fd]
-            if not (self._send(link) if tls is None else self._send_tls(link, tls)):
+            layer = self.layers[link.fd]
+            if not (self._send(link) if layer is None else self._send_through(link, layer)):
                 self.left.append(link)
         return 0
 
-    cdef bint _send_tls(self, Link link, Tls tls) except -1:
+    cdef bint _send_through(self, Link link, Layer layer) except -1:
         # As _send.
         cdef bytes data
         cdef ssize_t n
         while True:
             try:
-                data = tls.output(link)
+                data = layer.output(link, False)
             except OSError:
                 return False
             if not data:
@@ -179,8 +180,8 @@ cdef class Drain:
             if n < 0:
                 return False
             link.sent_bytes += n
-            tls.sent(n)
-            if tls.unsent:
+            layer.sent(n)
+            if layer.unsent:
                 return False
             if not link.link.out.bytes:
                 return True

@@ -36,7 +36,8 @@ class Options:
     `value_max_length` (characters) and `value_partition_capacity` (strings) bound the string table; None: no bound.
     `schema_id`: None says nothing of the schema, False that there is none, "" that only built-in types are used.
     `local_value_partitions`, `max_grammars`, `max_productions`: the EXI Profile's (None: no bound).
-    `plain_numbers` (decoding): floats as 23.4, not 234E-1, decimals as 3, not 3.0; they encode to the same bits.
+    `plain_numbers` (decoding): floats as 23.4, not 234E-1, decimals as 3, not 3.0; they encode to the same bits. Within bounds of the
+    Profile it also leaves out the xsi:type that these bounds make.
     `self_contained`, `dtd`: refused when it comes to coding. `sorted_attributes` (encoding): by name also without a schema. `cookie`, `in_header`: what stands in front.
     """
 
@@ -99,6 +100,11 @@ def builtin_types() -> Grammar:
 def xmpp_schemas() -> Grammar:
     """The grammar of our schemas for XMPP and things, which give the same bits as those of the specifications; no fragments."""
     return _tables("exi_xmpp")
+
+
+def default_schemas() -> Grammar:
+    """The grammar of the default schema of XEP-0322: streams and what they import, but for TLS, and the elements of EXI."""
+    return _tables("exi_default")
 
 
 # -- the header (EXI section 5)

@@ -9,40 +9,26 @@ records as can be.
 import ssl
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link, xc_block
+from _xmppcore.layer cimport RECORD, Layer, head
+from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link
 
 cdef object SSLError = ssl.SSLError
 cdef object SSLWantReadError = ssl.SSLWantReadError
 
 
-cdef bytes head(Link link, size_t limit):
-    # A copy of the first bytes that are queued.
-    cdef size_t size = min(link.link.out.bytes, limit), at = 0, n
-    cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
-    cdef xc_block *b = link.link.out.head
-    while at < size:
-        n = min(<size_t>(b.end - b.start), size - at)
-        memcpy(PyBytes_AS_STRING(data) + at, b.data + b.start, n)
-        at += n
-        b = b.next
-    return data
-
-
 @cython.final
-cdef class Tls:
+cdef class Tls(Layer):
     """The server's end of TLS under a link: `handshake` until it is done, then `feed` and `output` instead of the link's own.
 
-    context: an ssl.SSLContext.
+    context: an ssl.SSLContext. `above`: a layer that takes what is decrypted and gives what is to be encrypted, in place of the link.
     """
 
     def __cinit__(self, context):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.session = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.inner = getattr(self.session, "_sslobj", self.session)
-        self.unsent = b""
 
     cpdef receive(self, Link link, Py_ssize_t n):
         """Take over `n` octets from the buffer of the link's router: they came from the peer."""
@@ -68,14 +54,21 @@ cdef class Tls:
         cdef Py_ssize_t n
         cdef object event = None
         # The buffer is larger than a record: nothing that is decrypted stays behind, and nobody need ask for it.
-        while event is None and self.secured and self.incoming.pending:
+        while self.secured:
+            if self.above is not None:
+                event = self.above.feed(link)
+            if event is not None or not self.incoming.pending:
+                break
             try:
                 n = self.inner.read(XC_RECEIVE, link.router.buffer)
             except SSLWantReadError:  # part of a record
                 break
             if n == 0:
                 raise ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "the peer has closed TLS")
-            event = link.feed(n)
+            if self.above is None:
+                event = link.feed(n)
+            else:
+                self.above.receive(link, n)
         n = self.outgoing.pending
         if n:  # the answer to a KeyUpdate
             if n > XC_RECEIVE:
@@ -83,7 +76,7 @@ cdef class Tls:
             link.mark()
         return event
 
-    cpdef bytes output(self, Link link, bint last=False):
+    cpdef bytes output(self, Link link, bint last):
         """The next octets for the peer, until `sent` says that they are; empty if there are none. Raises ssl.SSLError.
 
         last: nothing more is going to be queued; good-bye (close_notify) is behind what is.
@@ -91,7 +84,12 @@ cdef class Tls:
         cdef bytes data
         if not self.unsent:
             if self.secured:
-                if link.link.out.bytes:
+                if self.above is not None:
+                    data = self.above.output(link, last)
+                    if data:
+                        self.inner.write(data)
+                        self.above.sent(PyBytes_GET_SIZE(data))
+                elif link.link.out.bytes:
                     data = head(link, RECORD)
                     self.inner.write(data)
                     link.drop(PyBytes_GET_SIZE(data))
@@ -102,7 +100,3 @@ cdef class Tls:
                         pass
             self.unsent = self.outgoing.read()
         return self.unsent
-
-    cpdef sent(self, Py_ssize_t n):
-        """The first `n` octets of `output` are with the peer."""
-        self.unsent = self.unsent[n:]

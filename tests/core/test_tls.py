@@ -143,11 +143,11 @@ def test_event_is_returned_and_what_is_behind_it_stays_encrypted() -> None:
 def test_output_is_the_same_until_it_is_sent() -> None:
     peer = Peer(Router(), A)
     peer.link.write(b"<presence/>")
-    octets = peer.tls.output(peer.link)
+    octets = peer.tls.output(peer.link, False)
     peer.link.write(b"<iq/>")
-    assert peer.tls.output(peer.link) is octets
+    assert peer.tls.output(peer.link, False) is octets
     peer.tls.sent(10)
-    assert peer.tls.output(peer.link) == peer.tls.unsent == octets[10:]
+    assert peer.tls.output(peer.link, False) == peer.tls.unsent == octets[10:]
     peer.tls.sent(len(octets) - 10)
     assert peer.opened(octets + peer.take()) == b"<presence/><iq/>"
 
@@ -257,7 +257,7 @@ if sys.platform == "linux":
             if len(got) == len(data):
                 break
             try:
-                while octets := peer.tls.output(peer.link):
+                while octets := peer.tls.output(peer.link, False):
                     peer.tls.sent(ours.send(octets))
             except BlockingIOError:
                 pass
@@ -299,7 +299,7 @@ if sys.platform == "linux":
             self.tls.receive(self.link, n)
 
         def send(self) -> int:
-            octets = self.tls.output(self.link)
+            octets = self.tls.output(self.link, False)
             self.sock.sendall(octets)
             self.tls.sent(len(octets))
             return len(octets)

@@ -36,6 +36,8 @@ listen_tls = ["{listen_tls}"]
 starttls = "{starttls}"
 plain_without_tls = {plain}
 {c2s}
+[exi]
+{exi}
 [accounts]
 scram_iterations = 4096
 {accounts}
@@ -53,6 +55,8 @@ class Running:
         """The file that `Server.reload` reads."""
         self.address = str(server.addresses[0][0])
         self.tls_address = str(server.addresses[1][0])
+        self.exi_address = str(server.exi_addresses[0][0]) if server.exi_addresses else None
+        """Where it speaks EXI from the first octet."""
         self.ca_file = server.certificates.development_ca
 
     @property
@@ -86,14 +90,15 @@ def settings(
     host: str = "",
     accounts: str = "",
     c2s: str = "",
+    exi: str = "",
     listen: str = "127.0.0.1:0",
     listen_tls: str = "127.0.0.1:0",
     **limits: float,
 ) -> str:
-    """A configuration; `host`, `accounts` and `c2s` are more lines of their tables."""
+    """A configuration; `host`, `accounts`, `c2s` and `exi` are more lines of their tables."""
     written = "\n".join(f"{name} = {value}" for name, value in limits.items())
     words = {"starttls": starttls, "plain": str(plain).lower(), "listen": listen, "listen_tls": listen_tls}
-    return CONFIG.format(**words, host=host, accounts=accounts, c2s=c2s, limits=written)
+    return CONFIG.format(**words, host=host, accounts=accounts, c2s=c2s, exi=exi, limits=written)
 
 
 @asynccontextmanager

@@ -215,6 +215,7 @@ LIVE = {
     },
     "Log": {"level"},
     "Tls": {"certificate", "private_key"},
+    "Exi": set[str](),
     "Http": set[str](),
 }
 """What is read again whenever it is needed, or given anew by `Server.reload`."""

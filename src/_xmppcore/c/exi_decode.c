@@ -78,6 +78,14 @@ static bool close_tag(xe_decoder *d) {
     return !d->sink->attributes_end || told(d, d->sink->attributes_end(d->sink->ctx));
 }
 
+/* Is this xsi:type one that stands there only because of the bounds of the Profile (its section 3.2), and nobody wants to see? */
+static bool is_bound(const xe_decoder *d, const xe_qname *value) {
+    static const xe_span any_type = {(const uint8_t *)"anyType", 7};
+    const xe_options *o = &d->c.o;
+    return o->plain && (o->max_grammars != XE_NONE || o->max_productions != XE_NONE) && value->uri_id == XE_URI_XSD &&
+           xe_same(value->local, any_type);
+}
+
 /* Tell of an event; text is that of its value. */
 static bool tell(xe_decoder *d, const xe_event *v, xe_span text) {
     const xe_sink *s = d->sink;
@@ -100,6 +108,7 @@ static bool tell(xe_decoder *d, const xe_event *v, xe_span text) {
     }
     case E_TYPE: {
         xe_qname q = name_of(d, d->c.t.g->uris[XE_URI_XSI].first + 1, v->prefix), value = name_of(d, v->name, v->other);
+        if (is_bound(d, &value)) return true;
         return produce(d, value.local.n + value.uri.n) && told(d, s->type(s->ctx, &q, &value));
     }
     case E_TEXT: return produce(d, text.n) && (!text.n || told(d, s->text(s->ctx, text)));

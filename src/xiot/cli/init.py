@@ -45,6 +45,10 @@ listen_tls = {listen_tls}
 # client_ca = "ca.pem"       # whose certificates log clients in (EXTERNAL)
 # location = "node1.{host}:5222"            # where clients shall come back to resume a session
 
+[exi]                        # streams in EXI (XEP-0322): XML as compact bits
+# listen = ["0.0.0.0:5226"]  # for clients that speak EXI from the first octet
+# listen_tls = ["0.0.0.0:5227"]             # the same inside TLS
+
 [http]                       # /metrics, /healthz and /readyz, without names of people
 listen = ["127.0.0.1:5281"]
 

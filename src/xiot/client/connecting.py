@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from xiot.client.client import Client
-from xiot.client.login import MAX_STANZA_BYTES, Login, establish
+from xiot.client.login import MAX_STANZA_BYTES, Encoding, Login, establish
 from xiot.client.memory import FileMemory, Memory
 from xiot.core import JID
 from xiot.ext import Extension
@@ -47,6 +47,8 @@ async def connect(
     ping_timeout_s: float = 30.0,
     max_stanza_bytes: int = MAX_STANZA_BYTES,
     durable: bool = False,
+    encoding: Encoding = "xml",
+    exi_address: str | None = None,
     resolver: Resolver | None = None,
     extensions: Iterable[Extension] | None = None,
 ) -> AsyncIterator[Client]:
@@ -97,6 +99,8 @@ async def connect(
         key=key,
         memory=memory,
         durable=durable,
+        encoding=encoding,
+        exi_address=exi_address,
     )
     client = Client(
         login,

@@ -17,9 +17,12 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
+from _xmppcore.exi_stream import ExiStream, Kind, Setup
+from xiot.client.exi import ExiTransport
 from xiot.client.memory import Memory
 from xiot.core import JID, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StreamError, XiotError
+from xiot.exi import ExiError
 from xiot.net.dial import abandon, bindings, parse_address, reach, secure
 from xiot.net.dns import CLIENT_PORT, CLIENT_TLS_PORT, Dns, Resolver, Target, discover
 from xiot.net.tls import make_client_context, own_addresses, verifies
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from xiot.proto.features import Tls
 
 log = logging.getLogger(__name__)
+
+Encoding = Literal["xml", "exi", "exi-session"]
 
 RECEIVE_BYTES = 16384
 MAX_STANZA_BYTES = 16 * 2**20  # what a server lets through must not end our stream: far more than servers take
@@ -73,6 +78,8 @@ class Login:
     key: str | Path | None = None
     memory: Memory = field(default_factory=Memory)
     durable: bool = False
+    encoding: Encoding = "xml"
+    exi_address: str | None = None
     addresses: list[JID] | None = field(default=None, init=False)
     """Of the certificate; read when first needed: the file may change later, what the context has loaded does not."""
 
@@ -125,16 +132,16 @@ class Wire:
         """
         parser = self._parser
         events: list[Event] = []
-        parsed: list[StreamOpen | Stanza | StreamClose | XmlError] = []
+        parsed: list[StreamOpen | Stanza | StreamClose | XmlError | ExiError] = []
         try:
             parsed += parser.feed(await self.transport.receive(RECEIVE_BYTES))
             parser.feed(b"")  # an error that came behind the events
-        except XmlError as error:
+        except (XmlError, ExiError) as error:
             parsed.append(error)
         for index, event in enumerate(parsed):
             news = self.machine.receive(event)
             events += news
-            more = index + 1 < len(parsed) or parser.pending_bytes
+            more = index + 1 < len(parsed) or parser.pending_bytes or (self.exi is not None and self.exi.pending)
             if more and any(isinstance(e, (StartTls, RestartStream)) for e in news):
                 raise LinkError("the server sent more than it may at this point")
         return events
@@ -147,6 +154,22 @@ class Wire:
     def restart(self) -> None:
         """A new stream begins on the connection."""
         self._parser.reset()
+        if self.exi is not None:
+            self.exi.restart()
+
+    @property
+    def exi(self) -> ExiStream | None:
+        """The stream as EXI; None if it is XML."""
+        return self.transport.stream if isinstance(self.transport, ExiTransport) else None
+
+    async def secure(self, domain: str, context: ssl.SSLContext) -> TLSStream:
+        """Go on under TLS, which is returned. Raises LinkError."""
+        if isinstance(self.transport, ExiTransport):
+            over_tls = await secure(self.transport.below, domain, context)
+            self.transport = ExiTransport(over_tls, self.transport.stream)
+        else:
+            self.transport = over_tls = await secure(self.transport, domain, context)
+        return over_tls
 
 
 async def establish(
@@ -169,6 +192,10 @@ async def establish(
         )
         known = await anyio.to_thread.run_sync(login.memory.get, account.bare)
         machine = _machine(login, account, transport, target, known, resume)
+        if target.exi:
+            setup = Setup(max_stanza_bytes=login.max_stanza_bytes, max_depth=1000, max_attributes=1024)
+            stream = ExiStream(Kind.INITIATING, setup, max_bytes=login.max_stanza_bytes)
+            transport = ExiTransport(transport, stream)
         wire = Wire(transport, machine, login.max_stanza_bytes)
         try:
             try:
@@ -188,14 +215,15 @@ async def establish(
 
 async def _targets(login: Login, address: str | None) -> list[Target]:
     direct = login.tls == "direct"
-    address = address or login.address
+    exi = login.encoding != "xml" and login.exi_address is not None and address is None
+    address = address or (login.exi_address if exi else login.address)
     if address is None:
         return await discover(login.account.domain, login.resolver, starttls=not direct, direct_tls=login.tls != "off")
     try:
         host, port = parse_address(address, CLIENT_TLS_PORT if direct else CLIENT_PORT)
     except ValueError as error:
         raise LinkError(str(error)) from error  # the server's fault: `connect` has looked at its own
-    return [Target(host, port, direct)]
+    return [Target(host, port, direct, exi=exi)]
 
 
 async def _remember(login: Login, account: JID, known: Known) -> None:
@@ -243,8 +271,7 @@ async def _negotiate(wire: Wire, login: Login) -> None:
         match events.pop(0):
             case StartTls(domain):
                 assert login.ssl_context is not None
-                wire.transport = over_tls = await secure(wire.transport, domain, login.ssl_context)
-                events += machine.tls_started(bindings(over_tls))
+                events += machine.tls_started(bindings(await wire.secure(domain, login.ssl_context)))
             case RestartStream():
                 wire.restart()
             case NeedPassword():

@@ -51,6 +51,8 @@ class Target:
     direct_tls: bool = False
     """TLS from the first octet (XEP-0368)."""
     priority: int = 0
+    exi: bool = False
+    """EXI from the first octet (XEP-0322)."""
 
 
 class Resolver(Protocol):

@@ -42,6 +42,9 @@ from typing import Protocol
 import trio
 
 from _xmppcore import Link, Router, Stanza, StreamClose, StreamOpen, XmlError
+from _xmppcore.errors import ExiError
+from _xmppcore.exi_stream import Exi, ExiStream
+from _xmppcore.layer import Layer
 from _xmppcore.tls import Tls
 from xiot.net.listen import source_of
 from xiot.net.sockets import set_options
@@ -56,7 +59,7 @@ LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes
 
 CLOSED_BY_PEER = "connection closed by the peer"
 
-Event = StreamOpen | Stanza | StreamClose | XmlError
+Event = StreamOpen | Stanza | StreamClose | XmlError | ExiError
 
 
 class Owner(Protocol):
@@ -83,6 +86,7 @@ class Connection:
         "_changed",
         "_choked",
         "_closing",
+        "_codec",
         "_deadline",
         "_held",
         "_interest",
@@ -133,6 +137,7 @@ class Connection:
         self._acknowledged = 0  # then
         self._waiters: list[Connection] | None = None  # until there are some: it would be 56 bytes
         self._tls: Tls | None = None
+        self._codec: Exi | None = None
         self._scope: trio.CancelScope | None = None  # of its task, where there is no epoll
         self._changed: trio.Event  # there too: what it waits for has changed
 
@@ -155,6 +160,16 @@ class Connection:
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session; None on a plain connection and until the handshake is done."""
         return None if self._tls is None or not self._tls.secured else self._tls.session
+
+    @property
+    def exi(self) -> ExiStream | None:
+        """The stream as EXI; None if it is XML, and always was."""
+        return None if self._codec is None else self._codec.stream
+
+    @property
+    def layer(self) -> Layer | None:
+        """What stands between the link and the socket; None: nothing."""
+        return self._codec if self._tls is None else self._tls
 
     @property
     def securing(self) -> bool:
@@ -195,13 +210,39 @@ class Connection:
         Raises ValueError if clear-text bytes of the peer are already behind (RFC 6120 section 5.4.3.3: they would be acted upon inside
         of TLS though nobody protected them).
         """
-        if self.link.unread_bytes:
-            raise ValueError("clear text behind <starttls/>")
-        self.pump.send(self)
-        if self.link.queued_bytes:
-            raise ValueError("the peer does not read")
+        self._send_before("starttls")
         self._tls = Tls(context)
+        self._tls.above = self._codec
         self.pump.hand_over(self)
+
+    def start_exi(self, stream: ExiStream) -> None:
+        """Go on in EXI; what is queued (``<compressed/>``) leaves as XML first.
+
+        Raises ValueError if there is no TLS, or if octets of the peer are already behind, as in `start_tls`.
+        """
+        if self._tls is None or self._codec is not None:
+            raise ValueError("EXI where it is not offered")
+        self._send_before("compress")
+        self._codec = self._tls.above = Exi(stream)
+
+    def _send_before(self, what: str) -> None:
+        if self.link.unread_bytes or (self._codec is not None and self._codec.stream.pending):
+            raise ValueError(f"something behind <{what}/>")
+        self.pump.send(self)
+        if self.link.queued_bytes or (self.layer is not None and self.layer.unsent):
+            raise ValueError("the peer does not read")
+
+    def log_in(self, max_bytes: int) -> None:
+        """From now on the limits of after login hold, and the stream goes on. `max_bytes`: of a stanza."""
+        self.link.log_in()
+        if self._codec is not None:
+            self._codec.stream.max_bytes = max_bytes
+
+    def restart(self, *, logged_in: bool) -> None:
+        """Expect a new stream header."""
+        if self._codec is not None:
+            self._codec.restart(self.link)
+        self.link.restart(logged_in=logged_in)
 
 
 class Pump:
@@ -258,11 +299,18 @@ class Pump:
         """All connections of now."""
         return list(self._connections.values())
 
-    def add(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None = None) -> Connection:
-        """Take over a connected socket; with `context` TLS begins at once. The caller sets `owner` before the next await."""
+    def add(
+        self, sock: socket.socket, peer: str, context: ssl.SSLContext | None = None, exi: ExiStream | None = None
+    ) -> Connection:
+        """Take over a connected socket; with `context` TLS begins at once. The caller sets `owner` before the next await.
+
+        exi: the peer may speak EXI from the first octet.
+        """
         sock.setblocking(False)
         set_options(sock, user_timeout_s=120)
         connection = Connection(self, sock, peer)
+        if exi is not None:
+            connection._codec = Exi(exi)
         if context is not None:
             connection.start_tls(context)
         self._connections[sock.fileno()] = connection
@@ -306,7 +354,7 @@ class Pump:
     def closed(self, connection: Connection) -> None:
         """`Connection.close` was called: its senders need not wait, and its last bytes go out with this turn or `flush`."""
         self._wake(connection)
-        if not connection.link.queued_bytes and (connection._tls is None or not connection._tls.unsent):
+        if not connection.link.queued_bytes and (connection.layer is None or not connection.layer.unsent):
             self.send(connection)
 
     # ---- waiting ----
@@ -367,8 +415,7 @@ class Pump:
             self.lose(connection, f"connection lost: {what.strerror}")
         else:
             self._process(connection, what)
-            if connection.tls is not None:
-                self._feed_tls(connection)
+            self._feed_through(connection)
 
     async def _task(self, connection: Connection) -> None:
         """Without epoll: both directions of one connection."""
@@ -417,7 +464,7 @@ class Pump:
         if self._drain is None:
             return
         if connection._interest == 1 and not connection.securing and not connection.closing:
-            self._drain.add(connection.link, connection.sock.fileno(), connection._tls)
+            self._drain.add(connection.link, connection.sock.fileno(), connection.layer)
         else:
             self._drain.remove(connection.link)
 
@@ -465,6 +512,10 @@ class Pump:
         connection._received += n
         if connection._tls is not None:
             self._receive_tls(connection, n)
+        elif connection._codec is not None:
+            if not connection.closing:
+                connection._codec.receive(connection.link, n)
+                self._feed_through(connection)
         elif connection._closing is None:
             event = connection.link.feed(n)
             if event is not None:
@@ -489,14 +540,18 @@ class Pump:
                 self.hand_over(connection)
                 connection.owner.on_secured()
             self.send(connection)
-        self._feed_tls(connection)
+        self._feed_through(connection)
 
-    def _feed_tls(self, connection: Connection) -> None:
-        """What has come under TLS; and behind each event of it what `_process` leaves to us."""
-        tls = connection._tls
-        assert tls is not None
+    def _feed_through(self, connection: Connection) -> None:
+        """What has come through a layer, if there is one; and behind each event of it what `_process` leaves to us."""
         try:
-            while connection._reading and not connection.closing and (event := tls.feed(connection.link)) is not None:
+            while (
+                connection._reading
+                and not connection.closing
+                and not connection.securing
+                and (layer := connection.layer) is not None
+                and (event := layer.feed(connection.link)) is not None
+            ):
                 self._process(connection, event)
         except ssl.SSLError as error:
             self._tls_failed(connection, error)
@@ -505,8 +560,9 @@ class Pump:
         if isinstance(error, ssl.SSLZeroReturnError):
             self.lose(connection, CLOSED_BY_PEER)
             return
-        with suppress(OSError):
-            self._send_tls(connection)  # the alert
+        if connection._tls is not None:
+            with suppress(OSError):
+                self._send_through(connection, connection._tls)  # the alert
         self.lose(connection, f"TLS: {error.reason or error}")
 
     def _go_on(self, connection: Connection) -> None:
@@ -516,8 +572,7 @@ class Pump:
         if connection.closing or not connection._reading:
             return
         self._process(connection, connection.link.feed())
-        if connection.tls is not None:
-            self._feed_tls(connection)
+        self._feed_through(connection)
 
     def _process(self, connection: Connection, event: Event | Link | None) -> None:
         """Hand on what the link does not handle: `event`, and what comes behind it."""
@@ -617,7 +672,8 @@ class Pump:
         if connection.lost is not None:
             return
         try:
-            done = self._send_tls(connection) if connection._tls is not None else self._send_plain(connection)
+            layer = connection.layer
+            done = self._send_plain(connection) if layer is None else self._send_through(connection, layer)
         except OSError as error:
             self.lose(connection, f"connection lost: {error.strerror or error}")
             return
@@ -658,15 +714,13 @@ class Pump:
                 connection._progress = monotonic()
         return True
 
-    def _send_tls(self, connection: Connection) -> bool:
-        tls = connection._tls
-        assert tls is not None
-        while octets := tls.output(connection.link, connection._closing is not None):
+    def _send_through(self, connection: Connection, layer: Layer) -> bool:
+        while octets := layer.output(connection.link, connection._closing is not None):
             try:
                 n = connection.sock.send(octets)
             except (BlockingIOError, InterruptedError):
                 return False
-            tls.sent(n)
+            layer.sent(n)
             connection._sent += n
             if connection._interest & 2:
                 connection._progress = monotonic()

@@ -25,7 +25,8 @@ from types import MappingProxyType
 
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import STREAM_ERRORS, LinkError, StreamError, XiotError
-from xiot.proto import framing
+from xiot.exi import ExiError
+from xiot.proto import exi, framing
 from xiot.proto.events import Closed, Event, RestartStream, StanzaReceived
 from xiot.stanzas import NS_CLIENT, NS_SERVER
 
@@ -68,7 +69,7 @@ class Stream(ABC):
         data, self._out = self._out, b""
         return data
 
-    def receive(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> list[Event]:
+    def receive(self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError) -> list[Event]:
         """Take the next event of the parser, or what it raised. Raises RuntimeError while a question is unanswered."""
         if self.phase is Phase.CLOSED:
             return []
@@ -81,6 +82,8 @@ class Stream(ABC):
                 return self._on_open(event)
             if isinstance(event, StreamClose):
                 return self._on_close()
+            if isinstance(event, ExiError):
+                raise exi.failure(event)
             raise StreamError(event.condition if event.condition in STREAM_ERRORS else "not-well-formed")
         except StreamError as error:
             return self.close(error)

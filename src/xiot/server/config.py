@@ -29,6 +29,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Contact",
+    "Exi",
     "Host",
     "HostName",
     "HostPort",
@@ -211,6 +212,16 @@ class Accounts(_Table, frozen=True):
     and a lost device has it that long."""
 
 
+class Exi(_Table, frozen=True):
+    """``[exi]``: streams in EXI (XEP-0322)."""
+
+    listen: tuple[Address, ...] = ()
+    """For EXI from the first octet, in the clear; who speaks XML there is answered in XML. None by default."""
+
+    listen_tls: tuple[Address, ...] = ()
+    """The same inside TLS."""
+
+
 class Http(_Table, frozen=True):
     """``[http]``: figures for monitoring, and whether the server is well."""
 
@@ -318,6 +329,7 @@ class Config(_Table, frozen=True, rename={"hosts": "host"}):
     tls: Tls = Tls()
     accounts: Accounts = Accounts()
     limits: Limits = Limits()
+    exi: Exi = Exi()
     http: Http = Http()
     log: Log = Log()
 
@@ -362,6 +374,7 @@ def load(path: Path) -> Config:
 FIXED = {
     "": ("data_dir",),
     "c2s": ("listen", "listen_tls"),
+    "exi": ("listen", "listen_tls"),
     "http": ("listen",),
     "limits": ("max_stanza_bytes", "pre_auth_stanza_bytes", "max_depth", "max_attributes", "out_high_bytes"),
 }
@@ -455,10 +468,12 @@ def _check_pair(table: Host | Tls, place: str) -> None:
 
 def _check_listeners(config: Config) -> None:
     seen: set[Address] = set()
-    c2s, http = config.c2s, config.http
+    c2s, exi, http = config.c2s, config.exi, config.http
     for key, addresses in (
         ("c2s.listen", c2s.listen),
         ("c2s.listen_tls", c2s.listen_tls),
+        ("exi.listen", exi.listen),
+        ("exi.listen_tls", exi.listen_tls),
         ("http.listen", http.listen),
     ):
         for index, address in enumerate(addresses):

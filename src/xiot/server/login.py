@@ -82,7 +82,7 @@ class Login:
         """The login is proved."""
         self.mechanism = sys.intern(event.mechanism)  # one string for all
         connection = self._session.connection
-        connection.link.log_in()
+        connection.log_in(self._server.config.limits.max_stanza_bytes)
         if not self.anonymous:
             self._server.budgets.succeeded(str(event.jid), connection.peer)
         self._server.metrics.logins[event.mechanism, "success"] += 1

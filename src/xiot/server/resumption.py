@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from xiot.errors import StreamError
+from xiot.exi import ExiError
 from xiot.proto import sasl2, sm
 from xiot.server.durable import DurableLink
 
@@ -236,7 +237,7 @@ class Abandoned:
         self._server = server
         self._connection = connection
 
-    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
+    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError) -> None:
         """Nothing is expected."""
 
     def on_secured(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -35,6 +34,7 @@ from xiot.server.certificates import Certificates
 from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.control import Control
 from xiot.server.delivery import Delivery
+from xiot.server.exi import ExiService
 from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.http import HttpServer
@@ -117,7 +117,10 @@ class Server:
         """Where it listens, with the real ports, and whether TLS begins at once."""
         self.http_addresses: list[Address] = []
         """Where it answers for monitoring, with the real ports."""
-        self._listeners: list[tuple[socket.socket, bool]] = []
+        self.exi = ExiService(config)
+        self.exi_addresses: list[tuple[Address, bool]] = []
+        """Where it speaks EXI, likewise."""
+        self._listeners: list[tuple[socket.socket, Callable[[socket.socket, str], None]]] = []
         self._http: list[socket.socket] = []
         self.sessions: set[ClientSession] = set()
         self.policies = self.policy  # bound once, for all streams
@@ -130,11 +133,16 @@ class Server:
         self._by_address: dict[str, int] = {}
         self._registered: dict[str, list[float]] = {}
         try:
-            for addresses, tls in ((config.c2s.listen, False), (config.c2s.listen_tls, True)):
+            for opened, addresses, tls, exi in (
+                (self.addresses, config.c2s.listen, False, False),
+                (self.addresses, config.c2s.listen_tls, True, False),
+                (self.exi_addresses, config.exi.listen, False, True),
+                (self.exi_addresses, config.exi.listen_tls, True, True),
+            ):
                 for address in addresses:
                     sock, real = _listen(address)
-                    self._listeners.append((sock, tls))
-                    self.addresses.append((real, tls))
+                    self._listeners.append((sock, partial(self._serve, tls=tls, exi=exi)))
+                    opened.append((real, tls))
             for address in config.http.listen:
                 sock, real = _listen(address)
                 self._http.append(sock)
@@ -175,8 +183,8 @@ class Server:
                         await restore(self)
                         self.nursery.start_soon(self.journal.sweep)
                         self.nursery.start_soon(self.resumptions.run)
-                        for sock, tls in self._listeners:
-                            self.nursery.start_soon(accept, sock, self._serve_tls if tls else self._serve_plain)
+                        for sock, serve in self._listeners:
+                            self.nursery.start_soon(accept, sock, serve)
                         for sock in self._http[:-1]:
                             self.nursery.start_soon(HttpServer(self.control.figures).serve, sock)
                         self.nursery.start_soon(HttpServer(self.control.orders).serve, self._http[-1])
@@ -213,6 +221,8 @@ class Server:
             )
         for address, tls in self.addresses:
             self.log.info("listening", address=str(address), tls="direct" if tls else self.config.c2s.starttls)
+        for address, tls in self.exi_addresses:
+            self.log.info("listening for EXI", address=str(address), tls="direct" if tls else self.config.c2s.starttls)
         for address in self.http_addresses:
             self.log.info("metrics at", address=str(address))
             if not ip_address(address.host).is_loopback:
@@ -390,13 +400,7 @@ class Server:
 
     # ---- connections ----
 
-    def _serve_plain(self, sock: socket.socket, peer: str) -> None:
-        self._serve(sock, peer, None)
-
-    def _serve_tls(self, sock: socket.socket, peer: str) -> None:
-        self._serve(sock, peer, self.certificates.any_host)
-
-    def _serve(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
+    def _serve(self, sock: socket.socket, peer: str, *, tls: bool, exi: bool) -> None:
         address = source_of(peer)
         most = self.config.limits.connections_per_address
         if most and self._by_address.get(address, 0) >= most:
@@ -406,8 +410,9 @@ class Server:
             return
         self.metrics.accepted += 1
         self._by_address[address] = self._by_address.get(address, 0) + 1
-        connection = self.pump.add(sock, peer, context)
-        connection.owner = session = ClientSession(self, connection, direct_tls=context is not None)
+        context = self.certificates.any_host if tls else None
+        connection = self.pump.add(sock, peer, context, self.exi.stream() if exi else None)
+        connection.owner = session = ClientSession(self, connection, direct_tls=tls)
         self.sessions.add(session)
 
     def forget(self, session: ClientSession) -> None:

@@ -21,6 +21,7 @@ import trio
 
 from xiot.core import JID, Element, Stanza, StreamClose, StreamOpen, XmlError
 from xiot.errors import StanzaError, StreamError
+from xiot.exi import ExiError
 from xiot.proto.events import (
     Authenticated,
     CheckAccount,
@@ -123,14 +124,16 @@ class ClientSession:
 
     # ---- from the pump ----
 
-    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError) -> None:
+    def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError) -> None:
         """Take the next event of the stream."""
         if self.durable is not None and self.durable.busy and not (isinstance(event, Stanza) and event.ns == NS_CLIENT):
             self.wait_apart(partial(self._take_later, event, self.durable))
             return
         self.guard(lambda: self.do(self.stream.receive(event)))
 
-    async def _take_later(self, event: StreamOpen | Stanza | StreamClose | XmlError, durable: DurableLink) -> None:
+    async def _take_later(
+        self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError, durable: DurableLink
+    ) -> None:
         """Take what is no stanza in its turn: a request for an acknowledgement once all before it is on disk."""
         if isinstance(event, Stanza) and event.name == "r":
             await durable.taken()
@@ -384,7 +387,7 @@ class ClientSession:
                     except ValueError as problem:
                         self.connection.close(str(problem))
                 case RestartStream():
-                    self.connection.link.restart(logged_in=self.stream.jid is not None)
+                    self.connection.restart(logged_in=self.stream.jid is not None)
                 case NeedKeys() | CheckPassword() | CheckAccount() | CheckToken() | NeedSession() | NeedBind():
                     self.login.answer(event)
                 case LoginFailed():

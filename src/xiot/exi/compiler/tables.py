@@ -10,7 +10,7 @@ States that accept the same and go to the same are one. Undeclared productions a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from .xsd import (
     read,
 )
 
+CANONICAL = "urn:xmpp:exi:cs"
 NONE = 0xFFFF
 
 # Kinds of states and productions, kinds of datatypes: as in exi_grammar.h.
@@ -667,9 +668,29 @@ def compile_schema(schema: Schema, *, fragments: bool = True) -> bytes:
     return compiler.emit()
 
 
-def compile_files(files: Iterable[Path], *, fragments: bool = True, limits: Limits = Limits()) -> bytes:  # noqa: B008  (frozen)
+def compile_files(
+    files: Iterable[Path],
+    *,
+    fragments: bool = True,
+    without: Container[str] = (),
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+) -> bytes:
     """The tables of schema files and all that they import; without files those of the built-in types alone.
 
-    `fragments`: also what fragments need (EXI sections 8.5.2 and 8.5.3). Raises `SchemaError`.
+    `fragments`: also what fragments need (EXI sections 8.5.2 and 8.5.3); `without`: namespaces whose imports are not followed.
+    Raises `SchemaError`.
     """
-    return compile_schema(read(files, limits), fragments=fragments)
+    return compile_schema(read(files, limits, without=without), fragments=fragments)
+
+
+def compile_canonical(documents: Mapping[str, bytes], limits: Limits = Limits()) -> bytes:  # noqa: B008  (frozen)
+    """The tables of the canonical schema of XEP-0322: one that imports these documents, by target namespace, and nothing else.
+
+    Raises `SchemaError`, also if one needs what is not there.
+    """
+    schema = Schema(limits)
+    for namespace in sorted(documents):
+        schema.add(documents[namespace], namespace)
+    schema.namespaces.add(CANONICAL)
+    schema.finish()
+    return compile_schema(schema, fragments=False)

@@ -8,7 +8,7 @@ a `SchemaError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,8 +232,11 @@ class Schema:
 
     # -- files
 
-    def load(self, root: Path) -> None:
-        """Read `root` and all that it imports and includes; names without a file are looked for by namespace in its folder."""
+    def load(self, root: Path, without: Container[str] = ()) -> None:
+        """Read `root` and all that it imports and includes; names without a file are looked for by namespace in its folder.
+
+        Imports of the namespaces `without` are not followed.
+        """
         seen: set[tuple[Path, str]] = set()
         wanted: list[tuple[Path, str | None]] = [(root, None)]
         by_namespace: dict[str, Path] | None = None
@@ -250,7 +253,7 @@ class Schema:
             for node in tree:
                 if node.tag in (f"{{{XSD}}}include", f"{{{XSD}}}redefine"):
                     wanted.append((self._sibling(root, node.get("schemaLocation")) or self._missing(node), namespace))
-                elif node.tag == f"{{{XSD}}}import":
+                elif node.tag == f"{{{XSD}}}import" and node.get("namespace") not in without:
                     target = self._sibling(root, node.get("schemaLocation"))
                     if target is None:
                         if by_namespace is None:
@@ -258,6 +261,15 @@ class Schema:
                         target = by_namespace.get(node.get("namespace") or "")
                     if target is not None:
                         wanted.append((target, None))
+
+    def add(self, data: bytes, namespace: str) -> None:
+        """Take one schema document with this target namespace; what it imports is added likewise, what it includes is refused."""
+        tree = self.parse(data, namespace)
+        if (tree.get("targetNamespace") or "") != namespace:
+            raise SchemaError(f"{namespace}: another target namespace")
+        if any(node.tag in (f"{{{XSD}}}include", f"{{{XSD}}}redefine") for node in tree):
+            raise SchemaError(f"{namespace}: includes other files")
+        self._take(tree, namespace)
 
     @staticmethod
     def _sibling(root: Path, location: str | None) -> Path | None:
@@ -717,13 +729,13 @@ def _index(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read(files: Iterable[Path], limits: Limits = Limits()) -> Schema:
-    """Read schema files and all that they import.
+def read(files: Iterable[Path], limits: Limits = Limits(), *, without: Container[str] = ()) -> Schema:
+    """Read schema files and all that they import, but for the namespaces `without`.
 
     Raises `SchemaError` if one cannot be read or a limit is passed, and `OSError` if a file is not there.
     """
     schema = Schema(limits)
     for path in files:
-        schema.load(path)
+        schema.load(path, without)
     schema.finish()
     return schema

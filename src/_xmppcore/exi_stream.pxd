@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# A stream of XMPP as EXI bodies; exi_stream.pyx opens with the theory of operation.
+from libc.stdint cimport uint64_t
+
+cimport cython
+
+from _xmppcore.layer cimport Layer
+from _xmppcore.router cimport Link
+from _xmppcore.xml cimport StreamParser
+
+
+@cython.final
+cdef class ExiStream:
+    cdef readonly object setup      # Setup in force; None until the peer has shown which
+    cdef readonly bint xml          # the peer speaks XML: nothing is transcoded
+    cdef readonly bint refused      # it asked for a setup that there is not
+    cdef object choose              # callable: the Setup that a header asks for, None if there is none; None: headers are not looked for
+    cdef object proposed            # Setup that the next streamStart may use
+    cdef object encoder, decoder
+    cdef bint encoded, decoded      # a body was: tables may be kept from now on
+    cdef bint starting              # the next body is a streamStart
+    cdef bint per_body              # each body has the octet 0x80 in front
+    cdef bint offered               # our header has gone out, and the answer has one
+    cdef bytes front                # header in front of our next body
+    cdef int front_bits
+    cdef bint reopened              # the last piece begins a stream within one, in another setup
+    cdef bytearray buffer           # received, not decoded
+    cdef size_t tried               # octets that were decoded in vain: their body was not there to its end
+    cdef StreamParser parser        # of what is sent
+    cdef public size_t max_bytes    # of one body
+    cdef readonly uint64_t octets_in, octets_out, xml_in, xml_out
+    cpdef receive(self, octets)
+    cpdef bytes next(self)
+    cpdef bytes send(self, bytes data)
+    cpdef restart(self)
+    cdef bint _detect(self) except -1
+    cdef bytes _body(self)
+    cdef bytes _start(self)
+    cdef _adopt(self, setup)
+    cdef bytes _encode(self, bytes xml)
+
+
+@cython.final
+cdef class Exi(Layer):
+    cdef readonly ExiStream stream
+    cdef bytes rest                 # XML that the link has not been fed with
+    cdef Py_ssize_t at              # from here
+    cdef bint failed
+    cdef object failure             # what our own output failed with
+    cdef _pull(self, Link link, size_t enough)
