@@ -41,6 +41,7 @@ SOURCES = {  # module: the C files it is linked with
 if sys.platform == "linux":
     SOURCES["drain"] = []
 
+FASTER = [] if sys.platform == "win32" else ["-O3"]  # of the EXI codec: 8 % fewer instructions to encode, 4 % to decode
 if sys.platform == "win32":
     flags, links = ["/std:c11", "/O2"], []
 elif DEBUG:
@@ -87,7 +88,7 @@ extensions = [
         [f"{CORE}/{module}.pyx", *(f"{CORE}/c/{name}.c" for name in sources)],
         include_dirs=[f"{CORE}/c"],
         depends=[f"{CORE}/c/{name}" for name in sorted(os.listdir(f"{CORE}/c")) if name.endswith(".h")],
-        extra_compile_args=flags,
+        extra_compile_args=flags if DEBUG or module != "exi_codec" else [*flags, *FASTER],
         extra_link_args=links,
     )
     for module, sources in SOURCES.items()

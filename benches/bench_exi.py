@@ -45,7 +45,7 @@ def stanzas() -> list[bytes]:
     folder = Path(os.environ.get("XIOT_SHARED") or HERE.parents[1] / "shared") / "data" / "corpus"
     found = [path.read_bytes() for path in sorted(folder.glob("r*/*.xml"))]
     if not found:
-        events = StreamParser().feed(corpora.make("iot", 40_000).data)[1:-1]
+        events = StreamParser().feed(corpora.make("chat", 40_000).data)[1:-1]
         found = [event.raw.replace(b" ", b" xmlns='jabber:client' ", 1) for event in events]
     return found * TIMES
 
@@ -69,7 +69,7 @@ def library() -> ctypes.CDLL | str:
     newest = max(path.stat().st_mtime for path in [*sources, *CORE.glob("*.h")])
     if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
-        flags = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt", f"-I{CORE}"]
+        flags = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt", f"-I{CORE}"]
         if "gcc" in cc and platform.machine() == "x86_64":  # as in setup.py
             inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
             flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]

@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
     }
     if (exi_encode(b, data, ends, n, bodies, body_ends) != n) return 1;
     for (long i = 0; i < rounds; i++)
-        sum += argv[3][0] == 'e' ? exi_encode(b, data, ends, n, NULL, NULL)
+        sum += argv[3][0] == 'e'   ? exi_encode(b, data, ends, n, NULL, NULL)
                : argv[3][0] == 'd' ? exi_decode(b, bodies, body_ends, n)
                                    : exi_peek(b, bodies, body_ends, n);
     printf("%ld documents, %u bytes, bodies of %u bytes, sum %ld\n", n, at, body_ends[n - 1], sum);

@@ -406,10 +406,15 @@ static bool emit(xe_decoder *d, xe_event v, size_t off) {
 static bool end_block(xe_decoder *d, bool last);
 
 /* A value: at once, or when its block is whole. */
-static bool emit_value(xe_decoder *d, xe_event v, uint32_t partition, uint16_t datatype) {
+static bool hold(xe_decoder *d, uint8_t kind, uint32_t name, uint32_t prefix, uint16_t datatype);
+static inline bool emit_value(xe_decoder *d, uint8_t kind, uint32_t name, uint32_t prefix, uint16_t datatype) {
+    if (d->xml) return write_value(d, kind == E_ATTRIBUTE, name, datatype);
+    if (d->head) return head_value(d, kind == E_ATTRIBUTE, name, datatype);
+    return hold(d, kind, name, prefix, datatype);
+}
+static bool hold(xe_decoder *d, uint8_t kind, uint32_t partition, uint32_t prefix, uint16_t datatype) {
+    xe_event v = {.kind = kind, .name = partition, .prefix = prefix};
     if (!check(d)) return false;
-    if (d->head) return head_value(d, v.kind == E_ATTRIBUTE, partition, datatype);
-    if (d->xml) return write_value(d, v.kind == E_ATTRIBUTE, partition, datatype);
     size_t off = d->text.len;
     if (!d->c.o.channels) {
         xe_rep r = xe_rep_of(d->c.t.g, &d->c.o, datatype);
@@ -572,7 +577,7 @@ static void go_content(xe_decoder *d, xe_frame *f) {
 }
 
 static bool open_element(xe_decoder *d, uint32_t name, uint32_t prefix, uint16_t element, bool relaxed) {
-    if (!check(d) || !xe_push(&d->c, relaxed ? XE_NONE : name, element)) return false;
+    if (XE_RARE(d->in.error | d->c.t.error) || !xe_push(&d->c, relaxed ? XE_NONE : name, element)) return failed(d);
     xe_top(&d->c)->name = name;
     d->attributes = 0;
     if (d->head) return head_start(d, name);
@@ -752,12 +757,10 @@ static bool get_any_attribute(xe_decoder *d, uint32_t uri, bool untyped) {
     }
     if (!check(d) || !count_attribute(d)) return false;
     uint16_t datatype = !untyped && name < d->c.t.g->n[XE_S_NAMES] ? d->c.t.g->names[name].attribute : XE_NO16;
-    return emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = name, .prefix = prefix}, name, datatype);
+    return emit_value(d, E_ATTRIBUTE, name, prefix, datatype);
 }
 
-static bool get_characters(xe_decoder *d, uint16_t datatype) {
-    return emit_value(d, (xe_event){.kind = E_TEXT}, xe_top(&d->c)->name, datatype);
-}
+static bool get_characters(xe_decoder *d, uint16_t datatype) { return emit_value(d, E_TEXT, xe_top(&d->c)->name, XE_NONE, datatype); }
 
 static bool in_learned(xe_decoder *d) {
     xe_coder *c = &d->c;
@@ -781,7 +784,7 @@ static bool in_learned(xe_decoder *d) {
             f->where = XE_START;
             prefix = get_prefix(d, xe_uri_of_name(&c->t, name));
             if (name == xsi_type) return get_type(d, prefix);
-            return count_attribute(d) && emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = name, .prefix = prefix}, name, XE_NO16);
+            return count_attribute(d) && emit_value(d, E_ATTRIBUTE, name, prefix, XE_NO16);
         }
     }
     if (content && code == n) return end_element(d);
@@ -798,7 +801,7 @@ static bool in_learned(xe_decoder *d) {
         if (!check(d)) return false;
         if (name != xsi_type || xe_lookup_learned(&c->t, owner, XE_P_AT, name) == XE_NONE) learn(d, owner, XE_P_AT, name);
         if (name == xsi_type) return get_type(d, prefix);
-        return count_attribute(d) && emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = name, .prefix = prefix}, name, XE_NO16);
+        return count_attribute(d) && emit_value(d, E_ATTRIBUTE, name, prefix, XE_NO16);
     }
     if (second == s.ns) return get_binding(d);
     if (second == s.se) {
@@ -827,7 +830,7 @@ static bool in_state(xe_decoder *d) {
     xe_frame *f = xe_top(c);
     const xe_state *state = g->states + f->state;
     uint32_t code = get_first(d, state->n, xe_has_second(c, f)), prefix, name;
-    if (!check(d)) return false;
+    if (XE_RARE(d->in.error)) return failed(d);
     if (code < state->n) {
         const xe_row *row = g->rows + state->first + code;
         uint16_t label = row->label;
@@ -835,7 +838,7 @@ static bool in_state(xe_decoder *d) {
         go(d, f, row->next);
         if (code < XE_STATE_ATTRIBUTES(state)) {
             prefix = get_prefix(d, g->names[label].uri);
-            return count_attribute(d) && emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = label, .prefix = prefix}, label, row->arg);
+            return count_attribute(d) && emit_value(d, E_ATTRIBUTE, label, prefix, row->arg);
         }
         if (label < XE_L_NAMES) {
             prefix = get_prefix(d, g->names[label].uri);
@@ -866,8 +869,7 @@ static bool in_state(xe_decoder *d) {
         const xe_row *row = g->rows + state->first + third;
         prefix = get_prefix(d, g->names[row->label].uri);
         go(d, f, row->next);
-        return count_attribute(d) &&
-               emit_value(d, (xe_event){.kind = E_ATTRIBUTE, .name = row->label, .prefix = prefix}, row->label, XE_NO16);
+        return count_attribute(d) && emit_value(d, E_ATTRIBUTE, row->label, prefix, XE_NO16);
     }
     if (second == s.ns) return get_binding(d);
     if (second == s.se) {
@@ -914,7 +916,7 @@ static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool
     }
     while (!done) {
         bool good = c->depth == 0 ? in_document(d, &done) : xe_top(c)->grammar != XE_NONE ? in_learned(d) : in_state(d);
-        if (!good || !check(d)) return c->error ? false : xe_fail(c, XE_E_BITS, "damaged");
+        if (XE_RARE(!good)) return c->error ? false : xe_fail(c, XE_E_BITS, "damaged");
     }
     if (c->o.channels && !end_block(d, true)) return false;
     *end = c->o.compress ? (uint64_t)d->source_at * 8 : d->in.at;

@@ -125,11 +125,11 @@ static void put_second(xe_encoder *e, const xe_frame *f, const xe_second *s, int
     xe_put(&e->out, (uint32_t)code, xe_width(s->n));
 }
 
-static void put_row(xe_encoder *e, const xe_frame *f, uint32_t row) {
+static inline void put_row(xe_encoder *e, const xe_frame *f, uint32_t row) {
     put_first(e, row, e->c.t.g->states[f->state].n, xe_has_second(&e->c, f));
 }
 
-static void go(xe_encoder *e, xe_frame *f, uint16_t state) {
+static inline void go(xe_encoder *e, xe_frame *f, uint16_t state) {
     f->state = state;
     f->where = XE_STATE_KIND(e->c.t.g->states + state);
 }
@@ -140,7 +140,7 @@ static void go_content(xe_encoder *e, xe_frame *f) {
 }
 
 /* The row of a state with that label, behind its attributes; XE_NONE if there is none. */
-static uint32_t row_of(const xe_encoder *e, const xe_frame *f, uint32_t label) {
+static inline uint32_t row_of(const xe_encoder *e, const xe_frame *f, uint32_t label) {
     const xe_state *s = e->c.t.g->states + f->state;
     const xe_row *rows = e->c.t.g->rows + s->first;
     for (uint32_t i = XE_STATE_ATTRIBUTES(s); i < s->n; i++)
@@ -148,7 +148,7 @@ static uint32_t row_of(const xe_encoder *e, const xe_frame *f, uint32_t label) {
     return XE_NONE;
 }
 
-static const xe_row *row_at(const xe_encoder *e, const xe_frame *f, uint32_t i) {
+static inline const xe_row *row_at(const xe_encoder *e, const xe_frame *f, uint32_t i) {
     return e->c.t.g->rows + e->c.t.g->states[f->state].first + i;
 }
 
@@ -561,23 +561,25 @@ static int by_name(const void *x, const void *y) {
     return c ? c : order(a->name.uri, b->name.uri);
 }
 
-/* By name, xsi:type and xsi:nil in front. */
+/* Names of the grammar are numbered by name within a namespace. */
+static inline bool in_order(const xe_attribute *a, const xe_attribute *b, uint32_t known) {
+    if (a->name.uri_id == b->name.uri_id && a->name.name_id < known && b->name.name_id < known) return a->name.name_id <= b->name.name_id;
+    return by_name(a, b) <= 0;
+}
 static void sort(const xe_encoder *e, xe_attribute *attributes, uint32_t n) {
     uint32_t known = e->c.t.g->n[XE_S_NAMES], i = 1;
-    for (; i < n; i++) {
-        const xe_attribute *a = attributes + i - 1, *b = a + 1;
-        bool both = a->name.uri_id == b->name.uri_id && a->name.name_id < known && b->name.name_id < known; /* these are numbered by name */
-        if (both ? a->name.name_id > b->name.name_id : by_name(a, b) > 0) break;
-    }
-    if (i < n && n > 8) {
+    while (i < n && in_order(attributes + i - 1, attributes + i, known)) i++;
+    if (i < n && n > 16) {
         qsort(attributes, n, sizeof *attributes, by_name);
-    } else {
-        for (; i < n; i++) {
-            xe_attribute a = attributes[i];
-            uint32_t k = i;
-            for (; k && by_name(attributes + k - 1, &a) > 0; k--) attributes[k] = attributes[k - 1];
-            attributes[k] = a;
-        }
+        return;
+    }
+    for (; i < n; i++) {
+        if (in_order(attributes + i - 1, attributes + i, known)) continue;
+        xe_attribute a = attributes[i];
+        uint32_t k = i;
+        do attributes[k] = attributes[k - 1];
+        while (--k && !in_order(attributes + k - 1, &a, known));
+        attributes[k] = a;
     }
 }
 static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, uint32_t place) {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exi_tables.h"
 
-#include "hash.h"
-
 static bool charge(xe_tables *t, size_t more) {
     if (t->error) return false;
     if (more > t->most - t->used) {
@@ -39,22 +37,6 @@ static inline bool grow(xe_tables *t, void *array, uint32_t *cap, uint32_t n, si
 static uint32_t hash2(const xe_tables *t, uint32_t a, uint32_t b) {
     return (uint32_t)xc_hash_mix(((uint64_t)a << 32 | b) ^ t->seed[0], t->seed[1] | 1);
 }
-static uint32_t hash_text(const xe_tables *t, uint32_t a, xe_span s) { return (uint32_t)xc_hash(s.p, s.n, t->seed) ^ a * 0x9E3779B1u; }
-uint32_t xe_hash_value(const xe_tables *t, xe_span text) { return hash_text(t, 0, text); }
-
-/* Indexes of rows with that hash, one after the other; XE_NONE ends them. */
-static inline uint32_t next(const xe_map *m, uint32_t hash, uint32_t *at) {
-    if (!m->slots) return XE_NONE;
-    for (;; ++*at) {
-        const xe_slot *s = m->slots + (*at & m->mask);
-        if ((s->index_epoch & 0xFF) != m->epoch) return XE_NONE;
-        if (s->hash == hash) {
-            ++*at;
-            return s->index_epoch >> 8;
-        }
-    }
-}
-
 static void put(xe_tables *t, xe_map *m, uint32_t hash, uint32_t index) {
     if (t->error) return;
     if (!m->slots || m->used * 4 >= m->mask * 3) {
@@ -187,15 +169,15 @@ static bool keep_text(xe_tables *t, xe_span s, uint32_t *off) {
 /* -- namespaces and names */
 
 uint32_t xe_lookup_learned_uri(const xe_tables *t, xe_span text) {
-    uint32_t hash = hash_text(t, XE_NONE, text);
-    for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
+    uint32_t hash = xe_hash_text(t, XE_NONE, text);
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_name, hash, &at)) != XE_NONE;)
         if (i & 0x800000u && xe_same(xe_string_text(t, t->uris + (i & 0x7FFFFF)), text)) return t->g->n[XE_S_URIS] + (i & 0x7FFFFF);
     return XE_NONE;
 }
 
 uint32_t xe_lookup_learned_name(const xe_tables *t, uint32_t uri, xe_span text) {
-    uint32_t hash = hash_text(t, uri, text);
-    for (uint32_t at = hash, i; (i = next(&t->by_name, hash, &at)) != XE_NONE;)
+    uint32_t hash = xe_hash_text(t, uri, text);
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_name, hash, &at)) != XE_NONE;)
         if (!(i & 0x800000u) && t->names[i].uri == uri && xe_same(xe_string_text(t, t->names + i), text)) return t->g->n[XE_S_NAMES] + i;
     return XE_NONE;
 }
@@ -203,7 +185,7 @@ uint32_t xe_lookup_learned_name(const xe_tables *t, uint32_t uri, xe_span text) 
 uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local) {
     if (uri < t->g->n[XE_S_URIS] && local < t->g->uris[uri].count) return t->g->uris[uri].first + local;
     uint32_t hash = hash2(t, uri, local);
-    for (uint32_t at = hash, i; (i = next(&t->by_local, hash, &at)) != XE_NONE;)
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_local, hash, &at)) != XE_NONE;)
         if (t->names[i].uri == uri && t->names[i].local == local) return t->g->n[XE_S_NAMES] + i;
     return XE_NONE;
 }
@@ -223,7 +205,7 @@ uint32_t xe_add_uri(xe_tables *t, xe_span text) {
     if (!grow(t, &t->uris, &t->cap_uris, i, sizeof *t->uris) || !count_locals(t, uri) || !keep_text(t, text, &off)) return 0;
     t->uris[i] = (xe_string){off, (uint32_t)text.n, 0, 0};
     t->locals[uri] = 0;
-    put(t, &t->by_name, hash_text(t, XE_NONE, text), i | 0x800000u);
+    put(t, &t->by_name, xe_hash_text(t, XE_NONE, text), i | 0x800000u);
     t->n_uris++;
     return uri;
 }
@@ -233,7 +215,7 @@ uint32_t xe_add_name(xe_tables *t, uint32_t uri, xe_span text) {
     if (i >= 0x7FFFFF) t->error = XE_E_LIMIT;
     if (!grow(t, &t->names, &t->cap_names, i, sizeof *t->names) || !count_locals(t, uri) || !keep_text(t, text, &off)) return 0;
     t->names[i] = (xe_string){off, (uint32_t)text.n, uri, t->locals[uri]};
-    put(t, &t->by_name, hash_text(t, uri, text), i);
+    put(t, &t->by_name, xe_hash_text(t, uri, text), i);
     if (t->decodes) put(t, &t->by_local, hash2(t, uri, t->locals[uri]), i);
     t->locals[uri]++;
     t->n_names++;
@@ -273,20 +255,15 @@ void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text) {
 
 /* -- values */
 
-uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash) {
-    for (uint32_t at = hash, i; (i = next(&t->by_value, hash, &at)) != XE_NONE;)
-        if (t->values[i].len == text.n && !memcmp(t->ring + t->values[i].off, text.p, text.n)) return i;
-    return XE_NONE;
-}
 uint32_t xe_local_value_at(const xe_tables *t, uint32_t name, uint32_t local) {
     uint32_t hash = hash2(t, name, local);
-    for (uint32_t at = hash, i; (i = next(&t->by_local_value, hash, &at)) != XE_NONE;)
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_local_value, hash, &at)) != XE_NONE;)
         if (t->values[i].name == name && t->values[i].local == local) return i;
     return XE_NONE;
 }
 static uint32_t partition_of(const xe_tables *t, uint32_t name) {
     uint32_t hash = hash2(t, name, 0);
-    for (uint32_t at = hash, i; (i = next(&t->by_partition, hash, &at)) != XE_NONE;)
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_partition, hash, &at)) != XE_NONE;)
         if (t->partitions[i].name == name) return i;
     return XE_NONE;
 }
@@ -419,7 +396,7 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
 
 uint32_t xe_grammar_of(const xe_tables *t, uint32_t name) {
     uint32_t hash = hash2(t, name, 1);
-    for (uint32_t at = hash, i; (i = next(&t->by_grammar, hash, &at)) != XE_NONE;)
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_grammar, hash, &at)) != XE_NONE;)
         if (t->grammars[i].name == name) return i;
     return XE_NONE;
 }
@@ -435,7 +412,7 @@ uint32_t xe_add_grammar(xe_tables *t, uint32_t name) {
 
 uint32_t xe_lookup_learned(const xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name) {
     uint32_t hash = hash2(t, owner * 4 + kind, name);
-    for (uint32_t at = hash, i; (i = next(&t->by_event, hash, &at)) != XE_NONE;) {
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_event, hash, &at)) != XE_NONE;) {
         const xe_learned *l = t->learned + i;
         if (l->owner == owner && l->kind == kind && l->name == name) return l->ordinal;
     }
@@ -443,7 +420,7 @@ uint32_t xe_lookup_learned(const xe_tables *t, uint32_t owner, uint8_t kind, uin
 }
 const xe_learned *xe_learned_at(const xe_tables *t, uint32_t owner, uint32_t ordinal) {
     uint32_t hash = hash2(t, owner, ordinal);
-    for (uint32_t at = hash, i; (i = next(&t->by_ordinal, hash, &at)) != XE_NONE;)
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_ordinal, hash, &at)) != XE_NONE;)
         if (t->learned[i].owner == owner && t->learned[i].ordinal == ordinal) return t->learned + i;
     return NULL;
 }
@@ -530,13 +507,13 @@ void xe_tables_back(xe_tables *t) {
     }
     while (t->n_names > t->mark.names) {
         const xe_string *s = t->names + --t->n_names;
-        take(&t->by_name, hash_text(t, s->uri, xe_string_text(t, s)), t->n_names);
+        take(&t->by_name, xe_hash_text(t, s->uri, xe_string_text(t, s)), t->n_names);
         take(&t->by_local, hash2(t, s->uri, s->local), t->n_names);
         t->locals[s->uri]--;
     }
     while (t->n_uris > t->mark.uris) {
         const xe_string *s = t->uris + --t->n_uris;
-        take(&t->by_name, hash_text(t, XE_NONE, xe_string_text(t, s)), t->n_uris | 0x800000u);
+        take(&t->by_name, xe_hash_text(t, XE_NONE, xe_string_text(t, s)), t->n_uris | 0x800000u);
     }
     t->n_prefixes = t->mark.prefixes;
     t->text_len = t->mark.text_len;

@@ -13,6 +13,7 @@
 #define XC_EXI_TABLES_H
 
 #include "exi_bits.h"
+#include "hash.h"
 
 typedef struct xe_slot {
     uint32_t hash;
@@ -137,6 +138,22 @@ static inline uint32_t xe_locals(const xe_tables *t, uint32_t uri) { /* names of
     if (uri < t->cap_locals) return t->locals[uri];
     return uri < t->g->n[XE_S_URIS] ? t->g->uris[uri].count : 0;
 }
+/* Indexes of rows with that hash, one after the other; XE_NONE ends them. */
+static inline uint32_t xe_next(const xe_map *m, uint32_t hash, uint32_t *at) {
+    if (!m->used) return XE_NONE;
+    for (;; ++*at) {
+        const xe_slot *s = m->slots + (*at & m->mask);
+        if ((s->index_epoch & 0xFF) != m->epoch) return XE_NONE;
+        if (s->hash == hash) {
+            ++*at;
+            return s->index_epoch >> 8;
+        }
+    }
+}
+static inline uint32_t xe_hash_text(const xe_tables *t, uint32_t a, xe_span s) {
+    return (uint32_t)xc_hash(s.p, s.n, t->seed) ^ a * 0x9E3779B1u;
+}
+
 uint32_t xe_lookup_learned_uri(const xe_tables *t, xe_span text);
 uint32_t xe_lookup_learned_name(const xe_tables *t, uint32_t uri, xe_span text);
 /* The number of a namespace, or of a name of one; XE_NONE if there is none such. */
@@ -144,9 +161,12 @@ static inline uint32_t xe_lookup_uri(const xe_tables *t, xe_span text) {
     uint32_t found = xe_quick_uri(t->g, text);
     return found != XE_NONE || !t->n_uris ? found : xe_lookup_learned_uri(t, text);
 }
-static inline uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
-    uint32_t found = uri < t->g->n[XE_S_URIS] ? xe_quick_name(t->g, uri, xe_key(text.p, text.n), text) : XE_NONE;
+static inline uint32_t xe_lookup_name_by(const xe_tables *t, uint32_t uri, uint64_t key, xe_span text) { /* key: xe_key() of the text */
+    uint32_t found = uri < t->g->n[XE_S_URIS] ? xe_quick_name(t->g, uri, key, text) : XE_NONE;
     return found != XE_NONE || !t->n_names ? found : xe_lookup_learned_name(t, uri, text);
+}
+static inline uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
+    return xe_lookup_name_by(t, uri, xe_key(text.p, text.n), text);
 }
 uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local);
 uint32_t xe_add_uri(xe_tables *t, xe_span text);
@@ -158,10 +178,14 @@ xe_span xe_prefix_at(const xe_tables *t, uint32_t uri, uint32_t local);
 void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text);
 
 /* Index into values, or XE_NONE. */
-uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash);
 uint32_t xe_local_value_at(const xe_tables *t, uint32_t name, uint32_t local);
 uint32_t xe_partition_size(xe_tables *t, uint32_t name); /* counts what is uncounted, and so has to be asked first */
-uint32_t xe_hash_value(const xe_tables *t, xe_span text);
+static inline uint32_t xe_hash_value(const xe_tables *t, xe_span text) { return xe_hash_text(t, 0, text); }
+static inline uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash) {
+    for (uint32_t at = hash, i; (i = xe_next(&t->by_value, hash, &at)) != XE_NONE;)
+        if (t->values[i].len == text.n && !memcmp(t->ring + t->values[i].off, text.p, text.n)) return i;
+    return XE_NONE;
+}
 static inline xe_span xe_value_text(const xe_tables *t, uint32_t i) { return (xe_span){t->ring + t->values[i].off, t->values[i].len}; }
 void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash);
 

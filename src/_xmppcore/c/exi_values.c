@@ -259,7 +259,8 @@ static bool same_number(const xe_val *a, const xe_val *b) {
 static bool parse_enum(const xe_grammar *g, const xe_options *o, const xe_datatype *d, xe_span text, xe_val *v) {
     for (uint32_t i = 0; i < d->count; i++) {
         const xe_enum *e = g->enums + d->first + i;
-        if (e->len == text.n && !memcmp(g->strings + e->text, text.p, text.n)) {
+        const uint8_t *listed = g->strings + e->text;
+        if (e->len == text.n && (!text.n || (*listed == *text.p && !memcmp(listed, text.p, text.n)))) {
             v->u = i;
             return true;
         }
@@ -284,7 +285,13 @@ bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span
     if (r->kind == XE_STRING) return true;
     if (r->kind != XE_ENUM || r->d->collapse) s = trim(text);
     switch (r->kind) {
-    case XE_BOOLEAN: v->u = is(s, "true") || is(s, "1"); return v->u || is(s, "false") || is(s, "0");
+    case XE_BOOLEAN:
+        if (s.n == 1) {
+            v->u = *s.p == '1';
+            return v->u || *s.p == '0';
+        }
+        v->u = s.n == 4 && !memcmp(s.p, "true", 4);
+        return v->u || is(s, "false");
     case XE_BOOLEAN_PATTERN: v->u = is(s, "0") ? 1 : is(s, "true") ? 2 : is(s, "1") ? 3 : 0; return v->u || is(s, "false");
     case XE_NBIT: {
         if (!parse_integer(s, v) || v->digits.n || v->u > (uint64_t)INT64_MAX) return false;
@@ -404,7 +411,7 @@ size_t xe_characters(xe_span s) {
 }
 
 /* One character of valid UTF-8. */
-static uint32_t take_character(xe_span *s) {
+static inline uint32_t take_character(xe_span *s) {
     uint32_t c = *s->p;
     unsigned n = c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
     if (n > 1) {
@@ -422,7 +429,17 @@ static void put_characters(xe_out *out, xe_span s, size_t characters) {
         xe_put_bytes(out, s.p, s.n);
         return;
     }
-    while (s.n) xe_put_unsigned(out, take_character(&s));
+    while (s.n) {
+        uint32_t c = take_character(&s);
+        if (XE_RARE(out->aligned) || c >= 1u << 21)
+            xe_put_unsigned(out, c);
+        else if (c < 0x80)
+            xe_put(out, c, 8);
+        else if (c < 1u << 14)
+            xe_put(out, ((c & 0x7F) | 0x80) << 8 | c >> 7, 16);
+        else
+            xe_put(out, ((c & 0x7F) | 0x80) << 16 | ((c >> 7 & 0x7F) | 0x80) << 8 | c >> 14, 24);
+    }
 }
 
 void xe_put_string(xe_out *out, xe_span s, size_t characters, unsigned more) {
@@ -452,28 +469,30 @@ static void put_restricted(xe_out *out, const xe_grammar *g, const xe_set *set, 
     }
 }
 
+XE_COLD void put_hit(xe_tables *t, xe_out *out, uint32_t name, uint32_t i) {
+    const xe_value *v = t->values + i;
+    if (v->name == name && t->local_values) {
+        uint32_t m = xe_partition_size(t, name);
+        xe_put_unsigned(out, 0);
+        xe_put(out, v->local, xe_width(m));
+    } else {
+        xe_put_unsigned(out, 1);
+        xe_put(out, i, xe_width(t->n_values));
+    }
+}
+
 void xe_put_string_value(xe_tables *t, xe_out *out, uint32_t name, xe_span s, const xe_rep *r) {
-    uint32_t hash = xe_hash_value(t, s);
-    uint32_t i = s.n ? xe_lookup_value(t, s, hash) : XE_NONE;
+    uint32_t hash = xe_hash_value(t, s), i = s.n ? xe_lookup_value(t, s, hash) : XE_NONE;
     if (i != XE_NONE) {
-        const xe_value *v = t->values + i;
-        if (v->name == name && t->local_values) {
-            uint32_t m = xe_partition_size(t, name);
-            xe_put_unsigned(out, 0);
-            xe_put(out, v->local, xe_width(m));
-        } else {
-            xe_put_unsigned(out, 1);
-            xe_put(out, i, xe_width(t->n_values));
-        }
+        put_hit(t, out, name, i);
         return;
     }
     size_t characters = xe_characters(s);
-    if (r && r->set != XE_NO16) {
-        xe_put_unsigned(out, characters + 2);
+    xe_put_unsigned(out, characters + 2);
+    if (r && r->set != XE_NO16)
         put_restricted(out, t->g, t->g->sets + r->set, s);
-    } else {
-        xe_put_string(out, s, characters, 2);
-    }
+    else
+        put_characters(out, s, characters);
     xe_add_value(t, name, s, characters, hash);
 }
 
@@ -767,7 +786,21 @@ static void get_binary(xe_in *in, xe_out *text, unsigned kind, size_t most) {
 
 static void put_character(xe_in *in, xe_out *text, uint64_t c) {
     uint8_t b[4];
-    if (c < 0x80) {
+    if (c >= 0x80 && c < 0x10000 && text->cap - text->len >= 3) {
+        uint8_t *to = text->p + text->len;
+        if (c < 0x800) {
+            to[0] = (uint8_t)(0xC0 | c >> 6);
+            to[1] = (uint8_t)(0x80 | (c & 63));
+            text->len += 2;
+        } else if ((c >= 0xD800 && c < 0xE000) || c >= 0xFFFE) {
+            bad(in);
+        } else {
+            to[0] = (uint8_t)(0xE0 | c >> 12);
+            to[1] = (uint8_t)(0x80 | (c >> 6 & 63));
+            to[2] = (uint8_t)(0x80 | (c & 63));
+            text->len += 3;
+        }
+    } else if (c < 0x80) {
         if (c < 0x20 && c != '\t' && c != '\n' && c != '\r') {
             bad(in); /* no character of XML */
             return;
@@ -844,9 +877,10 @@ void xe_get_string(xe_in *in, xe_out *text, uint64_t n, const xe_grammar *g, uin
         }
         in->at = (uint64_t)i << 3 | skip;
         text->len = (size_t)(to - text->p);
-        if (n) {
-            put_character(in, text, xe_get_unsigned(in));
-            n--;
+        for (bool ascii = false; n && !ascii && !in->error && !text->error; n--) { /* others, up to the next of ASCII */
+            uint64_t c = xe_get_unsigned(in);
+            ascii = c < 0x80;
+            put_character(in, text, c);
         }
     }
 }

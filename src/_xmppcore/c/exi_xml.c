@@ -330,6 +330,18 @@ static xe_qname value_name(scanner *s, xe_span value) {
     return q;
 }
 
+/* The number of a name in the document, which is padded. */
+static inline uint32_t number_of(const xe_tables *t, const xe_qname *q) {
+    uint64_t key;
+    if (q->uri_id == XE_NONE) return XE_NONE;
+    memcpy(&key, q->local.p, 8);
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    key = __builtin_bswap64(key);
+#endif
+    if (q->local.n < 8) key &= ((uint64_t)1 << 8 * q->local.n) - 1;
+    return xe_lookup_name_by(t, q->uri_id, key, q->local);
+}
+
 static inline bool is_xmlns(xe_span s) { return s.n == 5 && !memcmp(s.p, "xmlns", 5); }
 
 static bool start_tag(scanner *s) {
@@ -377,7 +389,7 @@ static bool start_tag(scanner *s) {
         } else if (!resolve(s, &a->name)) {
             return broken(s, "a prefix that is not declared");
         }
-        a->name.name_id = a->name.uri_id == XE_NONE ? XE_NONE : xe_lookup_name(t, a->name.uri_id, a->name.local);
+        a->name.name_id = number_of(t, &a->name);
         for (uint32_t k = 0; k < i; k++) {
             const xe_qname *other = &s->attributes[k].name;
             if (other->local.n != a->name.local.n || other->name_id != a->name.name_id) continue;
@@ -385,7 +397,7 @@ static bool start_tag(scanner *s) {
         }
         if (a->name.uri_id == XE_URI_XSI && is(a->name.local, "type")) a->type = value_name(s, a->value);
     }
-    q.name_id = q.uri_id == XE_NONE ? XE_NONE : xe_lookup_name(t, q.uri_id, q.local);
+    q.name_id = number_of(t, &q);
     if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
     if (empty) {
         s->n_bindings = before;
