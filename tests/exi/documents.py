@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from functools import cache
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from hypothesis import strategies as st
 from lxml import etree
+
+from tests.shared import shared
 
 NAMES = ["a", "b", "x1", "temperature", "Überschrift", "long-name.with_all"]
 URIS = ["", "urn:a", "urn:b&c", "http://example.org/ns#x"]
@@ -62,3 +67,44 @@ def infoset(xml: bytes) -> Any:
 
     parser = etree.XMLParser(resolve_entities=False, huge_tree=True)
     return of(etree.fromstring(xml, parser))
+
+
+def _loose(text: str) -> Any:
+    """A value without what typed values do not keep of their text."""
+    words = text.split()
+    if len(words) == 1:
+        try:
+            return float(words[0])
+        except ValueError:
+            pass
+    return {"true": 1.0, "false": 0.0}.get(text.strip(), text.strip())
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two infosets are equal but for white space and for how typed values are written."""
+    (name, attributes, children), (other, values, others) = ours, theirs
+    blank = [[part for part in all_ if not isinstance(part, str) or part.strip()] for all_ in (children, others)]
+    return (
+        name == other
+        and attributes.keys() == values.keys()
+        and all(_loose(attributes[key]) == _loose(values[key]) for key in values)
+        and len(blank[0]) == len(blank[1])
+        and all(
+            _loose(a) == _loose(b) if isinstance(a, str) or isinstance(b, str) else same(a, b)
+            for a, b in zip(*blank, strict=True)
+        )
+    )
+
+
+@cache
+def stanzas() -> tuple[bytes, ...]:
+    """Example stanzas of the XEPs; a stanza without a namespace is a client's."""
+    found = []
+    for path in sorted(shared("data/stanzas").glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            with suppress(etree.XMLSyntaxError):  # what a stream declares is missing
+                name = etree.fromstring(entry["xml"]).tag
+                of_client = f"<{name} xmlns='jabber:client'" if name in ("iq", "message", "presence") else f"<{name}"
+                found.append(entry["xml"].replace(f"<{name}", of_client, 1).encode())
+    return tuple(found)

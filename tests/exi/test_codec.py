@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _xmppcore import XmlError, parse_element
-from tests.exi.documents import elements, infoset
+from tests.exi.documents import elements, infoset, stanzas
 from tests.shared import ROOT, shared
 from xiot.exi import (
     ExiError,
@@ -131,75 +131,12 @@ def test_a_body_that_is_not_whole_changes_nothing(bodies: list[bytes], capacity:
         assert theirs.decode(data) == plain.decode(data)
 
 
-def _loose(text: str) -> Any:
-    """A value without what typed values do not keep of their text."""
-    words = text.split()
-    if len(words) == 1:
-        try:
-            return float(words[0])
-        except ValueError:
-            pass
-    return {"true": 1.0, "false": 0.0}.get(text.strip(), text.strip())
-
-
-def _same(ours: Any, theirs: Any) -> bool:
-    (name, attributes, children), (other, values, others) = ours, theirs
-    blank = [[part for part in all_ if not isinstance(part, str) or part.strip()] for all_ in (children, others)]
-    return (
-        name == other
-        and attributes.keys() == values.keys()
-        and all(_loose(attributes[key]) == _loose(values[key]) for key in values)
-        and len(blank[0]) == len(blank[1])
-        and all(
-            _loose(a) == _loose(b) if isinstance(a, str) or isinstance(b, str) else _same(a, b)
-            for a, b in zip(*blank, strict=True)
-        )
-    )
-
-
-def _stanzas() -> list[bytes]:
-    found = []
-    for path in sorted(shared("data/stanzas").glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            try:
-                infoset(entry["xml"].encode())
-            except Exception:
-                continue
-            found.append(entry["xml"].encode())
-    return found
-
-
 @pytest.mark.parametrize("options", MODES, ids=["bits", "bytes", "pre-compression", "compression"])
 def test_every_stanza_survives_without_schema(options: Options) -> None:
-    stanzas = _stanzas()
-    assert len(stanzas) > 1000
-    for xml in stanzas if options is MODES[0] else stanzas[::7]:
+    all_ = stanzas()
+    assert len(all_) > 1000
+    for xml in all_ if options is MODES[0] else all_[::7]:
         assert infoset(decode(encode(xml, options), options)) == infoset(xml)
-
-
-@pytest.mark.parametrize("lexical", [False, True])
-def test_every_stanza_survives_with_schemas(lexical: bool) -> None:
-    schemas = compile_schemas(shared("data/exi/vectors/exi-schemas/xmpp/iot.xsd"))
-    options = Options(lexical=lexical)
-    for xml in _stanzas()[:: 2 if lexical else 1]:
-        data = encode(xml, options, schemas)
-        out = decode(data, options, schemas)
-        assert _same(infoset(out), infoset(xml)), xml
-        assert encode(out, options, schemas) == data
-
-
-def test_sizes_are_those_of_the_reference() -> None:
-    schemas = compile_schemas(shared("data/exi/vectors/exi-schemas/xmpp/iot.xsd"))
-    sizes = json.loads(shared("data/corpus/sizes.json").read_text())
-    corpus = shared("data/corpus/r0")
-    fresh, up, down = (Session(Options(), schemas, keep=keep) for keep in (False, True, True))
-    for (name, _, direction, _), alone, warm in zip(
-        sizes["idx"], sizes["M"]["exi:def-iot"], sizes["M"]["sess-iot-cold"], strict=True
-    ):
-        xml = (corpus / name).read_bytes()
-        assert len(fresh.encode(xml)) == alone
-        assert len((up if direction == "u" else down).encode(xml)) == warm
 
 
 # -- what is refused
