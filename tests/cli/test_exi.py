@@ -64,7 +64,20 @@ def test_compare_prints_a_row_a_file_and_their_sum(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(XML)
     result = run("compare", "--schema", SCHEMA, tmp_path / "a.xml", tmp_path / "b.xml")
     assert result.exit_code == 0
-    rows = [line.split("│") for line in result.output.splitlines() if ".xml" in line or "sum" in line]
-    assert [row[1].strip() for row in rows] == ["a.xml", "b.xml", "sum"]
-    assert int(rows[0][2]) == len(XML)
-    assert int(rows[2][2]) == 2 * len(XML)
+    rows = [line.split() for line in result.output.splitlines() if ".xml" in line or line.startswith(" sum")]
+    assert [row[0] for row in rows] == ["a.xml", "b.xml", "sum"]
+    assert [int(row[1]) for row in rows] == [len(XML), len(XML), 2 * len(XML)]
+    assert "strict" in result.output
+
+
+def test_compare_has_both_sets_beside_one_another_if_no_schema_is_given(tmp_path: Path) -> None:
+    ping = tmp_path / "ping.xml"
+    ping.write_bytes(
+        b"<iq xmlns='jabber:client' id='7f' to='a@example.org' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+    )
+    output = run("compare", ping).output
+    assert "xeps  xiot" in output
+    (line,) = (text for text in output.splitlines() if "ping.xml" in text)
+    xml, _, without, xeps, xiot, *sessions = map(int, line.split()[1:])
+    assert xml > without > xeps > xiot
+    assert sessions == [without, xeps, xiot]  # the first of a session is like one alone

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from xiot import exi as codec
 from xiot.exi import Grammar, Options, Session
@@ -153,28 +154,29 @@ def info(file: BinaryIO) -> None:
 def compare(files: tuple[Path, ...], schemas: tuple[Path, ...]) -> None:
     """Print how many bytes each FILE takes as XML, deflated, and as EXI under several options, bodies without a header.
 
-    A session keeps its string tables from one file to the next.
+    Without a schema: by none, by the schemas of the XEPs, and by the xiot set. A session keeps its string tables from one file to the next.
     """
-    grammar = load(schemas)
+    given = load(schemas)
+    sets = {"schema": given} if given is not None else {"xeps": codec.xmpp_schemas(), "xiot": codec.xiot_schemas()}
     plain = Options()
     columns: dict[str, Callable[[bytes], int]] = {
         "xml": len,
         "deflate": lambda xml: len(zlib.compress(xml, 9, wbits=-15)),
         "exi": _measure(plain, None),
-        "exi session": _measure(plain, None, keep=True),
+        **{name: _measure(plain, grammar) for name, grammar in sets.items()},
     }
-    if grammar is not None:
+    if given is not None:
         columns |= {
-            "schema": _measure(plain, grammar),
-            "strict": _measure(Options(strict=True), grammar),
-            "bytes": _measure(Options(alignment="byte-aligned"), grammar),
-            "compressed": _measure(Options(compression=True), grammar),
-            "schema session": _measure(plain, grammar, keep=True),
+            "strict": _measure(Options(strict=True), given),
+            "bytes": _measure(Options(alignment="byte-aligned"), given),
+            "compress": _measure(Options(compression=True), given),
         }
-    table = Table("file", *columns)
+    for name, grammar in ({"exi": None} | sets).items():
+        columns[f"{name} session"] = _measure(plain, grammar, keep=True)
     sums = dict.fromkeys(columns, 0)
+    rows = []
     for path in files:
-        row = []
+        row = [path.name]
         for name, measure in columns.items():
             try:
                 size = measure(path.read_bytes())
@@ -185,10 +187,23 @@ def compare(files: tuple[Path, ...], schemas: tuple[Path, ...]) -> None:
                 continue
             sums[name] += size
             row.append(f"{size:,}")
-        table.add_row(path.name, *row)
-    if len(files) > 1:
-        table.add_row("sum", *(f"{size:,}" for size in sums.values()))
-    Console().print(table)
+        rows.append(row)
+    console = Console()
+    widths = {name: max(len(f"{total:,}"), *map(len, name.split())) for name, total in sums.items()}
+    left = max(8, console.width - sum(widths.values()) - 2 * len(widths) - 2)
+    table = Table(
+        Column("file", "sum", no_wrap=True, max_width=left),
+        *(
+            Column(name.replace(" ", "\n"), f"{sums[name]:,}", justify="right", no_wrap=True, min_width=width)
+            for name, width in widths.items()
+        ),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_footer=len(files) > 1,
+    )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _measure(options: Options, grammar: Grammar | None, *, keep: bool = False) -> Callable[[bytes], int]:
