@@ -17,7 +17,7 @@ FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-s
 $(VENV)/.built: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint,bench]'
 	touch $@
 
 run: $(VENV)/.built
@@ -39,15 +39,21 @@ types: $(VENV)/.built
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest _xmppcore --allowlist tests/typing/stubtest_allowlist.txt
 
+# The core beside others; tables and plots in benches/results, and in README.md, of this and of what `make load` has found.
 bench: $(VENV)/.built
-	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only -q
+	$(BIN)/python benches/targets.py --json build/bench/parser.json
+	$(BIN)/python -m pytest benches --benchmark-enable --benchmark-only -q --benchmark-json build/bench/core.json
+	$(BIN)/python benches/report.py
 
 # Instruction counts beside those in benches/counts.json.
 bench-check: $(VENV)/.built
 	$(BIN)/python benches/counts.py
 
+# Whole servers, all cases: an hour or two, on a machine that does nothing else.
 load: $(VENV)/.built
-	$(BIN)/python benches/load/run.py
+	$(BIN)/python benches/load/run.py --all
+	$(BIN)/python benches/load/run.py --sessions
+	$(BIN)/python benches/report.py
 
 # libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, FUZZ_S seconds for each target.
 fuzz:

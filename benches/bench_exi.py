@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import shutil
-import subprocess
 import time
 from array import array
 from collections.abc import Callable
@@ -26,13 +23,11 @@ import lxml.etree
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+import native
 from _xmppcore import exi
 from _xmppcore.xml import StreamParser
 from xiot.cli import corpora
 
-HERE = Path(__file__).parent
-CORE = HERE.parent / "src" / "_xmppcore" / "c"
-BUILD = HERE.parent / "build" / "bench"
 TIMES = 20  # each stanza, in a round
 
 FRESH = exi.Options(value_max_length=64, value_partition_capacity=64)
@@ -42,7 +37,7 @@ KEPT = exi.Options(value_max_length=128, value_partition_capacity=256)
 @cache
 def stanzas() -> list[bytes]:
     """Documents: stanzas with their namespaces declared."""
-    folder = Path(os.environ.get("XIOT_SHARED") or HERE.parents[1] / "shared") / "data" / "corpus"
+    folder = Path(os.environ.get("XIOT_SHARED") or native.HERE.parents[1] / "shared") / "data" / "corpus"
     found = [path.read_bytes() for path in sorted(folder.glob("r*/*.xml"))]
     if not found:
         events = StreamParser().feed(corpora.make("chat", 40_000).data)[1:-1]
@@ -60,22 +55,10 @@ def bodies() -> list[bytes]:
 
 @cache
 def library() -> ctypes.CDLL | str:
-    """exi.c with the codec, built anew if its sources are younger; or why there is none."""
-    cc = shutil.which("gcc") or shutil.which("clang")
-    if not cc:
-        return "no C compiler"
-    target = BUILD / "libexi.so"
-    sources = [HERE / "exi.c", *CORE.glob("exi_*.c"), CORE / "scan.c"]
-    newest = max(path.stat().st_mtime for path in [*sources, *CORE.glob("*.h")])
-    if not target.exists() or target.stat().st_mtime < newest:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        flags = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt", f"-I{CORE}"]
-        if "gcc" in cc and platform.machine() == "x86_64":  # as in setup.py
-            inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
-            flags += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
-        built = subprocess.run([cc, *flags, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
-        if built.returncode:
-            return built.stderr
+    """exi.c with the codec; or why there is none."""
+    target = native.compile("libexi.so", ["exi"], native.EXI, "-shared", "-O3")
+    if isinstance(target, str):
+        return target
     loaded = ctypes.CDLL(str(target))
     loaded.exi_open.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool]
     loaded.exi_open.restype = ctypes.c_void_p

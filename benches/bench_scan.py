@@ -25,7 +25,7 @@ CORPUS_BYTES = 2_000_000
 @cache
 def library() -> ctypes.CDLL | str:
     """scan.c with the core's parser; or why there is none."""
-    target = native.compile("libscan.so", ["scan"], native.PARSER, "-shared")
+    target = native.compile("libscan.so", ["scan"], native.PARSER, "-shared", "-lexpat")
     if isinstance(target, str):
         return target
     loaded = ctypes.CDLL(str(target))

@@ -79,7 +79,7 @@ WORKS = {
 
 
 def harness() -> Path:
-    built = native.compile("counts", ["counts", "scan"], native.ROUTER)
+    built = native.compile("counts", ["counts", "scan"], native.ROUTER, "-lexpat")
     if isinstance(built, str):
         raise CountError(built)
     return built

@@ -14,6 +14,7 @@ CORE = HERE.parent / "src" / "_xmppcore" / "c"
 BUILD = HERE.parent / "build" / "bench"
 PARSER = ("xml", "xml_names", "xml_text", "scan")
 ROUTER = (*PARSER, "router", "outbuf", "sm", "jid")
+EXI = ("scan", *sorted(path.stem for path in CORE.glob("exi_*.c")))
 
 
 def compiler() -> str | None:
@@ -35,7 +36,7 @@ def compile(name: str, ours: Sequence[str], core: Sequence[str], *flags: str) ->
             inline = "unrolled_loop:256:noalign,libcall:-1:noalign"
             command += [f"-mmemset-strategy={inline}", f"-mmemcpy-strategy={inline}"]
         built = subprocess.run(
-            [*command, *flags, *map(str, sources), "-o", str(target), "-lexpat"], capture_output=True, text=True
+            [*command, *map(str, sources), "-o", str(target), *flags], capture_output=True, text=True
         )
         if built.returncode:
             return "no expat.h (Debian package libexpat1-dev)" if "expat.h" in built.stderr else built.stderr

@@ -10,13 +10,20 @@ a round, and its quartiles.
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import lxml.etree
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import bench_element
 import bench_exi
@@ -25,7 +32,7 @@ import bench_scan
 import bench_xml
 from _xmppcore import scan
 from _xmppcore.xml import StreamParser, parse_element
-from xiot.cli import corpora
+from xiot.cli import bench, corpora
 
 Work = Callable[[], object]
 
@@ -156,32 +163,73 @@ def timed(work: Work) -> float:
     return time.process_time() - start
 
 
+def compare(row: Row, rounds: int) -> list[dict[str, Any]]:
+    """A line of the table for each rival: the ratio's median and quartiles over `rounds`, and how fast we are."""
+    works = {"": row.ours, **row.rivals}
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            took = timed(work)
+            if turn:  # the first warms up
+                times[name].append(took)
+    lines = []
+    for rival in row.rivals:
+        ratios = [b / a for a, b in zip(times[""], times[rival], strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        speed = row.size / statistics.median(times[""]) / 1e6
+        lines.append(
+            {
+                "name": row.name,
+                "rival": rival,
+                "MB/s": round(speed),
+                "ratio": round(median, 2),
+                "quartiles": [round(low, 2), round(high, 2)],
+                "must": row.must,
+                "goal": row.goal,
+            }
+        )
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=11, help="at least 2")
+    parser.add_argument("--json", type=Path, help="where to write the figures, too: for report.py")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     print(f"{'':44} {'rival':30} {'MB/s':>6} {'ratio':>6} {'quartiles':>13} {'must':>5} {'goal':>5}")
-    for make in (of_feed, of_trees, of_scan, of_route, of_serialise, of_exi):
-        for row in make():
-            if args.words and not any(word in row.name for word in args.words):
-                continue
-            works = {"": row.ours, **row.rivals}
-            times: dict[str, list[float]] = {name: [] for name in works}
-            for turn in range(args.rounds + 1):
-                for name, work in works.items():
-                    took = timed(work)
-                    if turn:  # the first warms up
-                        times[name].append(took)
-            speed = row.size / statistics.median(times[""]) / 1e6
-            for rival in row.rivals:
-                ratios = [b / a for a, b in zip(times[""], times[rival], strict=True)]
-                low, median, high = statistics.quantiles(ratios, n=4)
-                mark = "" if median >= row.must else " <- below"
+    rows = [row for make in (of_feed, of_trees, of_scan, of_route, of_serialise, of_exi) for row in make()]
+    rows = [row for row in rows if not args.words or any(word in row.name for word in args.words)]
+    lines = []
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(rows))
+        for row in rows:
+            progress.update(task, description=row.name)
+            for line in compare(row, args.rounds):
+                low, high = line["quartiles"]
+                mark = "" if line["ratio"] >= row.must else " <- below"
                 print(
-                    f"{row.name:44} {rival:30} {speed:6.0f} {median:6.1f} {low:6.1f}-{high:<6.1f} {row.must:5g} {row.goal:5g}{mark}",
+                    f"{row.name:44} {line['rival']:30} {line['MB/s']:6} {line['ratio']:6.1f} {low:6.1f}-{high:<6.1f}"
+                    f" {row.must:5g} {row.goal:5g}{mark}",
                     flush=True,
                 )
+                lines.append(line)
+            progress.advance(task)
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(about() | {"rows": lines}, indent=1) + "\n", encoding="utf-8")
+
+
+def about() -> dict[str, Any]:
+    """When, and on what."""
+    processor, cores = bench.processor(), os.cpu_count()
+    return {
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {"cpu": processor, "cores": cores, "kernel": platform.release()},
+        "python": platform.python_version(),
+    }
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from harness import (
     running,
 )
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 DEFAULT_CASES = ("chat/10/w64", "chat/100/w1")
@@ -52,6 +52,9 @@ ALL_CASES = (
     *("login/64/scram-sha-1", "login/64/direct/scram-sha-1"),
     *("idle/5000", "idle/5000/direct", "storm/1000/direct/scram-sha-1", "return/500", "growth/10/w64"),
 )
+SESSION_CASES = tuple(f"chat/{pairs}/w1" for pairs in (5, 25, 100, 500, 2500))
+"""What a message costs among 10 to 5,000 sessions."""
+
 BUSY_PERCENT = 90.0
 """Above this the generator may have been the limit of what is counted per second (never of per cpu-s)."""
 
@@ -93,9 +96,12 @@ class Plan:
 @click.option(
     "--all", "everything", is_flag=True, help="All cases that there are figures for: it takes an hour or two."
 )
+@click.option("--sessions", is_flag=True, help="What a message costs among 10, 50, 200, 1,000 and 5,000 sessions.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--seconds", default=2.0, show_default=True, help="Length of a case's timed part.")
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Default: results.json in the cache.")
+@click.option(
+    "--json", "target", type=click.Path(path_type=Path), help="Default: results.json (sessions.json) in the cache."
+)
 @click.option(
     "--patience", default=0.0, show_default=True, help="Seconds for which a run disturbed by others is repeated."
 )
@@ -104,18 +110,20 @@ def main(
     names: tuple[str, ...],
     cases: tuple[str, ...],
     everything: bool,
+    sessions: bool,
     rounds: int,
     seconds: float,
     target: Path | None,
     patience: float,
 ) -> None:
     """Measure servers and a bare byte relay side by side on this machine's loopback."""
+    cases = SESSION_CASES if sessions else ALL_CASES if everything else cases
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that servers end with it
     console = Console()
     console.width = max(console.width, MIN_WIDTH)
     cache = cache or Path(__file__).resolve().parents[2] / "build" / "load"
     try:
-        plan = Plan([Case.parse(text) for text in (ALL_CASES if everything else cases)], rounds, seconds, patience)
+        plan = Plan([Case.parse(text) for text in cases], rounds, seconds, patience)
         tools = build(cache)
         kinds = _installed(console, names)
         with (cache / "lock").open("w") as lock, tempfile.TemporaryDirectory(prefix="xiot-load-") as work:
@@ -128,7 +136,7 @@ def main(
     rows = [_row(kind, text, runs[kind.name, text]) for kind, text in pairs if (kind.name, text) in runs]
     console.print(_table(rows))
     console.print("* the generator was busy: it may have been the limit of per s; others: CPU of foreign processes")
-    target = target or cache / "results.json"
+    target = target or cache / ("sessions.json" if sessions else "results.json")
     target.write_text(json.dumps(_document(kinds, rows, plan), indent=1), encoding="utf-8")
     console.print(f"[dim]{target}")
 
@@ -165,7 +173,7 @@ def _rounds(
 ) -> dict[tuple[str, str], list[Result]]:
     runs: dict[tuple[str, str], list[Result]] = {}
     steps = [(kind, [case for case in plan.cases if case.suits(kind, tools)]) for kind in kinds] * plan.rounds
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=sum(len(suited) for _, suited in steps))
         for kind, suited in steps:
