@@ -92,6 +92,7 @@ READS = [
     call("roster", "count", bares),
     call("roster", "version", bares),
     call("roster", "subscribed", bares),
+    call("roster", "lonely", bares),
     call("roster", "approvals", jids, limit=limits),
     call("roster", "request", bares, bares),
     call("roster", "requests", bares),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from xiot.cli.main import config_option
 from xiot.server.config import Config, load
 from xiot.server.server import Server
 
+_PLAIN = frozenset((type(None), bool, int, float))
 _QUOTED = re.compile(r"""[ \t=\r\n"']""")  # what a value without quotes would be taken for something else by
 
 
@@ -51,8 +53,7 @@ def set_up_logs(*, json: bool = False, level: int = logging.INFO) -> None:
         last = line
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            stamp,
             structlog.processors.format_exc_info,
             escape_controls,
             last,
@@ -67,19 +68,23 @@ def log_unraisable(fault: sys.UnraisableHookArgs) -> None:
     structlog.get_logger("xiot").warning("ignored", error=repr(fault.exc_value), where=fault.err_msg)
 
 
+def stamp(_: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add the level and the time, as structlog does by two processors."""
+    event["level"] = "error" if level == "exception" else level
+    event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    return event
+
+
 def escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace what is not printable in values that may come from peers: no forged lines, no escape sequences, no bidi tricks.
 
     The lines of a traceback are all indented, since an exception may quote a peer.
     """
     for key, value in event.items():
-        if value is None or isinstance(value, bool | int | float):
+        if type(value) in _PLAIN or (type(value) is str and value.isprintable()):
             continue
-        text = str(value)
-        if key == "exception":
-            event[key] = "\n  | ".join(map(printable, text.split("\n")))
-        elif text is not value or not text.isprintable():
-            event[key] = printable(text)
+        lines = str(value).split("\n") if key == "exception" else [str(value)]
+        event[key] = "\n  | ".join(map(printable, lines))
     return event
 
 
@@ -91,7 +96,7 @@ def line(_: object, __: str, event: structlog.typing.EventDict) -> str:
     )
     for key in sorted(event):
         value = event[key]
-        words.append(f"{key}={value if isinstance(value, str) and not _QUOTED.search(value) else repr(value)}")
+        words.append(f"{key}={value if type(value) is str and not _QUOTED.search(value) else repr(value)}")
     text = " ".join(words)
     return text if trace is None else f"{text}\n{trace}"
 

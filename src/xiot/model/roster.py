@@ -102,6 +102,9 @@ class RosterStore(Protocol):
     def put_version(self, owner: str, version: int) -> None:
         """Store the version of the roster."""
 
+    def lonely(self, owner: str) -> bool:
+        """Return whether both `subscribed` and `requests` would return nothing."""
+
     def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
         """Return JID and subscription, which is not none, of all such contacts of `owner`, ordered by JID."""
 

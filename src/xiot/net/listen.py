@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import trio
 
+from xiot.net.sockets import set_options
+
 ACCEPTS_PER_TURN = 64  # a storm of connections must not keep the established ones waiting
 BACKLOG = 1024
+USER_TIMEOUT_S = 120
+INHERITED = sys.platform == "linux"
 OUT_OF_DESCRIPTORS_S = 0.2  # pause after accept() failed for want of descriptors or memory
 
 
@@ -21,6 +26,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_options(sock, user_timeout_s=USER_TIMEOUT_S)  # on Linux a socket that is accepted has those of its listener
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
@@ -62,6 +68,8 @@ async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], 
                     raise
                 await trio.sleep(OUT_OF_DESCRIPTORS_S)
                 break
+            if not INHERITED:
+                set_options(sock, user_timeout_s=USER_TIMEOUT_S)
             serve(sock, peer_name(address))
 
 

@@ -47,7 +47,6 @@ from _xmppcore.exi_stream import Exi, ExiStream
 from _xmppcore.layer import Layer
 from _xmppcore.tls import Tls
 from xiot.net.listen import source_of
-from xiot.net.sockets import set_options
 
 if sys.platform == "linux":
     from _xmppcore.drain import Drain
@@ -307,7 +306,6 @@ class Pump:
         exi: the peer may speak EXI from the first octet.
         """
         sock.setblocking(False)
-        set_options(sock, user_timeout_s=120)
         connection = Connection(self, sock, peer)
         if exi is not None:
             connection._codec = Exi(exi)
@@ -415,7 +413,8 @@ class Pump:
             self.lose(connection, f"connection lost: {what.strerror}")
         else:
             self._process(connection, what)
-            self._feed_through(connection)
+            if connection._tls is not None or connection._codec is not None:
+                self._feed_through(connection)
 
     async def _task(self, connection: Connection) -> None:
         """Without epoll: both directions of one connection."""
@@ -578,7 +577,7 @@ class Pump:
         """Hand on what the link does not handle: `event`, and what comes behind it."""
         link = connection.link
         while event is not None:
-            if isinstance(event, Link):
+            if type(event) is Link:
                 if event is link and link.load <= self.high_bytes // 4:
                     link.stalled = False
                     self._wake(connection)
@@ -596,7 +595,7 @@ class Pump:
             connection.owner.on_event(event)
             if connection._reading and link.queued_bytes > self.high_bytes:
                 self._choke(connection)
-            if connection.closing or not connection._reading:
+            if connection._closing is not None or connection.lost is not None or not connection._reading:
                 link.park()
                 return
             event = link.feed()

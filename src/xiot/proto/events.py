@@ -3,6 +3,8 @@
 
 Events named ``Need...`` and ``Check...`` are questions: the shell finds the answer (a look-up, PBKDF2, a free resource)
 and gives it by the method named in the docstring; until then it feeds the machine nothing more. All others are news.
+
+Those that each login has are not frozen, which would make them take five times as long; nobody changes them.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ class StartTls:
     """Of the server: to choose the certificate, or to verify it against."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RestartStream:
     """A new stream begins (RFC 6120 section 4.3.3): go on with a fresh parser."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NeedKeys:
     """Server: look up the SCRAM keys of a user; answer by ``provide_keys(keys)``, None if there is no such account."""
 
@@ -119,7 +121,7 @@ class NeedSaltedPassword:
     iterations: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authenticated:
     """The login succeeded. On the client's side the server has proved itself too, where the mechanism can."""
 
@@ -128,7 +130,7 @@ class Authenticated:
     mechanism: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NeedBind:
     """Server: find a resource; answer by ``bound(jid)`` or ``bind_refused(error)`` (RFC 6120 section 7)."""
 
@@ -136,7 +138,7 @@ class NeedBind:
     """Prepared; None if the client leaves the choice to the server."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ready:
     """Stanzas may flow."""
 
@@ -144,7 +146,7 @@ class Ready:
     """Full."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StanzaReceived:
     """A message, presence or iq. Server: of a bound client, or by ``HostPolicy.iq_before_login``."""
 
@@ -168,7 +170,7 @@ class NonzaReceived:
     stanza: Stanza
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Closed:
     """The stream is over: send what is queued, then close the transport. The last event."""
 

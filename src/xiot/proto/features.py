@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xiot.core import Element
 from xiot.proto import bind, bind2, fast, sasl, sasl2
+from xiot.proto.sasl import SaslServer
 from xiot.stanzas import NS_CLIENT
 
 NS_TLS = "urn:ietf:params:xml:ns:xmpp-tls"
@@ -34,7 +35,7 @@ class HostPolicy:
     starttls: Tls = "required"
     """``required`` also holds where STARTTLS is not asked for: nobody logs in without TLS. ``off``: not offered."""
     extra_features: Callable[[bool], Iterable[Element]] = _none
-    """Called with whether the client has logged in; returns further features, such as roster versioning."""
+    """Called with whether the client has logged in; returns further features, such as roster versioning, always the same."""
     iq_before_login: frozenset[str] = frozenset()
     """Namespaces whose iqs go to the shell before login (XEP-0077); if TLS is required, not before TLS."""
     sasl2_offered: bool = True
@@ -45,6 +46,22 @@ class HostPolicy:
     """What clients may ask for within Bind 2, in the order in which it is done (XEP-0386)."""
     nonzas: frozenset[str] = frozenset()
     """Namespaces of first-level elements that are no stanzas and that the shell takes after login."""
+    _written: dict[object, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def features_before_login(self, login: SaslServer, *, secure: bool) -> bytes:
+        """``<stream:features/>`` for a peer that has not logged in; written once for all connections of its kind."""
+        key = secure, tuple(login.offered), tuple(login.binding_types or ()), tuple(login.tokens)
+        found = self._written.get(key)
+        if found is None:
+            found = self._written[key] = render(before_login(self, login, secure=secure))
+        return found
+
+    def features_after_login(self, *, bound: bool = False) -> bytes:
+        """Those for one that has; `bound`: it need not bind a resource."""
+        found = self._written.get(bound)
+        if found is None:
+            found = self._written[bound] = render(after_login(self, bound=bound))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,10 @@ NS_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 CLOSE = b"</stream:stream>"
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
+_VERSION = re.compile(r"([0-9]{1,9})\.[0-9]{1,9}")
 
+_NAMES = {"from_": "from", "lang": "xml:lang"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&apos;", '"': "&quot;"})
 
 
@@ -22,23 +25,23 @@ def open_stream(content_ns: str, **attributes: str | None) -> bytes:
 
     Their values have no control characters: they are JIDs, ids of ours, and what `language` let through.
     """
-    values = {"xmlns": content_ns, "xmlns:stream": NS, "version": "1.0"} | {
-        {"from_": "from", "lang": "xml:lang"}.get(name, name): value
-        for name, value in attributes.items()
-        if value is not None
-    }
-    written = "".join(f" {name}='{value.translate(_ESCAPES)}'" for name, value in values.items())
-    return f"<?xml version='1.0'?><stream:stream{written}>".encode()
+    written = f"<?xml version='1.0'?><stream:stream xmlns='{content_ns}' xmlns:stream='{NS}' version='1.0'"
+    for name, value in attributes.items():
+        if value is not None:
+            written += f" {_NAMES.get(name, name)}='{value.translate(_ESCAPES)}'"
+    return f"{written}>".encode()
 
 
 def language(tag: str | None, default: str = "en") -> str:
     """Return the peer's language tag, to echo it; `default` if it gave none or one of no plausible form (RFC 5646)."""
-    return tag if tag and len(tag) <= 35 and re.fullmatch(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*", tag) else default
+    return tag if tag and len(tag) <= 35 and _LANGUAGE.fullmatch(tag) else default
 
 
 def supports_version(version: str | None) -> bool:
     """Return whether a peer of this ``version`` speaks XMPP 1.0: it is compared as numbers (section 4.7.5)."""
-    match = re.fullmatch(r"([0-9]{1,9})\.[0-9]{1,9}", version or "")
+    if version == "1.0":
+        return True
+    match = _VERSION.fullmatch(version or "")
     return match is not None and int(match[1]) >= 1
 
 

@@ -110,7 +110,7 @@ class ClientStream(Stream):
         self._opened = True
         # Section 4.7.1: who we are is not for everybody on the way to read.
         sender = str(self._account.bare) if self.secure and self._account.local is not None else None
-        self._out += framing.open_stream(self.content_ns, from_=sender, to=self._account.domain, lang=self._lang)
+        self.out += framing.open_stream(self.content_ns, from_=sender, to=self._account.domain, lang=self._lang)
 
     def _restart(self) -> list[Event]:
         events = super()._restart()
@@ -154,7 +154,7 @@ class ClientStream(Stream):
         if not self.secure:
             if offer.starttls and self._tls != "off":
                 self._tls_asked = True
-                self._out += features.TLS_START
+                self.out += features.TLS_START
                 return []
             if self._tls == "required":  # or somebody on the way cut the offer out (CVE-2016-10027)
                 raise LinkError("TLS is required, but the server does not offer it")
@@ -212,7 +212,7 @@ class ClientStream(Stream):
     def _ask_bind(self, offer: features.Features) -> list[Event]:
         if self._resume is not None and sm.offered(offer.element):
             self._resuming = True
-            self._out += sm.render(self._resume[1])
+            self.out += sm.render(self._resume[1])
             return []
         if not offer.bind:
             raise LinkError("the server does not offer resource binding")
@@ -325,11 +325,11 @@ class ClientStream(Stream):
         if not isinstance(step, sasl.Response):
             return [step]
         if self._asked is None:
-            self._out += sasl.render_response(step)
+            self.out += sasl.render_response(step)
         elif step.mechanism is None:
-            self._out += sasl2.render_response(step)
+            self.out += sasl2.render_response(step)
         else:
-            self._out += self._authenticate(step, self._asked)
+            self.out += self._authenticate(step, self._asked)
         return []
 
     def _authenticate(self, step: sasl.Response, offer: sasl2.Offer) -> bytes:

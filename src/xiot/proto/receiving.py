@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -84,7 +84,10 @@ class ServerStream(Stream):
 
     def provide_keys(self, keys: ScramKeys | None) -> list[Event]:
         """Answer `NeedKeys`; None if there is no such account: the login then fails as with a wrong password."""
-        return self._answer(lambda server: server.provide_keys(keys))
+        if self._sasl is None or not self._sasl.asking:
+            raise RuntimeError("nothing was asked")
+        step = self._sasl.provide_keys(keys)
+        return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
 
     def password_checked(self, ok: bool) -> list[Event]:
         """Answer `CheckPassword`."""
@@ -108,9 +111,9 @@ class ServerStream(Stream):
         proved, self._proved, self._request, self._sasl = self._proved, None, None, None
         if self.phase is not Phase.NEGOTIATING:
             return []
-        self._out += sasl2.render_success(proved.data, jid, results)
+        self.out += sasl2.render_success(proved.data, jid, results)
         if not resumed:
-            self._out += features.render(features.after_login(self._policy, bound=not jid.is_bare))
+            self.out += self._policy.features_after_login(bound=not jid.is_bare)
         self.jid = jid
         authenticated = Authenticated(jid.bare, proved.mechanism)
         if jid.is_bare:
@@ -179,8 +182,8 @@ class ServerStream(Stream):
         self._opened = True
         to = None if self._peer is None else str(self._peer)
         # Section 4.9.1.2: "from" is empty as long as no host of ours was asked for.
-        self._out += framing.open_stream(
-            self.content_ns, id=secrets.token_urlsafe(16), from_=self.host, to=to, lang=self._lang
+        self.out += framing.open_stream(
+            self.content_ns, id=os.urandom(16).hex(), from_=self.host, to=to, lang=self._lang
         )
 
     def _on_open(self, header: StreamOpen) -> list[Event]:
@@ -192,7 +195,7 @@ class ServerStream(Stream):
         self._open()
         if self.jid is not None:
             self.phase = Phase.BINDING
-            self._out += features.render(features.after_login(self._policy))
+            self.out += self._policy.features_after_login()
             return []
         self.phase = Phase.NEGOTIATING
         required = self._policy.starttls == "required"
@@ -205,7 +208,7 @@ class ServerStream(Stream):
             certified=self.certified,
         )
         self._request = None
-        self._out += features.render(features.before_login(self._policy, self._sasl, secure=self.secure))
+        self.out += self._policy.features_before_login(self._sasl, secure=self.secure)
         return []
 
     def _check_addresses(self, header: StreamOpen) -> None:
@@ -265,7 +268,7 @@ class ServerStream(Stream):
     def _on_starttls(self) -> list[Event]:
         if self.secure or self._policy.starttls == "off":
             return self._end(LinkError("the peer asked for TLS that was not offered"), features.TLS_FAILURE)
-        self._out += features.TLS_PROCEED
+        self.out += features.TLS_PROCEED
         self.phase = Phase.TLS
         return [StartTls(self.host)]
 
@@ -291,7 +294,7 @@ class ServerStream(Stream):
                 self.jid, self._proved = step.jid, step
                 return [NeedSession(self._request, step.mechanism)]
             step = LoginFailed(step.jid.local, "invalid-authzid", "the stream began with another address")
-        self._out += sasl.render(step) if self._request is None else sasl2.render(step)
+        self.out += sasl.render(step) if self._request is None else sasl2.render(step)
         if isinstance(step, sasl.Success):
             self.jid = step.jid
             self._sasl = None

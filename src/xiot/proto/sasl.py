@@ -10,8 +10,8 @@ RFC 6120 section 6; those of the other profile, SASL2, are in `sasl2`.
 from __future__ import annotations
 
 import secrets
-from base64 import b64encode
-from collections.abc import Collection, Generator, Mapping, Sequence
+from binascii import b2a_base64
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,32 @@ MAX_TRACE_CHARS = 255
 """RFC 4505 section 2."""
 
 
+class Offer:
+    """What one kind of connection can use: worked out once, since each client is told."""
+
+    __slots__ = ("_hashes", "binding_types", "mechanisms", "tokens")
+
+    def __init__(self, mechanisms: list[str], bindings: Iterable[str], tokens: list[str]) -> None:
+        self.mechanisms = mechanisms
+        """Best first."""
+        self.binding_types = list(bindings) if any(name.endswith("-PLUS") for name in mechanisms) else None
+        """Types of channel binding to be told (XEP-0440); None if no mechanism uses one."""
+        self.tokens = tokens
+        """Mechanisms that take a FAST token, best first."""
+        self._hashes: dict[str, str] = {}
+
+    def hash(self, mechanism: str) -> str:
+        """The hash of it that a login by `mechanism` proves (`scram.offer_hash`)."""
+        found = self._hashes.get(mechanism)
+        if found is None:
+            found = self._hashes[mechanism] = scram.offer_hash(mechanism, self.mechanisms, self.binding_types)
+        return found
+
+
+NOTHING = Offer([], (), [])
+"""What can be used before the TLS that is required."""
+
+
 @dataclass(frozen=True, slots=True)
 class SaslPolicy:
     """How one host of a server lets its users in."""
@@ -57,6 +83,19 @@ class SaslPolicy:
     """Whether clients may log in by FAST tokens (XEP-0484)."""
     max_failures: int = 5
     """On one stream, then it is closed (RFC 6120 section 6.4.5 recommends 2 to 5)."""
+    _offers: dict[tuple[bool, bool, tuple[str, ...]], Offer] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def offer(self, *, secure: bool, bindings: Iterable[str], external: bool) -> Offer:
+        """Return what works on such a connection (see `offered`), the same object each time."""
+        key = secure, external, tuple(bindings)
+        found = self._offers.get(key)
+        if found is None:
+            mechanisms = self.offered(secure=secure, bindings=key[2], external=external)
+            tokens = fast.usable(key[2]) if self.tokens and secure else []
+            found = self._offers[key] = Offer(mechanisms, key[2], tokens)
+        return found
 
     def offered(self, *, secure: bool, bindings: Collection[str] = (), external: bool = False) -> list[str]:
         """Return the mechanisms that work on a connection with TLS (`secure`) or without, and these bindings.
@@ -73,14 +112,14 @@ class SaslPolicy:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Challenge:
     """Server: send this and wait for the response."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Success:
     """Server: the login is proved."""
 
@@ -127,10 +166,12 @@ class SaslServer:
         """
         self._policy = policy
         self._domain = domain
-        self._tls_missing = tls_required and not secure
         self._secure = secure
         self._bindings = bindings
-        self._certified = [jid for jid in certified if jid.domain == domain]
+        self._certified = [jid for jid in certified if jid.domain == domain] if certified else []
+        self._offer = NOTHING
+        if secure or not tls_required:
+            self._offer = policy.offer(secure=secure, bindings=bindings, external=secure and bool(self._certified))
         self._exchange: _ServerExchange | None = None
         self._awaited: type | None = None
         self._mechanism = ""
@@ -139,21 +180,17 @@ class SaslServer:
     @property
     def offered(self) -> list[str]:
         """Names of the mechanisms that can be used now, best first."""
-        if self._tls_missing:
-            return []
-        return self._policy.offered(
-            secure=self._secure, bindings=self._bindings, external=self._secure and bool(self._certified)
-        )
+        return self._offer.mechanisms
 
     @property
     def binding_types(self) -> list[str] | None:
         """Types of channel binding to be told (XEP-0440); None if no mechanism uses one."""
-        return list(self._bindings) if any(name.endswith("-PLUS") for name in self.offered) else None
+        return self._offer.binding_types
 
     @property
     def tokens(self) -> list[str]:
         """Names of the mechanisms that take a FAST token, best first."""
-        return fast.usable(self._bindings) if self._policy.tokens and self._secure else []
+        return self._offer.tokens
 
     @property
     def busy(self) -> bool:
@@ -241,22 +278,23 @@ class SaslServer:
         self._exchange = self._awaited = self._username = None
 
     def _scram(self, data: bytes | None) -> _ServerExchange:
-        types = self.binding_types
         server = scram.ScramServer(
             self._mechanism,
             bindings=self._bindings,
-            offers_plus=types is not None,
-            offered=scram.offer_hash(self._mechanism, self.offered, types),
+            offers_plus=self._offer.binding_types is not None,
+            offered=self._offer.hash(self._mechanism),
         )
         if data is None:
             data = yield Challenge(b"")
-        username = self._prepare(server.first(data or b""))
-        mechanism = self._mechanism.removesuffix("-PLUS")
+        jid = self._prepare(server.first(data or b""))
+        username, mechanism = jid.local or "", self._mechanism.removesuffix("-PLUS")
         keys: scram.ScramKeys | None = yield NeedKeys(username, mechanism)
         if keys is None:  # nobody may learn that by another answer than to a wrong password
             keys = scram.fake_keys(mechanism, username, self._policy.fake_salt_secret, self._policy.iterations)
         final: bytes = yield Challenge(server.challenge(keys))
         signature = server.final(final)
+        if server.authzid is None:
+            return jid, signature
         return self._authorize(username, server.authzid), signature
 
     def _plain(self, data: bytes | None) -> _ServerExchange:
@@ -268,7 +306,7 @@ class SaslServer:
             raise AuthError("malformed-request") from None
         if not username or not password:
             raise AuthError("malformed-request")
-        username = self._prepare(username)
+        username = self._prepare(username).local or ""
         ok: bool = yield CheckPassword(username, password)
         if not ok:
             raise AuthError("not-authorized")
@@ -308,7 +346,7 @@ class SaslServer:
     def _token(self, data: bytes, client: str, how: fast.Request) -> _ServerExchange:
         name, zero, proof = data.partition(b"\0")
         try:
-            username = self._prepare(name.decode())
+            username = self._prepare(name.decode()).local or ""
         except UnicodeDecodeError:
             raise AuthError("malformed-request") from None
         if not zero:
@@ -319,14 +357,13 @@ class SaslServer:
             raise AuthError(condition)
         return JID.of(username, self._domain), reply
 
-    def _prepare(self, username: str) -> str:
+    def _prepare(self, username: str) -> JID:
         try:
-            local = JID.of(username, self._domain).local
+            jid = JID.of(username, self._domain)
         except JidError:
             raise AuthError("not-authorized") from None  # nobody can have that name
-        assert local is not None
-        self._username = local
-        return local
+        self._username = jid.local
+        return jid
 
     def _authorize(self, username: str, authzid: str | None) -> JID:
         """RFC 6120 section 6.3.8: users act for themselves alone."""
@@ -553,7 +590,6 @@ def parse_failure(failure: Element) -> AuthError:
 
 
 def _element(name: str, data: bytes | None, attributes: str = "") -> bytes:
-    start = f"<{name} xmlns='{NS}'{attributes}".encode()
     if data is None:
-        return start + b"/>"
-    return start + b">" + (b64encode(data) or b"=") + f"</{name}>".encode()
+        return f"<{name} xmlns='{NS}'{attributes}/>".encode()
+    return f"<{name} xmlns='{NS}'{attributes}>{(b2a_base64(data, newline=False) or b'=').decode()}</{name}>".encode()

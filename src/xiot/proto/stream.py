@@ -49,7 +49,7 @@ class Phase(enum.Enum):
 class Stream(ABC):
     """One end of a stream."""
 
-    __slots__ = ("_bindings", "_opened", "_out", "_was_ready", "jid", "phase", "secure")
+    __slots__ = ("_bindings", "_opened", "_was_ready", "jid", "out", "phase", "secure")
 
     content_ns = NS_CLIENT
 
@@ -60,13 +60,13 @@ class Stream(ABC):
         self.jid: JID | None = None
         """The client: bare from login on, full from binding on. None before."""
         self._bindings = bindings or _NO_BINDINGS
-        self._out = b""  # little at a time
+        self.out = b""  # little at a time
         self._opened = False  # our header is out, in this (re)start of the stream
         self._was_ready = False
 
     def data_to_send(self) -> bytes:
         """Return what has been queued since the last call."""
-        data, self._out = self._out, b""
+        data, self.out = self.out, b""
         return data
 
     def receive(self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError) -> list[Event]:
@@ -92,14 +92,14 @@ class Stream(ABC):
         """Queue a stanza or nonza. Raises LinkError if the stream is closing or closed."""
         if self.phase in (Phase.CLOSING, Phase.CLOSED):
             raise LinkError("the stream is closed")
-        self._out += element.tobytes(self.content_ns)
+        self.out += element.tobytes(self.content_ns)
 
     def close(self, error: StreamError | None = None) -> list[Event]:
         """Close our side: at once if there is an `error`, else `Closed` comes after the peer's closing tag."""
         if self.phase is Phase.CLOSED:
             return []
         if self.phase is Phase.TLS:
-            self._out = b""
+            self.out = b""
             return self._end(error or LinkError("closed where TLS begins"), b"")
         if self.phase is Phase.CLOSING:  # our closing tag was the last word
             return [] if error is None else self._end(error, b"")
@@ -109,7 +109,7 @@ class Stream(ABC):
             return self._end(error, framing.render_error(error) + framing.CLOSE)
         self._was_ready = self.phase is Phase.READY
         self.phase = Phase.CLOSING
-        self._out += framing.CLOSE
+        self.out += framing.CLOSE
         return []
 
     def tls_started(self, bindings: Mapping[str, bytes] | None = None) -> list[Event]:
@@ -125,7 +125,7 @@ class Stream(ABC):
 
     def _end(self, error: XiotError | None, tail: bytes = framing.CLOSE) -> list[Event]:
         self.phase = Phase.CLOSED
-        self._out += tail
+        self.out += tail
         return [Closed(error)]
 
     def _restart(self) -> list[Event]:

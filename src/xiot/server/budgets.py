@@ -38,7 +38,7 @@ class Budget:
 
     def spent(self, key: str, now: float) -> bool:
         """Return whether `key` has no failure left."""
-        return bool(self._most) and self._level(key, now) > self._most - 1
+        return bool(self._most) and key in self._buckets and self._level(key, now) > self._most - 1
 
     def failed(self, key: str, now: float) -> None:
         """Count a failure."""
@@ -99,6 +99,8 @@ class Budgets:
 def network(peer: str) -> str:
     """Return what is counted for "address:port": an IPv4 address, or the /64 of an IPv6 address."""
     host = peer.rpartition(":")[0].strip("[]")
+    if ":" not in host:
+        return host
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

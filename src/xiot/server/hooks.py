@@ -81,7 +81,7 @@ class Hooks(blocking.Enforcer, carbons.Switch):
 
     def _set_bits(self, account: JID) -> None:
         sessions = self._host(account).sessions(account)
-        bits = BLOCKLIST if account in self._lists else 0
+        bits = BLOCKLIST if self._lists and account in self._lists else 0
         if len(sessions) > 1 and any(session.carbons for session in sessions):
             bits |= CARBONS
         for session in sessions:

@@ -64,8 +64,18 @@ class Known:
     requests: Sequence[Request]
 
 
+def _known_at_once(owner: str, priority: int, tx: Tx) -> Known | None:
+    """As `_known`; None if a message waits for that resource."""
+    if priority >= 0 and tx.offline.page(owner, 1, 1):
+        return None
+    return _NOTHING if tx.roster.lonely(owner) else _known(tx, owner)
+
+
 def _known(tx: Tx, owner: str) -> Known:
     return Known(tx.roster.subscribed(owner), tx.roster.requests(owner))
+
+
+_NOTHING = Known((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +148,7 @@ class Presences(Subscriptions):
         ):
             return False
         try:
-            known = store.glance(
-                lambda tx: None if priority >= 0 and tx.offline.page(owner, 1, 1) else _known(tx, owner)
-            )
+            known = store.glance(partial(_known_at_once, owner, priority))
         except StoreError:
             return False  # the other way tells the client
         if known is not None:

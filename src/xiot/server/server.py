@@ -402,14 +402,14 @@ class Server:
 
     def _serve(self, sock: socket.socket, peer: str, *, tls: bool, exi: bool) -> None:
         address = source_of(peer)
-        most = self.config.limits.connections_per_address
-        if most and self._by_address.get(address, 0) >= most:
+        most, others = self.config.limits.connections_per_address, self._by_address.get(address, 0)
+        if most and others >= most:
             self.metrics.refused += 1
             self.log.info("refused: too many connections of this address", peer=peer)
             sock.close()
             return
         self.metrics.accepted += 1
-        self._by_address[address] = self._by_address.get(address, 0) + 1
+        self._by_address[address] = others + 1
         context = self.certificates.any_host if tls else None
         connection = self.pump.add(sock, peer, context, self.exi.stream() if exi else None)
         connection.owner = session = ClientSession(self, connection, direct_tls=tls)

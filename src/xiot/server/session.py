@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import trio
@@ -43,7 +43,7 @@ from xiot.proto.events import (
 from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
-from xiot.server.login import Login
+from xiot.server.login import Login, Question
 from xiot.stanzas import NS_CLIENT, iq
 from xiot.store import StoreError, Transaction
 from xiot.xep import csi, register
@@ -129,7 +129,14 @@ class ClientSession:
         if self.durable is not None and self.durable.busy and not (isinstance(event, Stanza) and event.ns == NS_CLIENT):
             self.wait_apart(partial(self._take_later, event, self.durable))
             return
-        self.guard(lambda: self.do(self.stream.receive(event)))
+        try:  # `guard`, without the calls
+            events = self.stream.receive(event)
+            if events:
+                self.do(events)
+            elif self.stream.out:
+                self.flush_stream()
+        except Exception:
+            self._fault()
 
     async def _take_later(
         self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError, durable: DurableLink
@@ -366,48 +373,55 @@ class ClientSession:
     def do(self, events: list[Event]) -> None:
         """Deal with what the machine has returned."""
         for event in events:
+            if self.stream.out:
+                self.flush_stream()
+            _DEALS[type(event)](self, event)
+        if self.stream.out and not self.connection.closing:
             self.flush_stream()
-            match event:
-                case StanzaReceived(stanza):
-                    if self.durable is not None:
-                        self.durable.receive(stanza)
-                    else:
-                        self.connection.link.count_handled()
-                        self._on_stanza(stanza)
-                case Reply(answer):
-                    if self.durable is not None:
-                        self.durable.count()
-                    else:
-                        self.connection.link.count_handled()
-                    self.send(answer)
-                case StartTls(domain):
-                    self._certificates = self.server.certificates
-                    try:
-                        self.connection.start_tls(self._certificates.context(domain))
-                    except ValueError as problem:
-                        self.connection.close(str(problem))
-                case RestartStream():
-                    self.connection.restart(logged_in=self.stream.jid is not None)
-                case NeedKeys() | CheckPassword() | CheckAccount() | CheckToken() | NeedSession() | NeedBind():
-                    self.login.answer(event)
-                case LoginFailed():
-                    self.login.failed(event)
-                case Authenticated():
-                    self.login.succeeded(event)
-                case Ready(jid):
-                    self.connection.set_deadline(None)
-                    self.server.log.info(
-                        "c2s bound", peer=self.connection.peer, jid=str(jid), mechanism=self.login.mechanism
-                    )
-                case NonzaReceived(nonza):
-                    self._on_nonza(nonza)
-                case Closed(error):
-                    if isinstance(error, StreamError):
-                        self.server.metrics.errors["stream", error.condition] += 1
-                    self._leave()
-                    self.connection.close("closed" if error is None else str(error))
-        if not self.connection.closing:
-            self.flush_stream()
+
+    def _received(self, event: StanzaReceived) -> None:
+        if self.durable is not None:
+            self.durable.receive(event.stanza)
+        else:
+            self.connection.link.count_handled()
+            self._on_stanza(event.stanza)
+
+    def _reply(self, event: Reply) -> None:
+        if self.durable is not None:
+            self.durable.count()
+        else:
+            self.connection.link.count_handled()
+        self.send(event.stanza)
+
+    def _start_tls(self, event: StartTls) -> None:
+        self._certificates = self.server.certificates
+        try:
+            self.connection.start_tls(self._certificates.context(event.domain))
+        except ValueError as problem:
+            self.connection.close(str(problem))
+
+    def _restart(self, _: RestartStream) -> None:
+        self.connection.restart(logged_in=self.stream.jid is not None)
+
+    def _asked(self, event: Question) -> None:
+        self.login.answer(event)
+
+    def _login_failed(self, event: LoginFailed) -> None:
+        self.login.failed(event)
+
+    def _authenticated(self, event: Authenticated) -> None:
+        self.login.succeeded(event)
+
+    def _ready(self, event: Ready) -> None:
+        self.connection.set_deadline(None)
+        self.server.log.info("c2s bound", peer=self.connection.peer, jid=str(event.jid), mechanism=self.login.mechanism)
+
+    def _closed(self, event: Closed) -> None:
+        error = event.error
+        if isinstance(error, StreamError):
+            self.server.metrics.errors["stream", error.condition] += 1
+        self._leave()
+        self.connection.close("closed" if error is None else str(error))
 
     def take(self, jid: JID) -> bool:
         """Be `jid` from now on; False if the account has too many resources."""
@@ -425,7 +439,8 @@ class ClientSession:
 
     # ---- stanzas ----
 
-    def _on_nonza(self, nonza: Stanza) -> None:
+    def _on_nonza(self, event: NonzaReceived) -> None:
+        nonza = event.stanza
         if nonza.ns == csi.NS:
             if self.bound:
                 self.server.hooks.indicated(self, nonza.element)
@@ -558,3 +573,18 @@ class ClientSession:
         with suppress(AttributeError):
             return f"<ClientSession {self.jid}>"
         return f"<ClientSession of {self.connection.peer}>"
+
+
+_DEALS: dict[type, Callable[[ClientSession, Any], None]] = {
+    StanzaReceived: ClientSession._received,
+    Reply: ClientSession._reply,
+    StartTls: ClientSession._start_tls,
+    RestartStream: ClientSession._restart,
+    **dict.fromkeys((NeedKeys, CheckPassword, CheckAccount, CheckToken, NeedSession, NeedBind), ClientSession._asked),
+    LoginFailed: ClientSession._login_failed,
+    Authenticated: ClientSession._authenticated,
+    Ready: ClientSession._ready,
+    NonzaReceived: ClientSession._on_nonza,
+    Closed: ClientSession._closed,
+}
+"""What is done about each event of the machine."""

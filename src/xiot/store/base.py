@@ -67,7 +67,7 @@ class Store(ABC):
 
     @abstractmethod
     def glance(self, fn: Callable[[Transaction], T]) -> T:
-        """Call ``fn(tx)``, which reads a few rows and changes nothing, here and now, on what is committed. Raises StoreError.
+        """Call ``fn(tx)``, which reads a few rows and changes nothing, here and now: each read sees what is committed then. Raises StoreError.
 
         What is queued or being committed is not seen: who must not miss it asks `idle` first.
         """

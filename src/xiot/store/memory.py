@@ -223,6 +223,9 @@ class MemoryRoster:
     def put_version(self, owner: str, version: int) -> None:
         self._log.put(self._versions, owner, version)
 
+    def lonely(self, owner: str) -> bool:
+        return not (self.subscribed(owner) or self.requests(owner))
+
     def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
         return [(item.jid, item.subscription) for item in self.items(owner) if item.subscription != "none"]
 

@@ -142,6 +142,10 @@ class SqlRoster(_Rows):
     _PUT_VERSION = _put(t.roster_versions, "owner")
     _CLEAR_ITEMS = sa.delete(t.roster_items).where(_i.owner == _text("owner_"))
     _CLEAR_VERSION = sa.delete(t.roster_versions).where(_v.owner == _text("owner_"))
+    _ANYBODY = (
+        "SELECT 1 FROM roster_items WHERE owner = ? AND subscription != 'none' "
+        "UNION ALL SELECT 1 FROM roster_requests WHERE owner = ? LIMIT 1"
+    )
     _SUBSCRIBED = "SELECT jid, subscription FROM roster_items WHERE owner = ? AND subscription != 'none' ORDER BY jid"
     _APPROVALS = (
         sa.select(t.roster_items)
@@ -179,6 +183,9 @@ class SqlRoster(_Rows):
 
     def put_version(self, owner: str, version: int) -> None:
         self._execute(self._PUT_VERSION, {"owner": owner, "version": version})
+
+    def lonely(self, owner: str) -> bool:
+        return self._driver.execute(self._ANYBODY, (owner, owner)).fetchone() is None
 
     def subscribed(self, owner: str) -> Sequence[tuple[str, SubscriptionState]]:
         return self._driver.execute(self._SUBSCRIBED, (owner,)).fetchall()

@@ -73,7 +73,6 @@ class SqliteStore(Store):
     def __init__(self, connection: sa.Connection, reader: sa.Connection, on_commit: OnCommit | None = None) -> None:
         self._connection = connection
         self._reader = reader
-        self._read = _driver(reader).execute
         self._reading = SqlTransaction(reader)
         self._pending = 0  # jobs that somebody waits for, to the end of their `then`
         self._deferred: dict[Callable[..., Any], tuple[list[Any], Callable[[Exception], None]]] = {}
@@ -110,11 +109,7 @@ class SqliteStore(Store):
     def glance(self, fn: Callable[[Transaction], T]) -> T:
         """Call ``fn(tx)`` in this thread; see `xiot.store.base.Store.glance`."""
         try:
-            self._read("BEGIN")
-            try:
-                return fn(self._reading)
-            finally:
-                self._read("COMMIT")
+            return fn(self._reading)
         except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
             raise _store_error(error) from error
 
