@@ -11,7 +11,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiot.cli.serve import escape_controls, printable, set_up_logs
+from xiot.cli.serve import escape_controls, line, printable, set_up_logs
 from xiot.core import JID
 
 HOSTILE = "a\r\n2026 [info] c2s bound jid=admin\x1b[2J\u202eb\u2028c\x00\x9b"
@@ -71,6 +71,18 @@ def test_numbers_and_names_stay_as_they_are(capsys: pytest.CaptureFixture[str]) 
 def test_whatever_comes_is_printable(event: dict[str, str]) -> None:
     for value in escape_controls(None, "info", dict(event)).values():
         assert all(line.isprintable() for line in value.split("\n  | "))
+
+
+_values = (
+    st.text("ab= '\"\\u00e9\t", max_size=4) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
+)
+
+
+@given(st.dictionaries(st.sampled_from(["user", "why", "peer", "n"]), _values), st.sampled_from(["info", "warning"]))
+def test_line_is_the_one_that_structlog_writes(values: dict[str, object], level: str) -> None:
+    event = {"event": "c2s bound", "level": level, "timestamp": "2026-11-23T22:56:02.261057Z", **values}
+    theirs = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    assert line(None, level, dict(event)) == theirs(None, level, dict(event))
 
 
 @given(st.text())

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,25 @@ import pytest
 import structlog
 import trio
 import trio.lowlevel
+import trio.testing
 
 import xiot
 from tests.proto.test_sasl2 import authenticate
 from xiot.client.memory import Memory
 from xiot.core import JID, Element
 from xiot.errors import AuthError, LinkError, StreamError
+from xiot.model.blocking import Block
+from xiot.model.effects import Tx
+from xiot.net.listen import USER_TIMEOUT_S
 from xiot.net.tls import client_context, fingerprints
 from xiot.proto import bind2, sasl2
 from xiot.proto.known import Known
+from xiot.proto.sasl import NS as SASL
+from xiot.proto.scram import ScramClient, salted_password
+from xiot.server.hooks import BLOCKLIST
 from xiot.server.session import ClientSession
 
+from .attacks import Peer
 from .serving import HOST, PASSWORD, Running, serving
 
 ROMEO = JID(f"romeo@{HOST}")
@@ -360,3 +371,95 @@ async def log_in_raw(running: Running, inside: str, until: bytes = b"</stream:fe
             while end not in received:
                 received += await stream.receive_some()
         return received
+
+
+# ---- what a login costs ----
+
+
+class Spawned(trio.abc.Instrument):
+    """The tasks that a server starts for its sessions."""
+
+    def __init__(self, running: Running) -> None:
+        self._nursery = running.server.nursery
+        self.names: list[str] = []
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        if task.parent_nursery is self._nursery:
+            self.names.append(task.name)
+
+
+async def by_scram(running: Running, name: str) -> Peer:
+    """Log in by SCRAM-SHA-1, bind, be available; what the server sends last is the answer to a ping."""
+    peer = Peer(await running.raw(), patience_s=5)
+    scram = ScramClient("SCRAM-SHA-1", name)
+    await peer.open()
+    first = b64encode(scram.first()).decode()
+    await peer.send(f"<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>{first}</auth>".encode())
+    await peer.until(b"</challenge>")
+    salt, iterations = scram.challenge(b64decode(peer.received.rpartition(b"sasl'>")[2].partition(b"<")[0]))
+    final = b64encode(scram.final(salted_password("SCRAM-SHA-1", PASSWORD, salt, iterations))).decode()
+    await peer.send(f"<response xmlns='{SASL}'>{final}</response>".encode())
+    await peer.until(b"</success>")
+    await peer.open()
+    await peer.send(b"<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+    await peer.send(b"<presence/><iq type='get' id='last' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+    return peer
+
+
+async def test_login_by_scram_and_logout_start_no_task(tmp_path: Path) -> None:
+    async with serving(tmp_path, starttls="off", plain=True) as running:
+        await running.account("romeo")
+        await trio.testing.wait_all_tasks_blocked()
+        spawned = Spawned(running)
+        trio.lowlevel.add_instrument(spawned)
+        peer = await by_scram(running, "romeo")
+        await peer.until(b"id='last'")
+        await peer.ending(b"</stream:stream>")
+        trio.lowlevel.remove_instrument(spawned)
+        await trio.aclose_forcefully(peer.stream)
+        assert spawned.names == []
+
+
+async def test_login_waits_for_a_transaction_that_may_change_what_it_reads(tmp_path: Path) -> None:
+    """Above all whom it blocks, and which messages wait."""
+    go_on = threading.Event()
+
+    def slow(tx: Tx) -> None:
+        go_on.wait(10)
+        tx.blocks.put(Block("romeo@localhost", "juliet@localhost"))
+
+    async with serving(tmp_path, starttls="off", plain=True) as running, trio.open_nursery() as nursery:
+        await running.account("romeo")
+        nursery.start_soon(running.server.store.run, slow)
+        peer = await by_scram(running, "romeo")
+        with trio.move_on_after(0.2):
+            await peer.ending()
+        assert b"id='bind'" not in peer.received
+        go_on.set()
+        await peer.until(b"id='last'")
+        (session,) = running.server.hosts[HOST].sessions(ROMEO)
+        assert session.connection.link.hooks & BLOCKLIST
+        await trio.aclose_forcefully(peer.stream)
+
+
+async def test_logout_is_seen_by_whoever_asks_next_though_it_is_stored_later(tmp_path: Path) -> None:
+    async with serving(tmp_path, starttls="off", plain=True) as running:
+        await running.account("romeo")
+        peer = await by_scram(running, "romeo")
+        await peer.until(b"id='last'")
+        await peer.ending(b"</stream:stream>")
+        await trio.aclose_forcefully(peer.stream)
+        assert await running.server.store.run(lambda tx: tx.logouts.get(str(ROMEO))) is not None
+
+
+async def test_accepted_connection_is_watched_by_the_kernel(tmp_path: Path) -> None:
+    """So that a peer that is gone without a word is found out."""
+    async with serving(tmp_path) as running:
+        stream = await running.raw()
+        await trio.sleep(0.1)
+        (connection,) = running.server.pump.connections()
+        assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == USER_TIMEOUT_S * 1000
+        assert not connection.sock.getblocking()
+        await stream.aclose()

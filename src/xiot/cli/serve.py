@@ -71,7 +71,7 @@ def log_unraisable(fault: sys.UnraisableHookArgs) -> None:
 def stamp(_: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Add the level and the time, as structlog does by two processors."""
     event["level"] = "error" if level == "exception" else level
-    event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    event["timestamp"] = datetime.now(UTC).isoformat()[: -len("+00:00")] + "Z"
     return event
 
 

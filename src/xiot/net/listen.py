@@ -53,12 +53,13 @@ def source_of(peer: str) -> str:
 
 
 async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], None]) -> None:
-    """Accept for ever; `serve(socket, peer)` owns the connected, non-blocking socket."""
+    """Accept for ever; `serve(socket, peer)` owns the connected socket."""
+    family = listener.family
     while True:
         await trio.lowlevel.wait_readable(listener)
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, address = listener.accept()
+                descriptor, address = listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 break
             except OSError as error:
@@ -68,6 +69,8 @@ async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], 
                     raise
                 await trio.sleep(OUT_OF_DESCRIPTORS_S)
                 break
+            # As `socket.accept` does, but for asking the listener each time what it is by way of three enums.
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
             if not INHERITED:
                 set_options(sock, user_timeout_s=USER_TIMEOUT_S)
             serve(sock, peer_name(address))

@@ -694,8 +694,10 @@ class Pump:
             self._interest(connection, connection._reading, False)
         if connection._closing is not None:
             # Not close(): bytes of the peer that nobody reads would reset the connection before our last ones arrive.
-            with suppress(OSError):
+            try:  # noqa: SIM105 - each connection comes by here, and a context manager costs more than the call
                 connection.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
             connection._reading = True
             self._interest(connection, True, False)
 
@@ -729,17 +731,16 @@ class Pump:
         """The connection is gone; nothing happens if it was already."""
         if connection.lost is not None:
             return
-        if self._epoll is not None and connection._interest:
-            with suppress(OSError, ValueError):
-                self._epoll.unregister(connection.sock)
         connection.lost = reason
         self._pausing.discard(connection)
-        self.hand_over(connection)
+        if self._drain is not None:
+            self._drain.remove(connection.link)
         del self._connections[connection.sock.fileno()]
         if self._epoll is None:
             trio.lowlevel.notify_closing(connection.sock)
-        connection.sock.close()
-        self._wake(connection)
+        connection.sock.close()  # and is no more in the epoll set
+        if connection._waiters:
+            self._wake(connection)
         if connection._scope is not None:
             connection._scope.cancel()
         connection.owner.on_lost(reason)

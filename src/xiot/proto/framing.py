@@ -16,6 +16,7 @@ CLOSE = b"</stream:stream>"
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 _VERSION = re.compile(r"([0-9]{1,9})\.[0-9]{1,9}")
 
+_SPECIAL = re.compile("[&<>'\"]")
 _NAMES = {"from_": "from", "lang": "xml:lang"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&apos;", '"': "&quot;"})
 
@@ -28,7 +29,8 @@ def open_stream(content_ns: str, **attributes: str | None) -> bytes:
     written = f"<?xml version='1.0'?><stream:stream xmlns='{content_ns}' xmlns:stream='{NS}' version='1.0'"
     for name, value in attributes.items():
         if value is not None:
-            written += f" {_NAMES.get(name, name)}='{value.translate(_ESCAPES)}'"
+            text = value.translate(_ESCAPES) if _SPECIAL.search(value) else value
+            written += f" {_NAMES.get(name, name)}='{text}'"
     return f"{written}>".encode()
 
 

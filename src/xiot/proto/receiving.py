@@ -23,7 +23,7 @@ from xiot.proto.events import (
     StartTls,
 )
 from xiot.proto.scram import ScramKeys
-from xiot.proto.stream import Phase, Stream
+from xiot.proto.stream import BINDING, NEGOTIATING, READY, TLS, Stream
 from xiot.stanzas import error_to, reply_to, same_jid
 
 
@@ -87,7 +87,7 @@ class ServerStream(Stream):
         if self._sasl is None or not self._sasl.asking:
             raise RuntimeError("nothing was asked")
         step = self._sasl.provide_keys(keys)
-        return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
+        return self._on_sasl_step(step) if self.phase is NEGOTIATING else []
 
     def password_checked(self, ok: bool) -> list[Event]:
         """Answer `CheckPassword`."""
@@ -109,7 +109,7 @@ class ServerStream(Stream):
         if self._proved is None:
             raise RuntimeError("NeedSession was not asked")
         proved, self._proved, self._request, self._sasl = self._proved, None, None, None
-        if self.phase is not Phase.NEGOTIATING:
+        if self.phase is not NEGOTIATING:
             return []
         self.out += sasl2.render_success(proved.data, jid, results)
         if not resumed:
@@ -117,9 +117,9 @@ class ServerStream(Stream):
         self.jid = jid
         authenticated = Authenticated(jid.bare, proved.mechanism)
         if jid.is_bare:
-            self.phase = Phase.BINDING
+            self.phase = BINDING
             return [authenticated]
-        self.phase = Phase.READY
+        self.phase = READY
         return [authenticated, Ready(jid)]
 
     def refuse_login(self, condition: str, text: str | None = None) -> list[Event]:
@@ -127,7 +127,7 @@ class ServerStream(Stream):
         if self._proved is not None and self._sasl is not None:
             self._proved = self.jid = None
             step = self._sasl.fail(condition, text)
-            return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
+            return self._on_sasl_step(step) if self.phase is NEGOTIATING else []
         return self._answer(lambda server: server.fail(condition, text))
 
     def bound(self, jid: JID) -> list[Event]:
@@ -136,7 +136,7 @@ class ServerStream(Stream):
         if request is None:
             return []
         self.jid = jid
-        self.phase = Phase.READY
+        self.phase = READY
         self.send(bind.result(request, jid))
         return [Ready(jid)]
 
@@ -149,23 +149,23 @@ class ServerStream(Stream):
 
     def resumed(self, jid: JID) -> None:
         """Go on as the stream of the full JID `jid`, which the client has resumed instead of binding (XEP-0198 section 5)."""
-        if self.phase is not Phase.BINDING:
+        if self.phase is not BINDING:
             raise RuntimeError("no stream that could be another's")
         self.jid = jid
-        self.phase = Phase.READY
+        self.phase = READY
 
     def _answer(self, resume: Callable[[sasl.SaslServer], sasl.ServerStep]) -> list[Event]:
         if self._sasl is None or not self._sasl.asking:
             raise RuntimeError("nothing was asked")
         step = resume(self._sasl)
-        return self._on_sasl_step(step) if self.phase is Phase.NEGOTIATING else []
+        return self._on_sasl_step(step) if self.phase is NEGOTIATING else []
 
     def _take_bind_request(self) -> Stanza | None:
         """Return the request to answer; None if the stream was closed meanwhile."""
         if self._bind_request is None:
             raise RuntimeError("NeedBind was not asked")
         request, self._bind_request = self._bind_request, None
-        return request if self.phase is Phase.BINDING else None
+        return request if self.phase is BINDING else None
 
     def _send_error(self, stanza: Stanza, error: StanzaError) -> None:
         answer = error_to(stanza, error)
@@ -194,10 +194,10 @@ class ServerStream(Stream):
             raise StreamError("unsupported-version")
         self._open()
         if self.jid is not None:
-            self.phase = Phase.BINDING
+            self.phase = BINDING
             self.out += self._policy.features_after_login()
             return []
-        self.phase = Phase.NEGOTIATING
+        self.phase = NEGOTIATING
         required = self._policy.starttls == "required"
         self._sasl = sasl.SaslServer(
             self._policy.sasl,
@@ -234,12 +234,12 @@ class ServerStream(Stream):
         self._peer = peer
 
     def _on_nonza_or_stanza(self, stanza: Stanza) -> list[Event]:
-        if self.phase is Phase.NEGOTIATING:
+        if self.phase is NEGOTIATING:
             return self._on_negotiating(stanza)
         if stanza.ns in self._policy.nonzas:
             return [NonzaReceived(stanza)]
         assert self.jid is not None  # from login on
-        return self._on_binding(stanza, self.jid) if self.phase is Phase.BINDING else self._on_ready(stanza, self.jid)
+        return self._on_binding(stanza, self.jid) if self.phase is BINDING else self._on_ready(stanza, self.jid)
 
     def _on_negotiating(self, stanza: Stanza) -> list[Event]:
         assert self._sasl is not None
@@ -269,7 +269,7 @@ class ServerStream(Stream):
         if self.secure or self._policy.starttls == "off":
             return self._end(LinkError("the peer asked for TLS that was not offered"), features.TLS_FAILURE)
         self.out += features.TLS_PROCEED
-        self.phase = Phase.TLS
+        self.phase = TLS
         return [StartTls(self.host)]
 
     def _on_sasl2_request(self, login: sasl.SaslServer, element: Element) -> list[Event]:

@@ -68,8 +68,9 @@ class Certificates:
 
     def certified(self, tls: ssl.SSLObject) -> list[JID]:
         """The accounts that the client's certificate names, if their host lets it log in: TLS has verified it, by that host's CAs."""
-        der, host = tls.getpeercert(binary_form=True), self.host_of(tls)
-        return [jid for jid in addresses(der) if jid.domain == host] if der and host in self._client_cas else []
+        host = self.host_of(tls)
+        der = tls.getpeercert(binary_form=True) if host in self._client_cas else None
+        return [jid for jid in addresses(der) if jid.domain == host] if der else []
 
     def _add(self, host: Host, certificate: Path, key: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -77,6 +78,9 @@ class Certificates:
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_SINGLE_ECDH_USE
         context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["xmpp-client"])
+        context.num_tickets = (
+            1  # to resume with; a client comes back by one connection, and each ticket costs it and us a record
+        )
         try:
             context.load_cert_chain(certificate, key)
             served = x509.load_pem_x509_certificate(certificate.read_bytes())  # the first one of the file

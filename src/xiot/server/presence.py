@@ -296,18 +296,20 @@ class Presences(Subscriptions):
         was, mine.presence, mine.arriving = mine.presence, None, None
         self._forget_readers()
         directed = mine.take_directed()
-        element = presence(type="unavailable") if element is None else element
         if was is not None:
-            mine.status = element.findtext(f"{{{NS_CLIENT}}}status", "")[:MAX_STATUS_CHARS]
-        element.set("from", str(session.jid))
+            status = "" if element is None else element.findtext(f"{{{NS_CLIENT}}}status", "")
+            mine.status = status[:MAX_STATUS_CHARS]
         told: dict[ClientSession, None] = {}  # each once, in order
         if was is not None:
             for jid in (*map(JID, host.watchers[bare]), bare):
                 told |= dict.fromkeys(self._server.delivery.audience(jid))
         for jid in directed:
             told |= dict.fromkeys(self._server.delivery.audience(jid))
-        for other in told:
-            if other is not session:
+        told.pop(session, None)
+        if told:
+            element = presence(type="unavailable") if element is None else element
+            element.set("from", str(session.jid))
+            for other in told:
                 other.send_to(element)
         if not host.available_sessions(bare):
             host.watchers.pop(bare, None)
