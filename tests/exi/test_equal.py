@@ -11,7 +11,7 @@ import pytest
 
 from tests.exi.documents import infoset
 from tests.shared import ROOT, shared
-from xiot.exi import Grammar, Options, decode, encode, xmpp_schemas
+from xiot.exi import Grammar, Options, decode, encode
 from xiot.exi.aliases import ALIASES, grammar, known, triple
 from xiot.exi.compiler.equal import differences
 from xiot.exi.compiler.tables import compile_files
@@ -173,13 +173,6 @@ def test_elements_declared_differently_in_two_places_are_compared(compare: Compa
 def test_the_set_of_ours_is_grammar_equal_as_a_whole() -> None:
     theirs = [path if path.stem == "canonical" else of_specifications()[namespace(path)] for path in SET]
     assert differences(SET, theirs) == []
-    assert len(compile_files(SET, fragments=False)) == len(compile_files(theirs, fragments=False))
-
-
-def test_the_tables_of_the_package_are_made_of_our_schemas() -> None:
-    tables = xmpp_schemas().tables()
-    assert tables == compile_files(SET, fragments=False)
-    assert len(tables) <= 96 << 10
 
 
 def test_a_stanza_takes_the_same_bits_by_our_tables_as_by_those_of_the_specifications() -> None:
