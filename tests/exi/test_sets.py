@@ -70,6 +70,17 @@ def test_what_two_ends_agree_on_has_the_tables_of_the_package_if_it_is_a_whole_s
     assert grammar([ping]).globals == 1
 
 
+def test_schemas_of_one_namespace_and_of_both_sets_do_not_go_together() -> None:
+    ours = SCHEMAS / "xiot-1/jabber-client.xsd"
+    for agreed in (
+        [SCHEMAS / "ping.xsd", ours],
+        [ours, SCHEMAS / "ping.xsd"],
+        [SCHEMAS / "delay.xsd", SCHEMAS / "delay-listed.xsd"],
+    ):
+        with pytest.raises(ValueError, match="two sets|two declarations of element {urn:xmpp:delay}delay"):
+            grammar(agreed)
+
+
 # -- sizes
 
 

@@ -146,10 +146,13 @@ def triples(names: Iterable[str]) -> list[Triple]:
 def grammar(agreed: Iterable[Path]) -> Grammar:
     """The grammar of the schemas that two ends agreed on, and of what these import, as one canonical schema (XEP-0322).
 
-    That of a whole set is there. Else this needs lxml (``xiot[exi]``) and some tenths of a second, and may raise
-    `xiot.exi.compiler.xsd.SchemaError`: files of both sets do not go together.
+    That of a whole set is there. Else this needs lxml (``xiot[exi]``) and some tenths of a second. Raises ValueError: files of both sets,
+    or two of one namespace, do not go together.
     """
-    wanted = {*agreed, *files([CANONICAL])}
+    chosen = set(agreed) - {SCHEMAS / f"{CANONICAL}.xsd"}
+    if len({path.parent for path in chosen}) > 1:
+        raise ValueError("schemas of two sets do not go together")
+    wanted = {*chosen, *files([CANONICAL])}
     for names, tables in ((XIOT_1, xiot_schemas), (XMPP, xmpp_schemas)):
         if wanted == set(files(names)):
             return tables()

@@ -208,6 +208,7 @@ class Schema:
         ] = {}  # of nodes that may be asked for more than once; the node is kept alive by _roots
         self._roots: list[Node] = []
         self._depth = 0
+        self._redefines = False  # the file that redefines comes first, and its declarations win
         self.any_type = ComplexType((XSD, "anyType"), mixed=True, wildcard=Wildcard(None))
         self.any_type.content = Particle(0, None, Wildcard(None))
         for local in BUILT_IN:
@@ -310,6 +311,7 @@ class Schema:
         )
         self.namespaces.add(namespace)
         top: list[Node] = []
+        self._redefines |= any(node.tag == f"{{{XSD}}}redefine" for node in tree)
         for node in tree:
             top += list(node) if node.tag == f"{{{XSD}}}redefine" else [node]
         for node in top:
@@ -317,7 +319,9 @@ class Schema:
             if kind in ("simpleType", "complexType"):
                 kind = "type"
             if node.get("name") is not None:
-                self._nodes.setdefault((kind, (namespace, node.get("name"))), (node, document))
+                have, _ = self._nodes.setdefault((kind, (namespace, node.get("name"))), (node, document))
+                if have is not node and not self._redefines and etree.tostring(have) != etree.tostring(node):
+                    raise SchemaError(f"two declarations of {kind} {{{namespace}}}{node.get('name')}")
 
     def finish(self) -> None:
         """Make all declarations, once all files are loaded."""
