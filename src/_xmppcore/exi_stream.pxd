@@ -19,6 +19,7 @@ cdef class ExiStream:
     cdef object encoder, decoder
     cdef bint encoded, decoded      # a body was: tables may be kept from now on
     cdef bint starting              # the next body is a streamStart
+    cdef bint closed                # streamEnd was sent
     cdef bint per_body              # each body has the octet 0x80 in front
     cdef bint offered               # our header has gone out, and the answer has one
     cdef bytes front                # header in front of our next body

@@ -14,7 +14,6 @@ front of each body: if the first body on a link without headers has it, so have 
 """
 
 import enum
-from xml.sax import saxutils
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -27,7 +26,7 @@ from _xmppcore.stanza cimport Stanza
 from _xmppcore.xml cimport StreamClose, StreamOpen, StreamParser
 
 from _xmppcore.element import Element
-from _xmppcore.errors import ExiError
+from _xmppcore.errors import ExiError, XmlError
 from _xmppcore.exi import COOKIE, Options, _header, default_schemas, read_header
 from _xmppcore.exi_codec import Decoder, Encoder
 from _xmppcore.xml import parse_element
@@ -288,7 +287,7 @@ cdef class ExiStream:
     cpdef restart(self):
         """What is sent from now on, and what comes, begins with a header again (RFC 6120 section 4.3.3)."""
         self.parser.reset()
-        self.starting = True
+        self.starting, self.closed = True, False
 
     cpdef bytes send(self, bytes data):
         """Octets for the wire, for a piece of our stream, whole or not: what is not complete is kept until it is. Raises ExiError."""
@@ -300,8 +299,14 @@ cdef class ExiStream:
             self.octets_out += len(data)
             self.xml_out += len(data)
             return data
+        if self.closed:
+            return b""
         self.xml_out += len(data)
-        for event in self.parser.feed(data):
+        try:
+            events = self.parser.feed(data)
+        except XmlError as error:
+            raise ExiError("xml", str(error)) from None
+        for event in events:
             if type(event) is Stanza:
                 stanza = event
                 raw = stanza.raw
@@ -312,6 +317,7 @@ cdef class ExiStream:
                 raw = _stream_start(event)
             else:
                 raw = b"<streamEnd xmlns='" + NS_BYTES + b"'/>"
+                self.closed = True
             if self.refused and type(event) is not StreamClose:
                 continue
             octets.append(self._encode(raw))
@@ -360,8 +366,12 @@ def _stream_header(element):
         version += ".0"
     given = [("xmlns", default), ("from", element.get("from")), ("to", element.get("to")), ("id", element.get("id")),
              ("version", version), ("xml:lang", element.get(_LANG))]
-    words = "".join([f" {name}={saxutils.quoteattr(value)}" for name, value in given if value is not None])
+    words = "".join([f" {name}='{_escaped(value)}'" for name, value in given if value is not None])
     return b"<stream:stream" + IN_STREAMS + words.encode() + b">" + b"".join([child.tobytes(default) for child in rest])
+
+
+def _escaped(text):
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&apos;")
 
 
 def _stream_start(event):

@@ -147,7 +147,7 @@ def test_what_is_commented_out_is_the_default_and_nothing_is_left_out() -> None:
     written = tomllib.loads(text)
     tables = {"": configuration.Config, "host": configuration.Host, "tls": configuration.Tls, "c2s": configuration.C2S}
     tables |= {"http": configuration.Http, "log": configuration.Log, "limits": configuration.Limits}
-    tables |= {"accounts": configuration.Accounts}
+    tables |= {"accounts": configuration.Accounts, "exi": configuration.Exi}
     tables_of_config = {field.encode_name for field in msgspec.structs.fields(Config)}
     assert tables_of_config == set(tables) - {""} | {"data_dir"}
     given = {"name", "admins", "certificate", "private_key", "listen", "listen_tls", "data_dir"}

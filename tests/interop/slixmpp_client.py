@@ -10,10 +10,13 @@ import asyncio
 import ssl
 import sys
 from typing import Any
+from xml.etree import ElementTree
 
 from lines import commands, say
 from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError
+
+SENSOR_DATA = "urn:nfi:iot:sd:1.0"
 
 
 class Peer(ClientXMPP):
@@ -123,6 +126,12 @@ class Peer(ClientXMPP):
             case "get_vcard":
                 answer = await self.plugin["xep_0054"].get_vcard(arguments["jid"], cached=False)
                 say("get_vcard", name=answer["vcard_temp"]["FN"])
+            case "read":  # the newest generation of XEP-0323, which slixmpp has no plugin for
+                query = self.make_iq_get(ito=arguments["jid"])
+                query.append(ElementTree.Element(f"{{{SENSOR_DATA}}}req", {"id": "1", "m": "true"}))
+                answer = (await query.send(timeout=5)).xml
+                found = [(v.get("n"), float(v.get("v")), v.get("u")) for v in answer.iter(f"{{{SENSOR_DATA}}}q")]
+                say("read", fields=found)
             case "block" | "unblock":
                 await getattr(self.plugin["xep_0191"], verb)([arguments["jid"]])
                 say(verb)

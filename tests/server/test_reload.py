@@ -215,7 +215,10 @@ LIVE = {
     },
     "Log": {"level"},
     "Tls": {"certificate", "private_key"},
-    "Exi": set[str](),
+    "Exi": {
+        *("in_band", "session_wide", "value_max_length", "value_partition_capacity"),
+        *("upload", "download_hosts", "schema_bytes", "schemas_bytes"),
+    },
     "Http": set[str](),
 }
 """What is read again whenever it is needed, or given anew by `Server.reload`."""

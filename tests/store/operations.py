@@ -13,6 +13,7 @@ from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document
 from xiot.model.durable import DurableSession
+from xiot.model.exi import AgreedSetup, StoredSchema
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Subscription
 from xiot.model.roster import Request, RosterItem
@@ -69,6 +70,10 @@ keys = st.sampled_from([b"1", b"2", b"3"])
 durables = st.builds(DurableSession, sessions, jids, st.floats(0, 600), payloads, st.integers(0, 9), st.integers(0, 9))
 
 
+setups = st.builds(AgreedSetup, sessions, texts, st.booleans(), times)
+schemas = st.builds(StoredSchema, texts, numbers, clients, payloads, times)
+
+
 METHODS: set[tuple[str, str]] = set()
 """What is called at all."""
 
@@ -103,6 +108,8 @@ READS = [
     call("documents", "sizes", bares),
     call("logouts", "get", bares),
     call("blocks", "jids", bares),
+    call("exi", "setups"),
+    call("exi", "schemas"),
     call("durable", "sessions"),
     call("durable", "received"),
     call("durable", "sent", sessions),
@@ -127,6 +134,10 @@ WRITES = [
     call("accounts", "remove", bares),
     call("secrets", "put", texts, payloads),
     call("tokens", "put", tokens),
+    call("exi", "put_setup", setups),
+    call("exi", "delete_setup", sessions),
+    call("exi", "put_schema", schemas),
+    call("exi", "delete_schema", texts, numbers, clients),
     call("tokens", "delete", bares, clients, slots),
     call("tokens", "clear", bares),
     call("roster", "put", contacts),

@@ -22,6 +22,7 @@ from xiot.model.accounts import AccountStore, Credentials
 from xiot.model.blocking import Block, BlockStore
 from xiot.model.documents import Document, DocumentStore
 from xiot.model.durable import DurableSession, DurableStore, Sent, Window, is_new
+from xiot.model.exi import AgreedSetup, ExiStore, StoredSchema, remember_schema, remember_setup
 from xiot.model.logout import Logout, LogoutStore
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, NodeStore, Subscription
 from xiot.model.offline import OfflineStore
@@ -518,6 +519,22 @@ def test_block_list_has_each_entry_once(tx: Transaction) -> None:
     assert list(tx.blocks.jids(ME)) == []
 
 
+@in_store
+def test_of_too_many_setups_those_used_last_are_kept(tx: Transaction) -> None:
+    for number in range(70):
+        remember_setup(tx.exi, AgreedSetup(f"{number:02}", "<setup/>", False, NOW + timedelta(seconds=number)))
+    assert [setup.id for setup in tx.exi.setups()] == [f"{number:02}" for number in range(69, 5, -1)]
+
+
+@in_store
+def test_of_too_many_schemas_those_used_last_are_kept(tx: Transaction) -> None:
+    for number in range(5):
+        schema = StoredSchema(f"urn:{number}", 100, "0" * 32, b"<schema/>", NOW + timedelta(seconds=number))
+        left = remember_schema(tx.exi, schema, 250)
+        assert list(tx.exi.schemas()) == left
+    assert [schema.namespace for schema in left] == ["urn:4", "urn:3"]
+
+
 # ---- both alike ----
 
 
@@ -533,6 +550,7 @@ def test_every_method_of_the_protocols_is_compared() -> None:
         "logouts": LogoutStore,
         "blocks": BlockStore,
         "durable": DurableStore,
+        "exi": ExiStore,
     }
     promised = {(store, name) for store, each in protocols.items() for name in vars(each) if not name.startswith("_")}
     assert promised == operations.METHODS

@@ -79,11 +79,12 @@ static bool close_tag(xe_decoder *d) {
 }
 
 /* Is this xsi:type one that stands there only because of the bounds of the Profile (its section 3.2), and nobody wants to see? */
-static bool is_bound(const xe_decoder *d, const xe_qname *value) {
+static bool is_bound(const xe_decoder *d, uint32_t name) {
     static const xe_span any_type = {(const uint8_t *)"anyType", 7};
     const xe_options *o = &d->c.o;
-    return o->plain && (o->max_grammars != XE_NONE || o->max_productions != XE_NONE) && value->uri_id == XE_URI_XSD &&
-           xe_same(value->local, any_type);
+    const xe_tables *t = &d->c.t;
+    return o->plain && (o->max_grammars != XE_NONE || o->max_productions != XE_NONE) && name != XE_NONE &&
+           xe_uri_of_name(t, name) == XE_URI_XSD && xe_same(xe_name_of(t, name), any_type);
 }
 
 /* Tell of an event; text is that of its value. */
@@ -108,7 +109,6 @@ static bool tell(xe_decoder *d, const xe_event *v, xe_span text) {
     }
     case E_TYPE: {
         xe_qname q = name_of(d, d->c.t.g->uris[XE_URI_XSI].first + 1, v->prefix), value = name_of(d, v->name, v->other);
-        if (is_bound(d, &value)) return true;
         return produce(d, value.local.n + value.uri.n) && told(d, s->type(s->ctx, &q, &value));
     }
     case E_TEXT: return produce(d, text.n) && (!text.n || told(d, s->text(s->ctx, text)));
@@ -717,6 +717,7 @@ static bool get_type(xe_decoder *d, uint32_t prefix) {
     }
     if (g->informed && name < g->n[XE_S_NAMES] && g->names[name].type != XE_NO16) xe_cast(c, f, g->names[name].type);
     if (c->o.lexical) return emit(d, (xe_event){.kind = E_ATTRIBUTE, .name = xsi_type, .prefix = prefix}, off);
+    if (is_bound(d, name)) return check(d);
     return emit(d, (xe_event){.kind = E_TYPE, .name = name, .prefix = prefix, .other = value_prefix}, off);
 }
 

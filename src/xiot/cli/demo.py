@@ -75,6 +75,8 @@ def read_network() -> Reading:
 
 
 THINGS: dict[str, Callable[[], Reading]] = {"load": read_load, "disk": read_disk, "network": read_network}
+IN_EXI = "network"
+"""The thing whose stream is in EXI (XEP-0322)."""
 
 
 @dataclass
@@ -185,11 +187,13 @@ async def run_once(server: Server, console: Console) -> None:
                 for name in things:
                     await read(state, viewer, name)
                 stanzas, octets = traffic(state)
+                in_exi = saved(state)
         console.print(
             f"{state.arrived} of {ONCE} readings arrived as sent, from {len(THINGS)} things over TLS and SCRAM, "
             f"in {monotonic() - state.started:.1f} s ({stanzas} stanzas, {octets:,} bytes); all things answered when asked",
             soft_wrap=True,
         )
+        console.print(in_exi, soft_wrap=True)
 
 
 async def run_live(server: Server, console: Console) -> None:
@@ -233,7 +237,13 @@ async def everybody(
 
         async def log_in(name: str) -> Client:
             return await stack.enter_async_context(
-                xiot.connect(jid_of(name), state.password, address=address, ca_file=ca_file)
+                xiot.connect(
+                    jid_of(name),
+                    state.password,
+                    address=address,
+                    ca_file=ca_file,
+                    encoding="exi-session" if name == IN_EXI else "xml",
+                )
             )
 
         things = {name: await log_in(name) for name in THINGS}
@@ -304,6 +314,14 @@ def traffic(state: State) -> tuple[int, int]:
     )
 
 
+def saved(state: State) -> str:
+    """What the thing in EXI has sent and received, and what that would have been as XML."""
+    streams = [c.exi for c in state.server.pump.connections() if c.exi is not None]
+    octets = sum(exi.octets_in + exi.octets_out for exi in streams)
+    xml = sum(exi.xml_in + exi.xml_out for exi in streams)
+    return f"{IN_EXI} speaks EXI: {octets:,} bytes in place of {xml:,}, {1 - octets / max(xml, 1):.0%} saved"
+
+
 def describe(reading: Reading) -> str:
     """Fields with their units, in one line."""
     return "  ".join(f"{f.name} {number(f)}{' ' + f.unit if f.unit and f.unit != '1' else ''}" for f in reading)
@@ -340,6 +358,7 @@ def view(state: State) -> Panel:
         Group(
             table,
             Text(counts, style="dim"),
+            Text(saved(state), style="bold"),
             Text(f"join with any client: {state.join()}", style="green"),
             Text(f"in another shell, after the export above: {ASK}", style="green"),
         ),

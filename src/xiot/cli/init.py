@@ -48,6 +48,14 @@ listen_tls = {listen_tls}
 [exi]                        # streams in EXI (XEP-0322): XML as compact bits
 # listen = ["0.0.0.0:5226"]  # for clients that speak EXI from the first octet
 # listen_tls = ["0.0.0.0:5227"]             # the same inside TLS
+# in_band = true             # for others after their login
+# session_wide = true        # string tables may last as long as the stream
+# value_max_length = 64      # of their strings
+# value_partition_capacity = 64             # strings in them
+# upload = false             # clients may send schemas
+# download_hosts = []        # from where the server may fetch schemas for clients, by HTTPS
+# schema_bytes = 131072      # of one of them
+# schemas_bytes = 4194304    # of all that are kept
 
 [http]                       # /metrics, /healthz and /readyz, without names of people
 listen = ["127.0.0.1:5281"]

@@ -79,6 +79,9 @@ def show(told: dict[str, Any]) -> None:
     waiting = [f"{count:,} {state}" for state, count in told["waiting"].items() if count]
     row("waiting", ", ".join(waiting) or "none")
     row("stanzas", ", ".join(f"{count:,} {kind}" for kind, count in told["stanzas"].items()))
+    if told["exi"]:
+        octets, xml = (sum(told["exi"][f"{form}{way}"] for way in ("in", "out")) for form in ("", "xml_"))
+        row("EXI", f"{told['sessions_exi']} sessions; {octets:,} octets in place of {xml:,}")
     row("octets", f"{told['bytes_in']:,} in, {told['bytes_out']:,} out, {told['queued_bytes']:,} queued")
     configuration = told["configuration"]
     row("configuration", f"of {configuration['loaded']}")

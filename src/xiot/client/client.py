@@ -30,7 +30,7 @@ from xiot.client.streams import Streams
 from xiot.client.subscriptions import Subscriptions
 from xiot.client.things import Things
 from xiot.core import JID, Element
-from xiot.errors import LinkError
+from xiot.errors import LinkError, StanzaError
 from xiot.ext import Extension, Session, find_service
 from xiot.model.reading import Reading
 from xiot.stanzas import NS_CLIENT, message, presence
@@ -162,6 +162,8 @@ class Client:
         if marked:
             stanzaid.add_origin_id(stanza)
         data = stanza.tobytes(NS_CLIENT)
+        if not self._streams.carries(stanza):
+            raise StanzaError("not-acceptable", text="the schemas of this stream do not have it")
         if self._streams.closing:
             raise LinkError("the stream is closed")
         self._restoring.sent(stanza)

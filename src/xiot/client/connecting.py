@@ -66,6 +66,9 @@ async def connect(
     the stream. `durable`: the server has on disk what it acknowledges, and goes on with the session even after a crash of its own; that
     costs some milliseconds a stanza. Our messages get an origin-id each, and go again under it if the session could not be resumed: with such a
     server, which remembers them for a day, and a receiver of ours, each arrives exactly once. `NotDurable` if it has no durable links.
+    `encoding`: "exi", the stream is XML as compact bits (XEP-0322), where the server can do that; "exi-session", and each stanza may refer to
+    strings of those before, which makes it smaller still, and lets who sees its size guess whether a whole string came twice. That is agreed on after the login; or EXI is spoken from the first octet,
+    at `exi_address`, or where SRV records of ``_xmpp-bclient._tcp`` lead.
 
     The first login fails at once; later, if `reconnect`, a lost stream is replaced, until an error comes that is final
     (`xiot.client.reconnect`), and roster, presence and subscriptions are restored. Meanwhile whoever sends waits, at most `outage_s`

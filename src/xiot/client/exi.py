@@ -8,7 +8,7 @@ from typing import Any
 
 from anyio.abc import ByteStream
 
-from _xmppcore.exi_stream import ExiStream
+from xiot.exi.configurations import ExiStream
 
 
 class ExiTransport(ByteStream):

@@ -17,16 +17,16 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from _xmppcore.exi_stream import ExiStream, Kind, Setup
 from xiot.client.exi import ExiTransport
 from xiot.client.memory import Memory
 from xiot.core import JID, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StreamError, XiotError
 from xiot.exi import ExiError
+from xiot.exi.configurations import SESSION, ExiStream, Kind, Setup, named, set_id
 from xiot.net.dial import abandon, bindings, parse_address, reach, secure
-from xiot.net.dns import CLIENT_PORT, CLIENT_TLS_PORT, Dns, Resolver, Target, discover
+from xiot.net.dns import CLIENT_PORT, CLIENT_TLS_PORT, Dns, Resolver, Target, discover, discover_exi
 from xiot.net.tls import make_client_context, own_addresses, verifies
-from xiot.proto import scram, sm
+from xiot.proto import exi, scram, sm
 from xiot.proto.events import (
     Authenticated,
     Closed,
@@ -35,6 +35,7 @@ from xiot.proto.events import (
     NeedSaltedPassword,
     Ready,
     RestartStream,
+    StartExi,
     StartTls,
 )
 from xiot.proto.initiating import ClientStream
@@ -82,6 +83,25 @@ class Login:
     exi_address: str | None = None
     addresses: list[JID] | None = field(default=None, init=False)
     """Of the certificate; read when first needed: the file may change later, what the context has loaded does not."""
+
+    @property
+    def setups(self) -> list[exi.Request]:
+        """What to propose to a server that can do EXI."""
+        if self.encoding == "xml":
+            return []
+        return [exi.Request(configuration=set_id() + (SESSION if self.encoding == "exi-session" else ""))]
+
+    def setup(self, agreed: exi.Request) -> Setup:
+        """How a stream is coded that a server has agreed to."""
+        assert agreed.configuration is not None
+        setup = named(agreed.configuration, **self.exi_limits)
+        assert setup is not None
+        return setup
+
+    @property
+    def exi_limits(self) -> dict[str, Any]:
+        """Of what is decoded: as those of the parser."""
+        return {"max_stanza_bytes": self.max_stanza_bytes, "max_depth": 1000, "max_attributes": 1024}
 
     async def prepare(self) -> None:
         """Read the files. Raises LinkError, OSError, ValueError."""
@@ -142,7 +162,7 @@ class Wire:
             news = self.machine.receive(event)
             events += news
             more = index + 1 < len(parsed) or parser.pending_bytes or (self.exi is not None and self.exi.pending)
-            if more and any(isinstance(e, (StartTls, RestartStream)) for e in news):
+            if more and any(isinstance(e, (StartTls, StartExi, RestartStream)) for e in news):
                 raise LinkError("the server sent more than it may at this point")
         return events
 
@@ -186,14 +206,15 @@ async def establish(
     """
     await login.prepare()
     account = login.account if resource is None else login.account.bare.with_resource(resource)
-    for _ in range(REDIRECTS + 1):
+    quick = True
+    for _ in range(REDIRECTS + 2):
         transport, target = await reach(
             await _targets(login, address), account.domain, login.ssl_context, login.resolver
         )
         known = await anyio.to_thread.run_sync(login.memory.get, account.bare)
         machine = _machine(login, account, transport, target, known, resume)
         if target.exi:
-            setup = Setup(max_stanza_bytes=login.max_stanza_bytes, max_depth=1000, max_attributes=1024)
+            setup = login.setup(login.setups[0]) if quick else Setup(**login.exi_limits)
             stream = ExiStream(Kind.INITIATING, setup, max_bytes=login.max_stanza_bytes)
             transport = ExiTransport(transport, stream)
         wire = Wire(transport, machine, login.max_stanza_bytes)
@@ -206,7 +227,11 @@ async def establish(
         except BaseException as error:
             await abandon(wire.transport)
             address = login.redirected(error, wire.machine) if isinstance(error, XiotError) else None
-            if address is None:
+            if (
+                quick and wire.exi is not None and wire.exi.refused
+            ):  # it does not know our schemas, but the default ones
+                quick = False
+            elif address is None:
                 raise
         else:
             return wire
@@ -218,7 +243,9 @@ async def _targets(login: Login, address: str | None) -> list[Target]:
     exi = login.encoding != "xml" and login.exi_address is not None and address is None
     address = address or (login.exi_address if exi else login.address)
     if address is None:
-        return await discover(login.account.domain, login.resolver, starttls=not direct, direct_tls=login.tls != "off")
+        domain, resolver = login.account.domain, login.resolver
+        first = await discover_exi(domain, resolver) if login.encoding != "xml" and not direct else []
+        return first + await discover(domain, resolver, starttls=not direct, direct_tls=login.tls != "off")
     try:
         host, port = parse_address(address, CLIENT_TLS_PORT if direct else CLIENT_PORT)
     except ValueError as error:
@@ -254,6 +281,7 @@ def _machine(
         tokens=True,
         resume=resume,
         durable=login.durable,
+        compress=() if target.exi else login.setups,
     )
 
 
@@ -272,6 +300,11 @@ async def _negotiate(wire: Wire, login: Login) -> None:
             case StartTls(domain):
                 assert login.ssl_context is not None
                 events += machine.tls_started(bindings(await wire.secure(domain, login.ssl_context)))
+            case StartExi():
+                assert machine.agreed is not None
+                setup = login.setup(machine.agreed)
+                stream = ExiStream(Kind.BOUND, setup, max_bytes=login.max_stanza_bytes)
+                wire.transport = ExiTransport(wire.transport, stream)
             case RestartStream():
                 wire.restart()
             case NeedPassword():

@@ -23,7 +23,7 @@ from xiot.client.outbox import Outbox
 from xiot.client.reconnect import STEADY_S, delays, is_final
 from xiot.client.restoring import Restoring
 from xiot.client.state import State, Status
-from xiot.core import JID
+from xiot.core import JID, Element
 from xiot.errors import LinkError, StanzaError, XiotError
 from xiot.ext import Session
 from xiot.proto import sm
@@ -84,6 +84,11 @@ class Streams:
     def has_room(self) -> None:
         """The stream may be read again."""
         self._room.set()
+
+    def carries(self, stanza: Element) -> bool:
+        """Whether the stream can carry a stanza: strict EXI only what its schemas have (XEP-0322)."""
+        exi = None if self.wire is None else self.wire.exi
+        return exi is None or exi.setup is None or exi.setup.can_carry(stanza.tobytes())
 
     # ---- one after the other ----
 
@@ -233,8 +238,14 @@ class Streams:
                 await anyio.sleep(max(self._ping_after_s - quiet, LOOK_AGAIN_S))
                 continue
             asked_at = time.monotonic()
-            with suppress(StanzaError, TimeoutError):
-                await ping.ping(self._session, JID(self.jid.domain), timeout=self._ping_timeout_s)
+            if wire.exi is not None and self._management.resumption is not None:  # 2 octets, and 3 of answer
+                self._outbox.put(sm.request(), ahead=True, stanza=False)
+                with anyio.move_on_after(self._ping_timeout_s):
+                    while self._heard_at < asked_at:  # noqa: ASYNC110 - whatever comes will do
+                        await anyio.sleep(min(LOOK_AGAIN_S, self._ping_timeout_s))
+            else:
+                with suppress(StanzaError, TimeoutError):
+                    await ping.ping(self._session, JID(self.jid.domain), timeout=self._ping_timeout_s)
             if self._heard_at < asked_at:
                 return LinkError(f"the server has not answered a ping for {self._ping_timeout_s:g} s")
 

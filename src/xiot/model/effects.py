@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xiot.model.blocking import BlockStore
     from xiot.model.documents import DocumentStore
     from xiot.model.durable import DurableStore
+    from xiot.model.exi import ExiStore
     from xiot.model.logout import LogoutStore
     from xiot.model.nodes import NodeStore
     from xiot.model.offline import OfflineStore
@@ -59,6 +60,9 @@ class Tx(Protocol):
 
     @property
     def durable(self) -> DurableStore: ...
+
+    @property
+    def exi(self) -> ExiStore: ...
 
 
 class Storable(Protocol):

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 CLIENT_PORT = 5222
 CLIENT_TLS_PORT = 5223  # no standard names it; where servers listen for TLS if DNS says nothing
 DNS_S = 5.0  # for one answer, all name servers together
+BEFORE = 65536  # off the priority of what is to be tried before any other
 TARGETS = 16  # of a domain; an answer may hold thousands
 
 
@@ -187,6 +188,23 @@ async def discover(
     if found.get(not starttls):
         raise LinkError(f"{domain} offers no XMPP service to clients")
     return [itself]
+
+
+async def discover_exi(domain: str, resolver: Resolver) -> list[Target]:
+    """Where the server of `domain` speaks EXI from the first octet (XEP-0322 section 3.4.1), in the order to try: before all others."""
+    host = ascii_domain(domain)
+    if is_address(host) or host == "localhost" or host.endswith(".localhost"):
+        return []
+    try:
+        found = await resolver.services("_xmpp-bclient._tcp." + host)
+    except LinkError as error:
+        log.info("%s: going on without", error)
+        return []
+    records = [(False, service) for service in found if service.target != "."]
+    return [
+        Target(service.target, service.port, priority=service.priority - BEFORE, exi=True)
+        for _, service in in_order(records, random.SystemRandom())[:TARGETS]
+    ]
 
 
 def in_order(records: Iterable[tuple[bool, Service]], rng: random.Random) -> list[tuple[bool, Service]]:

@@ -166,6 +166,11 @@ class Connection:
         return None if self._codec is None else self._codec.stream
 
     @property
+    def over_exi(self) -> bool:
+        """Whether the stream is in EXI now."""
+        return self._codec is not None and not self._codec.stream.xml
+
+    @property
     def layer(self) -> Layer | None:
         """What stands between the link and the socket; None: nothing."""
         return self._codec if self._tls is None else self._tls

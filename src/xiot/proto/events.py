@@ -37,6 +37,18 @@ class RestartStream:
 
 
 @dataclass(slots=True)
+class NeedExi:
+    """Server: the client negotiates EXI (XEP-0322); answer by ``exi_answered``."""
+
+    request: Element
+
+
+@dataclass(slots=True)
+class StartExi:
+    """Send what is queued, then go on in EXI as it was agreed on; a new stream begins. As with `StartTls`, nothing may be behind."""
+
+
+@dataclass(slots=True)
 class NeedKeys:
     """Server: look up the SCRAM keys of a user; answer by ``provide_keys(keys)``, None if there is no such account."""
 
@@ -181,6 +193,8 @@ class Closed:
 Event = (
     StartTls
     | RestartStream
+    | NeedExi
+    | StartExi
     | NeedKeys
     | CheckPassword
     | CheckAccount

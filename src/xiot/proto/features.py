@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xiot.core import Element
-from xiot.proto import bind, bind2, fast, sasl, sasl2
+from xiot.proto import bind, bind2, exi, fast, sasl, sasl2
 from xiot.proto.sasl import SaslServer
 from xiot.stanzas import NS_CLIENT
 
@@ -44,6 +44,8 @@ class HostPolicy:
     """What clients may ask for within their login, in the order in which it is done (XEP-0388); FAST and Bind 2 aside."""
     bind_inline: tuple[sasl2.Inline, ...] = ()
     """What clients may ask for within Bind 2, in the order in which it is done (XEP-0386)."""
+    exi: bool = False
+    """Whether a stream under TLS may go on in EXI after the login (XEP-0322)."""
     nonzas: frozenset[str] = frozenset()
     """Namespaces of first-level elements that are no stanzas and that the shell takes after login."""
     _written: dict[object, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -56,11 +58,12 @@ class HostPolicy:
             found = self._written[key] = render(before_login(self, login, secure=secure))
         return found
 
-    def features_after_login(self, *, bound: bool = False) -> bytes:
-        """Those for one that has; `bound`: it need not bind a resource."""
-        found = self._written.get(bound)
+    def features_after_login(self, *, bound: bool = False, compressible: bool = False) -> bytes:
+        """Those for one that has; `bound`: it need not bind a resource; `compressible`: before that, it may change to EXI."""
+        key = bound, compressible
+        found = self._written.get(key)
         if found is None:
-            found = self._written[bound] = render(after_login(self, bound=bound))
+            found = self._written[key] = render(after_login(self, bound=bound, compressible=compressible))
         return found
 
 
@@ -112,9 +115,14 @@ def _inline(policy: HostPolicy, login: sasl.SaslServer) -> Iterable[Element]:
     yield from (feature.offer for feature in policy.inline if isinstance(feature.offer, Element))
 
 
-def after_login(policy: HostPolicy, *, bound: bool = False) -> Iterable[bytes]:
-    """Yield the features of a stream whose peer has logged in and, unless `bound`, has to bind a resource."""
+def after_login(policy: HostPolicy, *, bound: bool = False, compressible: bool = False) -> Iterable[bytes]:
+    """Yield the features of a stream whose peer has logged in and, unless `bound`, has to bind a resource.
+
+    compressible: before that, it may change to EXI.
+    """
     if not bound:
+        if compressible and policy.exi:
+            yield exi.feature().tobytes()
         yield bind.FEATURE
     yield from (element.tobytes(NS_CLIENT) for element in policy.extra_features(True))
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from xiot.core import JID, Element, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
-from xiot.proto import bind, bind2, fast, features, framing, sasl, sasl2, scram, sm
-from xiot.proto.events import Authenticated, Event, NonzaReceived, Ready, StanzaReceived, StartTls
+from xiot.proto import bind, bind2, exi, fast, features, framing, sasl, sasl2, scram, sm
+from xiot.proto.events import Authenticated, Event, NonzaReceived, Ready, StanzaReceived, StartExi, StartTls
 from xiot.proto.known import NOTHING, Known
 from xiot.proto.stream import Phase, Stream
 
@@ -44,6 +44,7 @@ class ClientStream(Stream):
         bind_wishes: Wishes = _nothing,
         resume: tuple[JID, sm.Resume] | None = None,
         durable: bool = False,
+        compress: Sequence[exi.Request] = (),
         lang: str = "en",
     ) -> None:
         """Log in to `account`, and ask for its resource if it has one. An account without localpart is ANONYMOUS.
@@ -53,7 +54,8 @@ class ClientStream(Stream):
         taught. `external`: the addresses in our side's certificate for TLS, None without one; EXTERNAL then comes first. `tokens`: ask for one for the
         next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
         `resume`: the full JID of an earlier stream, and what to resume it by (XEP-0198); if that fails a resource is bound.
-        `durable`: ask for a durable link, where stream management is asked for in the login.
+        `durable`: ask for a durable link, where stream management is asked for in the login. `compress`: go on in EXI before the
+        binding, by the first of these setups that the server agrees to (XEP-0322).
         """
         super().__init__(secure=secure, bindings=bindings)
         self.features: features.Features | None = None
@@ -86,6 +88,10 @@ class ClientStream(Stream):
         self._tls_asked = False
         self._sasl: sasl.SaslClient | None = None
         self._bind_id = ""
+        self._compress = list(compress)
+        self._exi: exi.Request | None = None  # proposed, and not answered
+        self.agreed: exi.Request | None = None
+        """The setup that the server has agreed to."""
         self._open()
 
     def provide_password(self, password: str) -> list[Event]:
@@ -126,7 +132,11 @@ class ClientStream(Stream):
         return []
 
     def _on_nonza_or_stanza(self, stanza: Stanza) -> list[Event]:
-        if (stanza.ns, stanza.name) == (framing.NS, "features") and self.outcome is not None and not self._bind_id:
+        if (
+            (stanza.ns, stanza.name) == (framing.NS, "features")
+            and self.outcome is not None
+            and not (self._bind_id or self._exi)
+        ):
             return self._on_features_after_login(stanza.element)
         if self.phase is Phase.READY:
             return [StanzaReceived(stanza) if self._is_stanza(stanza) else NonzaReceived(stanza)]
@@ -137,6 +147,8 @@ class ClientStream(Stream):
                 return self._on_tls_answer(stanza)
             if self._sasl is not None and stanza.ns == (sasl.NS if self._asked is None else sasl2.NS):
                 return self._on_sasl(self._sasl, stanza.element)
+            if self._exi is not None and stanza.ns in (exi.NS, exi.NS_COMPRESS):
+                return self._on_exi(self._exi, stanza.element)
             if self._resuming and stanza.ns == sm.NS:
                 return self._on_resume_answer(stanza.element)
             if self._bind_id and self._is_stanza(stanza) and stanza.id == self._bind_id:
@@ -146,7 +158,7 @@ class ClientStream(Stream):
         raise StreamError("unsupported-stanza-type")
 
     def _on_features(self, element: Element) -> list[Event]:
-        if self._tls_asked or self._sasl is not None or self._bind_id:
+        if self._tls_asked or self._sasl is not None or self._bind_id or self._exi:
             raise StreamError("policy-violation", "features in the middle of a negotiation")
         offer = self.features = features.parse(element)
         if self.phase is Phase.BINDING:
@@ -209,7 +221,35 @@ class ClientStream(Stream):
             authzid=self._authzid,
         )
 
+    def _ask_exi(self) -> list[Event]:
+        self._exi = self._compress.pop(0)
+        self.out += exi.build_request(self._exi).tobytes()
+        return []
+
+    def _on_exi(self, request: exi.Request, answer: Element) -> list[Event]:
+        assert self.features is not None
+        if answer.tag == f"{{{exi.NS_COMPRESS}}}compressed" and self.agreed is not None:
+            self._exi = None
+            return [StartExi(), *self._restart()]
+        self._exi = None
+        if answer.tag == f"{{{exi.NS}}}setupResponse" and self.agreed is None:
+            try:
+                told = exi.parse_answer(answer)
+            except ValueError:
+                raise StreamError("bad-format", "this is no answer to <setup/>") from None
+            if told.agreement:
+                self._exi, self.agreed = request, request
+                self.out += exi.COMPRESS
+                return []
+            self._compress[:0] = exi.next_requests(request, told)
+        else:  # a failure: it is as well without
+            self._compress.clear()
+            self.agreed = None
+        return self._ask_bind(self.features)
+
     def _ask_bind(self, offer: features.Features) -> list[Event]:
+        if self._compress and self.agreed is None and self.secure and exi.offered(offer.element):
+            return self._ask_exi()
         if self._resume is not None and sm.offered(offer.element):
             self._resuming = True
             self.out += sm.render(self._resume[1])
@@ -335,7 +375,9 @@ class ClientStream(Stream):
     def _authenticate(self, step: sasl.Response, offer: sasl2.Offer) -> bytes:
         wishes = []
         self._token_for = None
-        if offer.bind is not None and self._account.resource is None:  # else we want to choose it ourselves
+        if (
+            offer.bind is not None and self._account.resource is None and not self._compress
+        ):  # else we want to choose it ourselves
             self.managed = sm.NS in offer.bind
             managed = [sm.build(sm.Enable(resume=True, durable=self._durable))] if self.managed else []
             wishes.append(bind2.render_request(TAG, [*managed, *self._bind_wishes(offer)]))
@@ -350,7 +392,7 @@ class ClientStream(Stream):
         ):
             wishes.append(fast.render_wish(mechanism))
             self._token_for = mechanism
-        if self._resume is not None and sm.NS in offer.inline:
+        if self._resume is not None and sm.NS in offer.inline and not self._compress:
             wishes.append(sm.build(self._resume[1]))
         agent = sasl2.UserAgent(self.known.client or None, TAG)
         return sasl2.render_request(step, agent, [*wishes, *self._wishes(offer)])

@@ -9,21 +9,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xiot.core import JID, Element, JidError, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
-from xiot.proto import bind, features, framing, sasl, sasl2
+from xiot.proto import bind, exi, features, framing, sasl, sasl2
 from xiot.proto.events import (
     Authenticated,
     Event,
     LoginFailed,
     NeedBind,
+    NeedExi,
     NeedSession,
     NonzaReceived,
     Ready,
     Reply,
     StanzaReceived,
+    StartExi,
     StartTls,
 )
 from xiot.proto.scram import ScramKeys
-from xiot.proto.stream import BINDING, NEGOTIATING, READY, TLS, Stream
+from xiot.proto.stream import BINDING, NEGOTIATING, OPENING, READY, TLS, Stream
 from xiot.stanzas import error_to, reply_to, same_jid
 
 
@@ -32,6 +34,8 @@ class ServerStream(Stream):
 
     __slots__ = (  # a server has as many of them as clients
         "_bind_request",
+        "_exi_agreed",
+        "_exi_asked",
         "_failures",
         "_hosts",
         "_lang",
@@ -42,6 +46,7 @@ class ServerStream(Stream):
         "_sasl",
         "certified",
         "host",
+        "over_exi",
     )
 
     def __init__(
@@ -71,6 +76,10 @@ class ServerStream(Stream):
         self._lang = lang
         self._peer: JID | None = None  # the bare JID in the client's header
         self._bind_request: Stanza | None = None
+        self.over_exi = False
+        """Whether the stream is in EXI; to be set before its header is given."""
+        self._exi_asked = False
+        self._exi_agreed = False
 
     @property
     def lang(self) -> str:
@@ -113,7 +122,7 @@ class ServerStream(Stream):
             return []
         self.out += sasl2.render_success(proved.data, jid, results)
         if not resumed:
-            self.out += self._policy.features_after_login(bound=not jid.is_bare)
+            self.out += self._policy.features_after_login(bound=not jid.is_bare, compressible=self._compressible)
         self.jid = jid
         authenticated = Authenticated(jid.bare, proved.mechanism)
         if jid.is_bare:
@@ -121,6 +130,16 @@ class ServerStream(Stream):
             return [authenticated]
         self.phase = READY
         return [authenticated, Ready(jid)]
+
+    def exi_answered(self, answer: Element | None, *, agreed: bool = False) -> list[Event]:
+        """Answer `NeedExi`, by nothing if there is nothing to say; `agreed`: from now on ``<compress/>``, or within EXI a new header, makes the stream go on as agreed."""
+        if not self._exi_asked:
+            raise RuntimeError("NeedExi was not asked")
+        self._exi_asked = False
+        if self.phase is BINDING:
+            self._exi_agreed = agreed
+            self.out += b"" if answer is None else answer.tobytes(self.content_ns)
+        return []
 
     def refuse_login(self, condition: str, text: str | None = None) -> list[Event]:
         """Answer any question of a login by a condition of RFC 6120 section 6.5, such as ``temporary-auth-failure``."""
@@ -174,7 +193,7 @@ class ServerStream(Stream):
 
     @property
     def _asking(self) -> bool:
-        if self._bind_request is not None or self._proved is not None:
+        if self._bind_request is not None or self._proved is not None or self._exi_asked:
             return True
         return self._sasl is not None and self._sasl.asking
 
@@ -186,7 +205,13 @@ class ServerStream(Stream):
             self.content_ns, id=os.urandom(16).hex(), from_=self.host, to=to, lang=self._lang
         )
 
+    @property
+    def _compressible(self) -> bool:
+        return self.secure and not self.over_exi
+
     def _on_open(self, header: StreamOpen) -> list[Event]:
+        if self._exi_agreed and self.over_exi and self.phase is BINDING:  # XEP-0322 section 3.4: now in another setup
+            self.phase, self._exi_agreed = OPENING, False
         self._check_header(header)
         self._lang = framing.language(header.lang, self._lang)
         self._check_addresses(header)
@@ -195,7 +220,7 @@ class ServerStream(Stream):
         self._open()
         if self.jid is not None:
             self.phase = BINDING
-            self.out += self._policy.features_after_login()
+            self.out += self._policy.features_after_login(compressible=self._compressible)
             return []
         self.phase = NEGOTIATING
         required = self._policy.starttls == "required"
@@ -307,7 +332,25 @@ class ServerStream(Stream):
             return [step, *self.close(StreamError("policy-violation", "too many failed logins"))]
         return [] if isinstance(step, sasl.Challenge) else [step]
 
+    def _on_exi(self, stanza: Stanza) -> list[Event]:
+        if stanza.ns == exi.NS:
+            self._exi_asked = True
+            return [NeedExi(stanza.element)]
+        if stanza.name != "compress":
+            raise StreamError("unsupported-stanza-type")
+        if not any(method.text == exi.METHOD for method in stanza.element):
+            self.out += exi.refusal("unsupported-method")
+            return []
+        if not self._exi_agreed or self.over_exi:  # section 3.2.1
+            self.out += exi.refusal("setup-failed")
+            return []
+        self._exi_agreed = False
+        self.out += exi.COMPRESSED
+        return [StartExi(), *self._restart()]
+
     def _on_binding(self, stanza: Stanza, jid: JID) -> list[Event]:
+        if stanza.ns in (exi.NS, exi.NS_COMPRESS) and self._policy.exi and (self.secure or self.over_exi):
+            return self._on_exi(stanza)
         if not (self._is_stanza(stanza) and bind.is_request(stanza)):
             raise StreamError("not-authorized")
         try:

@@ -221,6 +221,30 @@ class Exi(_Table, frozen=True):
     listen_tls: tuple[Address, ...] = ()
     """The same inside TLS."""
 
+    in_band: bool = True
+    """Whether clients under TLS may go on in EXI after the login (XEP-0138)."""
+
+    session_wide: bool = True
+    """Whether string tables may be kept from one stanza to the next (`sessionWideBuffers`): half the octets, and some KiB a connection."""
+
+    value_max_length: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 64
+    """Characters of a string in those tables, at most: a table is that times `value_partition_capacity`."""
+
+    value_partition_capacity: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 64
+    """Strings in them, at most."""
+
+    upload: bool = False
+    """Whether clients that have logged in may send schemas, which others use as well: they cost time to compile, and disk."""
+
+    download_hosts: tuple[str, ...] = ()
+    """Hosts from which the server fetches schemas when a client asks it to, by HTTPS at port 443 and nowhere else; such as ``schemas.plant.example``."""
+
+    schema_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=2**20)] = 131_072
+    """Of one such schema, at most."""
+
+    schemas_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=2**28)] = 4_194_304
+    """Of all that are kept; those that were not used for longest go."""
+
 
 class Http(_Table, frozen=True):
     """``[http]``: figures for monitoring, and whether the server is well."""

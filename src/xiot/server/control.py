@@ -105,7 +105,9 @@ class Control:
                 ],
                 "connections": tally.connections,
                 "sessions": tally.sessions.total(),
-                "sessions_tls": tally.sessions[True],
+                "sessions_tls": tally.sessions[True, False] + tally.sessions[True, True],
+                "sessions_exi": tally.sessions[False, True] + tally.sessions[True, True],
+                "exi": dict(tally.exi),
                 "sessions_detached": len(server.resumptions),
                 "waiting": {
                     "paused": tally.paused,

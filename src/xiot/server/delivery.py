@@ -198,9 +198,9 @@ class Delivery:
             elif route.otherwise == "store" and offline.storable(element):
                 return element
             elif route.otherwise != "drop":
-                self._bounce(element)
+                self.bounce(element)
         elif element.name == "iq" and element.get("type") in ("get", "set"):
-            self._bounce(element)
+            self.bounce(element)
         return None
 
     async def _keep(self, messages: list[Element], also: Callable[[Tx], None], then: Callable[[], None]) -> None:
@@ -224,10 +224,10 @@ class Delivery:
             refused = await self._server.store.run(keep)
             then()
         for message in refused:
-            self._bounce(message)
+            self.bounce(message)
 
-    def _bounce(self, stanza: Element) -> None:
-        """Return a stanza to its sender: who was to get it is gone."""
+    def bounce(self, stanza: Element, error: StanzaError | None = None) -> None:
+        """Return a stanza to its sender with `error`; None: who was to get it is gone."""
         sender = stanza.get("from")
         if sender is None:
             return
@@ -235,7 +235,7 @@ class Delivery:
         id = stanza.get("id")
         if id is not None:
             answer.set("id", id)
-        answer.append(error_element(StanzaError("recipient-unavailable")))
+        answer.append(error_element(error or StanzaError("recipient-unavailable")))
         self.send(answer)
 
     # ---- from the server ----

@@ -1,32 +1,255 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EXI at the server (XEP-0322): which setups there are."""
+"""EXI at the server (XEP-0322): which setups there are, and how clients get theirs.
+
+Theory of operation. A setup is options and the tables of a set of schemas. Some have a name without anybody having asked: the default
+one, and those of our own schemas (`xiot.exi.configurations`). Others are made when a client proposes them: the schemas are compiled in a
+worker thread, one set at a time, and kept with what was agreed on under an id that is a hash of it; so the same proposal has the same id
+on each server of ours, and after a restart. At ports for EXI the id may stand in the first octets, where nobody can wait: so what the
+store has is made again when the server starts.
+
+Schemas are ours, under their own hashes and those that the XEP lists, or those that clients have sent or had fetched, if the configuration
+lets them. What one of ours imports comes with it; what one of a client's imports has to be named.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from _xmppcore.exi_stream import ExiStream, Kind, Setup
-from xiot.exi import Options
+import trio
+
+from xiot.core import Element, XmlError, parse_element
+from xiot.errors import StreamError
+from xiot.exi import Grammar, Options
+from xiot.exi.configurations import DEFAULT_OPTIONS, NS, ExiStream, Kind, Setup, named
+from xiot.model.exi import MOST_SETUPS, AgreedSetup, StoredSchema, remember_schema, remember_setup
+from xiot.proto import exi
+from xiot.server.fetch import FetchError, fetch
+from xiot.store import StoreError
 
 if TYPE_CHECKING:
     from xiot.server.config import Config
+    from xiot.server.server import Server
+    from xiot.server.session import ClientSession
+
+NS_TLS = "urn:ietf:params:xml:ns:xmpp-tls"
+COMPILE_S = 10.0  # for a set with schemas of a client's
 
 
 class ExiService:
     """The setups of one server."""
 
-    def __init__(self, config: Config) -> None:
-        self._limits = config.limits
-        self._default = Setup(
-            max_stanza_bytes=self._limits.max_stanza_bytes,
-            max_depth=self._limits.max_depth,
-            max_attributes=self._limits.max_attributes,
-        )
+    def __init__(self, server: Server, config: Config) -> None:
+        self._server = server
+        limits = config.limits
+        self._early_bytes = limits.pre_auth_stanza_bytes
+        self._most_bytes = limits.max_stanza_bytes
+        self._bounds: dict[str, Any] = {
+            "max_stanza_bytes": limits.max_stanza_bytes,
+            "max_depth": limits.max_depth,
+            "max_attributes": limits.max_attributes,
+        }
+        self._default = Setup(**self._bounds)
+        self._named: dict[str, Setup] = {}  # ours, made when first asked for
+        self._agreed: dict[str, Setup] = {}  # proposed by clients; the one used last is the last
+        self._schemas: dict[exi.Schema, bytes] = {}  # of clients
+        self._compiling = trio.Lock()
+        self._restored = trio.Event()
 
-    def stream(self) -> ExiStream:
+    async def restore(self) -> None:
+        """Make again what was agreed on before the server started."""
+        try:
+            schemas, setups = await self._server.store.run(lambda tx: (tx.exi.schemas(), tx.exi.setups()))
+            self._schemas = {exi.Schema(each.namespace, each.size, each.md5): each.data for each in schemas}
+            for setup in reversed(setups):
+                usual = DEFAULT_OPTIONS if setup.within_exi else Options()
+                asked = exi.parse_request(parse_element(setup.request), usual)
+                await self._make(setup.id, asked, setup.within_exi)
+        except (StoreError, ValueError, XmlError) as error:
+            self._server.log.error("setups of EXI cannot be restored", why=str(error))
+        finally:
+            self._restored.set()
+
+    # ---- streams
+
+    def listening(self) -> ExiStream:
         """A stream at a port for EXI."""
-        return ExiStream(Kind.RECEIVING, choose=self._choose, max_bytes=self._limits.pre_auth_stanza_bytes)
+        return ExiStream(Kind.RECEIVING, choose=self._choose, max_bytes=self._early_bytes)
+
+    def stream(self, setup: Setup) -> ExiStream:
+        """A stream that begins within one of XML, after the login."""
+        return ExiStream(Kind.BOUND, setup, max_bytes=self._most_bytes)
 
     def _choose(self, options: Options | None) -> Setup | None:
-        """What a header asks for."""
-        return self._default if options is None else None
+        """What the header of a stream asks for: nothing, the default options, or a configuration (sections 3.4 and 4.8.1)."""
+        if options is None or replace(options, schema_id=None) == DEFAULT_OPTIONS:
+            return self._default
+        if not isinstance(options.schema_id, str) or not options.schema_id.startswith("c:"):
+            return None
+        return None if replace(options, schema_id=None) != Options() else self._find(options.schema_id[2:])
+
+    def _find(self, id: str) -> Setup | None:
+        """The setup with this configuration id, if there is one in memory."""
+        setup = self._named.get(id) or self._agreed.get(id) or named(id, **self._bounds)
+        if setup is None or (setup.keep and not self._server.config.exi.session_wide):
+            return None
+        if id in self._agreed:
+            self._agreed[id] = self._agreed.pop(id)
+        else:
+            self._named[id] = setup
+        return setup
+
+    # ---- agreeing
+
+    async def answer(self, request: Element, session: ClientSession) -> tuple[Element | None, Setup | None]:
+        """What to say to a client that negotiates, and the setup that was agreed on. Raises StreamError."""
+        within_exi = session.stream.over_exi
+        match request.name:
+            case "uploadSchema":
+                await self._upload(request)
+                return None, None
+            case "downloadSchema":
+                return await self._download(request), None
+            case "setup":
+                pass
+            case _:
+                raise StreamError("unsupported-stanza-type")
+        try:
+            asked = exi.parse_request(request, DEFAULT_OPTIONS if within_exi else Options())
+        except ValueError as error:
+            raise StreamError("bad-format", str(error)) from None
+        await self._restored.wait()
+        if asked.configuration is not None:
+            setup = self._find(asked.configuration)
+            told = exi.Answer(asked, agreement=setup is not None)
+            return exi.build_answer(told, quick=True), setup
+        return await self._negotiate(asked, within_exi)
+
+    async def _negotiate(self, asked: exi.Request, within_exi: bool) -> tuple[Element, Setup | None]:
+        config = self._server.config.exi
+        known = await trio.to_thread.run_sync(_known, asked.schemas, self._schemas)
+        bounds = exi.Bounds(config.value_max_length, config.value_partition_capacity, config.session_wide)
+        answer = exi.answer(asked, bounds, known.__contains__)
+        usual = DEFAULT_OPTIONS if within_exi else Options()
+        if not answer.agreement:
+            return exi.build_answer(answer, usual=usual), None
+        id = configuration_id(asked, within_exi)
+        setup = self._agreed.get(id) or await self._make(id, asked, within_exi)
+        if setup is None:
+            return exi.build_answer(replace(answer, agreement=False), usual=usual), None
+        written = exi.build_request(asked, usual).tobytes().decode()
+        agreed = AgreedSetup(id, written, within_exi, datetime.now(UTC))
+        try:
+            await self._server.store.run(lambda tx: remember_setup(tx.exi, agreed))
+        except StoreError as error:
+            self._server.log.error("a setup of EXI cannot be kept", why=str(error))
+        return exi.build_answer(replace(answer, request=replace(asked, configuration=id)), usual=usual), setup
+
+    async def _make(self, id: str, asked: exi.Request, within_exi: bool) -> Setup | None:
+        """Compile what was agreed on; None if a schema needs what is not there, or costs too much."""
+        async with self._compiling:  # of many that ask, each in its turn
+            known = await trio.to_thread.run_sync(_known, asked.schemas, self._schemas)
+            compiling = partial(_compile, list(known.values()), within_exi)
+            try:
+                with trio.fail_after(COMPILE_S):
+                    grammar = await trio.to_thread.run_sync(compiling, abandon_on_cancel=True)
+            except (ValueError, ImportError, RecursionError, trio.TooSlowError) as error:  # SchemaError is a ValueError
+                self._server.log.warning("schemas for EXI cannot be compiled", why=str(error))
+                return None
+        options = replace(asked.options, plain_numbers=True)
+        setup = self._agreed[id] = Setup(options, grammar, keep=asked.keep, id=id, **self._bounds)
+        while len(self._agreed) > MOST_SETUPS:
+            del self._agreed[next(iter(self._agreed))]
+        return setup
+
+    # ---- schemas of clients: section 3.2.3 and following
+
+    async def _upload(self, element: Element) -> None:
+        """Take a schema; nothing is said of it: the next setup shows whether it is there."""
+        config = self._server.config.exi
+        if not config.upload or element.get("contentType", "Text") != "Text":
+            return
+        try:
+            data = b64decode("".join((element.text or "").split()), validate=True)
+        except ValueError:
+            return
+        if len(data) <= config.schema_bytes:
+            await self._take(data)
+
+    async def _download(self, element: Element) -> Element:
+        url, config = element.get("url", ""), self._server.config.exi
+        answer = Element(f"{{{NS}}}downloadSchemaResponse", {"url": url})
+        try:
+            data = await fetch(url, config.download_hosts, config.schema_bytes)
+            if not await self._take(data):
+                raise FetchError("invalidContentType", {"contentTypeReturned": "application/octet-stream"})
+        except FetchError as error:
+            answer.set("result", "false")
+            answer.append(Element(f"{{{NS}}}{error.what}", dict(error.words)))
+        else:
+            answer.set("result", "true")
+        return answer
+
+    async def _take(self, data: bytes) -> bool:
+        """Keep a schema; False if it is none, or cannot be stored."""
+        try:
+            namespace = await trio.to_thread.run_sync(_namespace, data)
+        except (ValueError, ImportError):
+            return False
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        schema = StoredSchema(namespace, len(data), md5, data, datetime.now(UTC))
+        most = self._server.config.exi.schemas_bytes
+        try:
+            left = await self._server.store.run(lambda tx: remember_schema(tx.exi, schema, most))
+        except StoreError as error:
+            self._server.log.error("a schema cannot be kept", why=str(error))
+            return False
+        self._schemas = {exi.Schema(each.namespace, each.size, each.md5): each.data for each in left}
+        return True
+
+
+def configuration_id(asked: exi.Request, within_exi: bool) -> str:
+    """The id of what was agreed on: the same for the same options and schemas."""
+    text = repr((asked.options, asked.keep, sorted(map(repr, asked.schemas)), within_exi))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _known(schemas: tuple[exi.Schema, ...], theirs: Mapping[exi.Schema, bytes]) -> dict[exi.Schema, Path | bytes]:
+    """For those schemas that we have, our file, or what a client has sent."""
+    from xiot.exi.aliases import known
+
+    found: dict[exi.Schema, Path | bytes] = {}
+    for schema in schemas:
+        have = known(schema.namespace, schema.bytes, schema.md5) or theirs.get(schema)
+        if have is not None:
+            found[schema] = have
+    return found
+
+
+def _namespace(data: bytes) -> str:
+    """The target namespace of a schema. Raises ValueError."""
+    from xiot.exi.compiler.xsd import Schema
+
+    return Schema().parse(data, "a schema of a client's").get("targetNamespace") or ""
+
+
+def _compile(schemas: list[Path | bytes], within_exi: bool) -> Grammar:
+    """The grammar of a set of schemas: within EXI on top of the default one (section 3.4). Raises ValueError."""
+    from xiot.exi.aliases import SCHEMAS
+    from xiot.exi.compiler.tables import compile_canonical
+    from xiot.exi.compiler.xsd import Limits
+
+    files = [schema for schema in schemas if isinstance(schema, Path)]
+    documents = [schema for schema in schemas if isinstance(schema, bytes)]
+    without: tuple[str, ...] = ()
+    if within_exi:
+        without = () if SCHEMAS / "tls.xsd" in files else (NS_TLS,)
+        files = [SCHEMAS / "exi.xsd", SCHEMAS / "streams.xsd", *files]
+    limits = Limits(particles=5_000, states=20_000) if documents else Limits()
+    return Grammar(compile_canonical(files, documents, without=without, limits=limits))

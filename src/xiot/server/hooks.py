@@ -4,7 +4,7 @@
 
 Theory of operation. What goes to a full JID online never comes to Python, unless one of the two links has a bit in `Link.hooks`. A bit is
 set only where somebody needs it: BLOCKLIST on the sessions of an account that blocks somebody, CARBONS on those of an account of which one
-wants carbons and there is another one, INACTIVE on a session whose client is inactive, DURABLE on one that survives crashes. A bit is switched between two stanzas, and both the core
+wants carbons and there is another one, INACTIVE on a session whose client is inactive, DURABLE on one that survives crashes, STRICT on one in EXI that cannot carry each stanza. A bit is switched between two stanzas, and both the core
 and Python queue a stanza before they look at the next one of its sender: so switching changes no order.
 
 The list of an account is read before its first session is bound, and kept in memory while it is online. For accounts that are offline, whoever looks into the store anyway asks `xiot.model.blocking.blocks_sender`.
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
-CARBONS, BLOCKLIST, INACTIVE, DURABLE = 1, 2, 4, 8
-OURS = CARBONS | BLOCKLIST | INACTIVE | DURABLE
+CARBONS, BLOCKLIST, INACTIVE, DURABLE, STRICT = 1, 2, 4, 8, 16
+OURS = CARBONS | BLOCKLIST | INACTIVE | DURABLE | STRICT
 
 
 def _blocked(account: JID, tx: Tx) -> frozenset[str]:
@@ -87,6 +87,7 @@ class Hooks(blocking.Enforcer, carbons.Switch):
         for session in sessions:
             link = session.connection.link
             own = (0 if session.held is None else INACTIVE) | (0 if session.durable is None else DURABLE)
+            own |= STRICT if session.strict else 0
             link.hooks = link.hooks & ~OURS | bits | own
 
     def changed_durability(self, session: ClientSession) -> None:

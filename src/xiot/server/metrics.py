@@ -32,10 +32,12 @@ class Tally:
     """All connections of a moment, summed up; octets also of those that were before."""
 
     connections: int = 0
-    sessions: Counter[bool] = field(default_factory=Counter)
-    """Bound ones, by whether they have TLS."""
+    sessions: Counter[tuple[bool, bool]] = field(default_factory=Counter)
+    """Bound ones, by whether they have TLS and whether they are in EXI."""
     bytes_in: int = 0
     bytes_out: int = 0
+    exi: Counter[str] = field(default_factory=Counter)
+    """Octets of streams in EXI, without TLS: ``in`` and ``out``, as XML ``xml_in`` and ``xml_out``, on the wire ``wire_in`` and ``wire_out``."""
     queued_bytes: int = 0
     paused: int = 0
     """Not read: they wait for something, for a slow recipient, or because they do not take their own answers."""
@@ -59,6 +61,7 @@ class Metrics(Collector):
         self.accepted = self.refused = 0
         """Connections; refused: too many of one address."""
         self._bytes_in = self._bytes_out = 0  # of those that are gone
+        self._exi: Counter[str] = Counter()  # likewise
         self._tally = Tally()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -81,16 +84,19 @@ class Metrics(Collector):
         """The connection is gone."""
         self._bytes_in += connection.bytes_in
         self._bytes_out += connection.bytes_out
+        _add_exi(self._exi, connection)
 
     async def tally(self) -> Tally:
         """Sum up all connections, some at a time."""
         # Together, so that the octets of none are counted twice or never; what goes meanwhile keeps its counts.
         connections, tally = self._server.pump.connections(), Tally(bytes_in=self._bytes_in, bytes_out=self._bytes_out)
+        tally.exi.update(self._exi)
         for number, connection in enumerate(connections, 1):
             if number % SLICE == 0:
                 await trio.lowlevel.checkpoint()
             tally.bytes_in += connection.bytes_in
             tally.bytes_out += connection.bytes_out
+            _add_exi(tally.exi, connection)
             if connection.lost is None:
                 tally.connections += 1
                 tally.queued_bytes += connection.link.queued_bytes
@@ -101,7 +107,7 @@ class Metrics(Collector):
             if number % SLICE == 0:
                 await trio.lowlevel.checkpoint()
             if session.bound and session.connection.lost is None:
-                tally.sessions[session.connection.tls is not None] += 1
+                tally.sessions[session.connection.tls is not None, session.connection.over_exi] += 1
         return tally
 
     async def text(self) -> bytes:
@@ -126,7 +132,11 @@ class Metrics(Collector):
             "xiot_c2s_sessions",
             "Bound sessions of clients.",
             ["transport", "tls", "encoding"],
-            {("tcp", str(tls).lower(), "xml"): tally.sessions[tls] for tls in (False, True)},
+            {
+                ("tcp", str(tls).lower(), "exi" if exi else "xml"): tally.sessions[tls, exi]
+                for tls in (False, True)
+                for exi in (False, True)
+            },
         )
         yield _gauge(
             "xiot_c2s_sessions_detached", "Without a connection, to be resumed.", [], {(): len(server.resumptions)}
@@ -137,11 +147,23 @@ class Metrics(Collector):
         yield _counter(
             "xiot_stanzas_routed", "Messages and iqs that the core routed, from client to client.", [], {(): routed}
         )
+        wire = {"in": tally.bytes_in, "out": tally.bytes_out}
         yield _counter(
             "xiot_bytes",
             "Octets on the wire.",
             ["direction", "encoding"],
-            {("in", "xml"): tally.bytes_in, ("out", "xml"): tally.bytes_out},
+            {(way, "xml"): octets - tally.exi[f"wire_{way}"] for way, octets in wire.items()}
+            | {(way, "exi"): tally.exi[f"wire_{way}"] for way in wire},
+        )
+        yield _counter(
+            "xiot_exi_bytes",
+            "Octets of streams in EXI, without TLS, and what they would be as XML.",
+            ["direction", "encoding"],
+            {
+                (direction, encoding): tally.exi[prefix + direction]
+                for encoding, prefix in (("exi", ""), ("xml", "xml_"))
+                for direction in ("in", "out")
+            },
         )
         yield _counter("xiot_errors", "Errors sent, and stream errors of peers.", ["kind", "condition"], self.errors)
         yield _counter("xiot_auth", "Logins; a failed one without -PLUS.", ["mechanism", "result"], self.logins)
@@ -190,6 +212,20 @@ class Metrics(Collector):
             {(host,): at.timestamp() for host, at in server.certificates.expiry.items()},
         )
         yield _gauge("xiot_start_time_seconds", "When it started.", [], {(): server.started_at.timestamp()})
+
+
+def _add_exi(counts: Counter[str], connection: Connection) -> None:
+    exi = connection.exi
+    if exi is not None and not exi.xml:
+        for name, octets in (
+            ("in", exi.octets_in),
+            ("out", exi.octets_out),
+            ("xml_in", exi.xml_in),
+            ("xml_out", exi.xml_out),
+            ("wire_in", connection.bytes_in),
+            ("wire_out", connection.bytes_out),
+        ):
+            counts[name] += octets
 
 
 def _counter(name: str, help: str, labels: list[str], values: Mapping[Any, float]) -> Metric:

@@ -117,7 +117,7 @@ class Server:
         """Where it listens, with the real ports, and whether TLS begins at once."""
         self.http_addresses: list[Address] = []
         """Where it answers for monitoring, with the real ports."""
-        self.exi = ExiService(config)
+        self.exi = ExiService(self, config)
         self.exi_addresses: list[tuple[Address, bool]] = []
         """Where it speaks EXI, likewise."""
         self._listeners: list[tuple[socket.socket, Callable[[socket.socket, str], None]]] = []
@@ -181,6 +181,7 @@ class Server:
                 try:
                     async with trio.open_nursery() as self.nursery:
                         await restore(self)
+                        self.nursery.start_soon(self.exi.restore)
                         self.nursery.start_soon(self.journal.sweep)
                         self.nursery.start_soon(self.resumptions.run)
                         for sock, serve in self._listeners:
@@ -378,6 +379,7 @@ class Server:
             extra_features=extra,
             iq_before_login=frozenset([register.NS]) if open_ else frozenset(),
             nonzas=frozenset([csi.NS, sm.NS]),
+            exi=self.config.exi.in_band,
             inline=(sasl2.Inline(sm.NS, sm.feature(), resume_within_login),),
             bind_inline=(
                 sasl2.Inline(sm.NS, sm.NS, enable_within_bind),
@@ -411,7 +413,7 @@ class Server:
         self.metrics.accepted += 1
         self._by_address[address] = others + 1
         context = self.certificates.any_host if tls else None
-        connection = self.pump.add(sock, peer, context, self.exi.stream() if exi else None)
+        connection = self.pump.add(sock, peer, context, self.exi.listening() if exi else None)
         connection.owner = session = ClientSession(self, connection, direct_tls=tls)
         self.sessions.add(session)
 

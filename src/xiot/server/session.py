@@ -31,6 +31,7 @@ from xiot.proto.events import (
     Event,
     LoginFailed,
     NeedBind,
+    NeedExi,
     NeedKeys,
     NeedSession,
     NonzaReceived,
@@ -38,18 +39,20 @@ from xiot.proto.events import (
     Reply,
     RestartStream,
     StanzaReceived,
+    StartExi,
     StartTls,
 )
 from xiot.proto.receiving import ServerStream
 from xiot.server import resumption
 from xiot.server.host import Availability
 from xiot.server.login import Login, Question
-from xiot.stanzas import NS_CLIENT, iq
+from xiot.stanzas import NS_CLIENT, error_element, iq, reread
 from xiot.store import StoreError, Transaction
 from xiot.xep import csi, register
 from xiot.xep.ping import Ping
 
 if TYPE_CHECKING:
+    from xiot.exi.configurations import Setup
     from xiot.net.pump import Connection
     from xiot.server.durable import DurableLink
     from xiot.server.server import Server
@@ -90,6 +93,7 @@ class ClientSession:
         """Whether it is bound and not over; its connection may be lost."""
         self.client: str | None = None
         """The id of its user agent, if it told one (XEP-0388)."""
+        self._exi: Setup | None = None  # agreed on
         self._ended = False
         self._waits = 0
         self._busy: trio.Event | None = None  # set when what the connection waits for is done
@@ -126,6 +130,8 @@ class ClientSession:
 
     def on_event(self, event: StreamOpen | Stanza | StreamClose | XmlError | ExiError) -> None:
         """Take the next event of the stream."""
+        if isinstance(event, StreamOpen):
+            self.stream.over_exi = self.connection.over_exi
         if self.durable is not None and self.durable.busy and not (isinstance(event, Stanza) and event.ns == NS_CLIENT):
             self.wait_apart(partial(self._take_later, event, self.durable))
             return
@@ -266,9 +272,33 @@ class ClientSession:
             for octets in self.held.release():
                 self.write(octets)
 
+    @property
+    def strict(self) -> bool:
+        """Whether the stream is in EXI that carries only what the schemas have."""
+        exi = self.connection.exi
+        return self.connection.over_exi and exi is not None and exi.setup is not None and exi.setup.options.strict
+
+    def _carries(self, data: bytes) -> bool:
+        """Whether a strict stream can carry a stanza; if not, who sent it, or asked for it, is told (XEP-0322 section 9)."""
+        exi, stanza = self.connection.exi, reread(data)
+        if exi is None or exi.setup is None or exi.setup.can_carry(stanza.tobytes()):
+            return True
+        refusal = StanzaError("not-acceptable", text="the schemas of the recipient's stream do not have it")
+        if stanza.name == "iq" and stanza.get("type") == "result":
+            given = {name: value for name in ("id", "from", "to") if (value := stanza.get(name)) is not None}
+            answer = Element(stanza.tag, {"type": "error", **given}, None, error_element(refusal))
+            self.write(answer.tobytes(NS_CLIENT))
+        elif stanza.name != "presence" and stanza.get("type") not in ("error", "result"):
+            self.server.delivery.bounce(stanza, refusal)
+        else:
+            self.server.log.info("the stream cannot carry a stanza", jid=str(self.jid), kind=stanza.name)
+        return False
+
     def write(self, data: bytes) -> bool:
         """Queue a stanza. False if it was not: the client does not keep up, or is gone."""
         self.release()  # nothing overtakes what waits
+        if self.strict and not self._carries(data):
+            return True
         if self.durable is not None:
             took = self.durable.send(data)
             if not took and self.connection.link.full:
@@ -400,6 +430,16 @@ class ClientSession:
         except ValueError as problem:
             self.connection.close(str(problem))
 
+    def _need_exi(self, event: NeedExi) -> None:
+        self.wait_apart(partial(self._negotiate_exi, event.request))
+
+    def _start_exi(self, _: StartExi) -> None:
+        assert self._exi is not None
+        try:
+            self.connection.start_exi(self.server.exi.stream(self._exi))
+        except ValueError as problem:
+            self.connection.close(str(problem))
+
     def _restart(self, _: RestartStream) -> None:
         self.connection.restart(logged_in=self.stream.jid is not None)
 
@@ -422,6 +462,20 @@ class ClientSession:
             self.server.metrics.errors["stream", error.condition] += 1
         self._leave()
         self.connection.close("closed" if error is None else str(error))
+
+    async def _negotiate_exi(self, request: Element) -> None:
+        """Answer a client that negotiates EXI (XEP-0322)."""
+        try:
+            answer, setup = await self.server.exi.answer(request, self)
+        except StreamError as error:
+            self.end(error)
+            return
+        if self.connection.closing:
+            return
+        self._exi = setup
+        if setup is not None and self.stream.over_exi and self.connection.exi is not None:
+            self.connection.exi.propose(setup)
+        self.do(self.stream.exi_answered(answer, agreed=setup is not None))
 
     def take(self, jid: JID) -> bool:
         """Be `jid` from now on; False if the account has too many resources."""
@@ -579,6 +633,8 @@ _DEALS: dict[type, Callable[[ClientSession, Any], None]] = {
     StanzaReceived: ClientSession._received,
     Reply: ClientSession._reply,
     StartTls: ClientSession._start_tls,
+    NeedExi: ClientSession._need_exi,
+    StartExi: ClientSession._start_exi,
     RestartStream: ClientSession._restart,
     **dict.fromkeys((NeedKeys, CheckPassword, CheckAccount, CheckToken, NeedSession, NeedBind), ClientSession._asked),
     LoginFailed: ClientSession._login_failed,

@@ -19,6 +19,7 @@ from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document, Kind
 from xiot.model.durable import DurableSession, Received, Sent
+from xiot.model.exi import AgreedSetup, StoredSchema
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, Role, Subscription
 from xiot.model.offline import Kept
@@ -122,6 +123,7 @@ class MemoryTransaction:
         self.blocks = MemoryBlocks(log)
         self.secrets = MemorySecrets(log)
         self.tokens = MemoryTokens(log)
+        self.exi = MemoryExi(log)
 
 
 class MemoryAccounts:
@@ -161,6 +163,35 @@ class MemorySecrets:
 
     def put(self, name: str, value: bytes) -> None:
         self._log.put(self._secrets, name, value)
+
+
+class MemoryExi:
+    """`xiot.model.exi.ExiStore` in memory."""
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._setups: dict[str, AgreedSetup] = {}
+        self._schemas: dict[tuple[str, int, str], StoredSchema] = {}
+
+    def setups(self) -> Sequence[AgreedSetup]:
+        ordered = sorted(self._setups.values(), key=lambda setup: setup.id)
+        return sorted(ordered, key=lambda setup: setup.used, reverse=True)
+
+    def put_setup(self, setup: AgreedSetup) -> None:
+        self._log.put(self._setups, setup.id, setup)
+
+    def delete_setup(self, id: str) -> None:
+        self._log.delete(self._setups, id)
+
+    def schemas(self) -> Sequence[StoredSchema]:
+        ordered = sorted(self._schemas.values(), key=lambda schema: (schema.namespace, schema.size, schema.md5))
+        return sorted(ordered, key=lambda schema: schema.used, reverse=True)
+
+    def put_schema(self, schema: StoredSchema) -> None:
+        self._log.put(self._schemas, (schema.namespace, schema.size, schema.md5), schema)
+
+    def delete_schema(self, namespace: str, size: int, md5: str) -> None:
+        self._log.delete(self._schemas, (namespace, size, md5))
 
 
 class MemoryTokens:

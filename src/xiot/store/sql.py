@@ -21,6 +21,7 @@ from xiot.model.accounts import Credentials
 from xiot.model.blocking import Block
 from xiot.model.documents import Document, Kind
 from xiot.model.durable import DurableSession, Received, Sent
+from xiot.model.exi import AgreedSetup, StoredSchema
 from xiot.model.logout import Logout
 from xiot.model.nodes import Affiliation, Item, Node, NodeConfig, Role, Subscription
 from xiot.model.offline import Kept
@@ -584,6 +585,38 @@ class SqlDurable(_Rows):
         self._execute(self._FORGET, {"before_": before})
 
 
+class SqlExi(_Rows):
+    """`xiot.model.exi.ExiStore` on SQL."""
+
+    _s, _f = t.exi_setups.c, t.exi_schemas.c
+    _SETUPS = sa.select(t.exi_setups).order_by(_s.used.desc(), _s.id)
+    _PUT_SETUP = _put(t.exi_setups, "id")
+    _DELETE_SETUP = sa.delete(t.exi_setups).where(_s.id == _text("id_"))
+    _SCHEMAS = sa.select(t.exi_schemas).order_by(_f.used.desc(), _f.namespace, _f.size, _f.md5)
+    _PUT_SCHEMA = _put(t.exi_schemas, "namespace", "size", "md5")
+    _DELETE_SCHEMA = sa.delete(t.exi_schemas).where(
+        _f.namespace == _text("namespace_"), _f.size == _number("size_"), _f.md5 == _text("md5_")
+    )
+
+    def setups(self) -> Sequence[AgreedSetup]:
+        return [AgreedSetup(*row) for row in self._execute(self._SETUPS)]
+
+    def put_setup(self, setup: AgreedSetup) -> None:
+        self._execute(self._PUT_SETUP, asdict(setup))
+
+    def delete_setup(self, id: str) -> None:
+        self._execute(self._DELETE_SETUP, {"id_": id})
+
+    def schemas(self) -> Sequence[StoredSchema]:
+        return [StoredSchema(*row) for row in self._execute(self._SCHEMAS)]
+
+    def put_schema(self, schema: StoredSchema) -> None:
+        self._execute(self._PUT_SCHEMA, asdict(schema))
+
+    def delete_schema(self, namespace: str, size: int, md5: str) -> None:
+        self._execute(self._DELETE_SCHEMA, {"namespace_": namespace, "size_": size, "md5_": md5})
+
+
 class SqlTransaction:
     """One open transaction: all the stores, on the same `connection`."""
 
@@ -598,6 +631,7 @@ class SqlTransaction:
         self.secrets = SqlSecrets(connection)
         self.tokens = SqlTokens(connection)
         self.durable = SqlDurable(connection)
+        self.exi = SqlExi(connection)
 
 
 def _roster_item(row: sa.Row[Any]) -> RosterItem:

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration: what a database must be at for this code."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -253,5 +253,26 @@ durable_ids = sa.Table(
     sa.Column("key", sa.LargeBinary, nullable=False),
     sa.Column("at", Timestamp, nullable=False),
     sa.UniqueConstraint("account", "key"),
+    sqlite_with_rowid=False,
+)
+
+exi_setups = sa.Table(
+    "exi_setups",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("within_exi", sa.Boolean, nullable=False),
+    sa.Column("used", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+exi_schemas = sa.Table(
+    "exi_schemas",
+    metadata,
+    sa.Column("namespace", sa.Text, primary_key=True),
+    sa.Column("size", sa.Integer, primary_key=True),
+    sa.Column("md5", sa.Text, primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("used", Timestamp, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -26,6 +26,7 @@ STANDARD = (
     "disco",
     "downgrade",
     "entitytime",
+    "exi",
     "external",
     "fast",
     "forms",

@@ -10,7 +10,7 @@ States that accept the same and go to the same are one. Undeclared productions a
 from __future__ import annotations
 
 import struct
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -683,14 +683,22 @@ def compile_files(
     return compile_schema(read(files, limits, without=without), fragments=fragments)
 
 
-def compile_canonical(documents: Mapping[str, bytes], limits: Limits = Limits()) -> bytes:  # noqa: B008  (frozen)
-    """The tables of the canonical schema of XEP-0322: one that imports these documents, by target namespace, and nothing else.
+def compile_canonical(
+    files: Iterable[Path],
+    documents: Iterable[bytes],
+    *,
+    without: Container[str] = (),
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+) -> bytes:
+    """The tables of the canonical schema of XEP-0322: one that imports these files, with all that they import, and these documents.
 
-    Raises `SchemaError`, also if one needs what is not there.
+    Raises `SchemaError`, also if a document needs what is not there.
     """
     schema = Schema(limits)
-    for namespace in sorted(documents):
-        schema.add(documents[namespace], namespace)
+    for path in files:
+        schema.load(path, without)
+    for data in documents:
+        schema.add(data)
     schema.namespaces.add(CANONICAL)
     schema.finish()
     return compile_schema(schema, fragments=False)

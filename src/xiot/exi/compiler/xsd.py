@@ -263,14 +263,12 @@ class Schema:
                     if target is not None:
                         wanted.append((target, None))
 
-    def add(self, data: bytes, namespace: str) -> None:
-        """Take one schema document with this target namespace; what it imports is added likewise, what it includes is refused."""
-        tree = self.parse(data, namespace)
-        if (tree.get("targetNamespace") or "") != namespace:
-            raise SchemaError(f"{namespace}: another target namespace")
+    def add(self, data: bytes) -> None:
+        """Take one schema document; what it imports is to be there otherwise, what it includes is refused."""
+        tree = self.parse(data, "document")
         if any(node.tag in (f"{{{XSD}}}include", f"{{{XSD}}}redefine") for node in tree):
-            raise SchemaError(f"{namespace}: includes other files")
-        self._take(tree, namespace)
+            raise SchemaError("a document that includes others")
+        self._take(tree, tree.get("targetNamespace") or "")
 
     @staticmethod
     def _sibling(root: Path, location: str | None) -> Path | None:
