@@ -67,7 +67,7 @@ fuzz:
 	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid
 	build/fuzz/router -max_total_time=$(FUZZ_S) -max_len=600 -print_final_stats=1 build/fuzz/found-router
 	$(BIN)/python -m tests.fuzz.make_corpus_exi build/fuzz/corpus-exi build/fuzz/types.xeg
-	XIOT_FUZZ_GRAMMAR=build/fuzz/types.xeg build/fuzz/exi -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-exi build/fuzz/corpus-exi
+	XIOT_FUZZ_GRAMMAR=build/fuzz/types.xeg build/fuzz/exi -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-exi build/fuzz/corpus-exi tests/fuzz/corpus/exi
 
 # The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it; but those that
 # build a fuzz target with sanitizers do so anyway.

@@ -8,6 +8,7 @@ import os
 import random
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 from xml.parsers import expat
 
@@ -19,6 +20,7 @@ from _xmppcore import XmlError, parse_element
 from tests.exi.documents import elements, infoset, stanzas
 from tests.shared import ROOT, shared
 from xiot.exi import (
+    ALIGNMENTS,
     ExiError,
     Grammar,
     Options,
@@ -29,6 +31,7 @@ from xiot.exi import (
     encode,
     encode_events,
     read_header,
+    xmpp_schemas,
 )
 
 LONG = 50 if os.environ.get("XIOT_SOAK") == "1" else 1  # make soak
@@ -116,10 +119,12 @@ def test_a_session_without_tables_codes_each_body_alike(bodies: list[bytes]) -> 
     assert [Session().encode(xml) for xml in bodies] == first
 
 
-@given(st.lists(documents, min_size=2, max_size=5), st.sampled_from([None, 1, 2, 5]), st.booleans())
+@given(st.lists(documents, min_size=2, max_size=5), st.sampled_from([None, 1, 2, 5]), st.booleans(), st.booleans())
 @settings(max_examples=30 * LONG, deadline=None)
-def test_a_body_that_is_not_whole_changes_nothing(bodies: list[bytes], capacity: int | None, informed: bool) -> None:
-    options = Options(value_partition_capacity=capacity, prefixes=True)
+def test_a_body_that_is_not_whole_changes_nothing(
+    bodies: list[bytes], capacity: int | None, informed: bool, prefixes: bool
+) -> None:
+    options = Options(value_partition_capacity=capacity, prefixes=prefixes)
     schema = grammar() if informed else None
     ours, theirs, plain = (Session(options, schema, keep=True) for _ in range(3))
     for xml in bodies:
@@ -128,7 +133,44 @@ def test_a_body_that_is_not_whole_changes_nothing(bodies: list[bytes], capacity:
             with pytest.raises(ExiError, match="incomplete"):
                 theirs.decode(data[:end])
         theirs.peek(data)
+        theirs.head(data)
         assert theirs.decode(data) == plain.decode(data)
+
+
+@given(st.lists(documents, min_size=1, max_size=4), st.sampled_from([None, 2]), st.sampled_from(ALIGNMENTS), st.booleans())
+@settings(max_examples=30 * LONG, deadline=None)
+def test_xml_that_is_written_at_once_is_that_of_the_events(
+    bodies: list[bytes], capacity: int | None, alignment: str, informed: bool
+) -> None:
+    options = Options(value_partition_capacity=capacity, alignment=alignment)
+    schema = grammar() if informed else None
+    ours, theirs, again = (Session(options, schema, keep=True) for _ in range(3))
+    for xml in bodies:
+        data = ours.encode(xml)
+        read = infoset(theirs.decode(data))
+        told = again.decode_events(data)
+        assert encode_events(told, options, schema) == encode(xml, options, schema)
+        assert read == infoset(xml)
+
+
+def test_a_head_is_the_root_and_what_routing_asks_of_it() -> None:
+    xml = (
+        b"<message xmlns='jabber:client' xml:lang='de' to='romeo@montague.example/&amp;' type='chat' id='a1'"
+        b" from='j\xc3\xbclia@capulet.example/balcony' xmlns:x='urn:x' x:to='nobody'><body to='nobody'>hi</body></message>"
+    )
+    head = (
+        "jabber:client", "message", "romeo@montague.example/&", "j\u00fclia@capulet.example/balcony", "a1", "chat",
+    )  # fmt: skip
+    for schema, alignment in product((None, xmpp_schemas()), ALIGNMENTS):
+        session = Session(Options(alignment=alignment), schema, keep=True)
+        for _ in range(3):
+            data = session.encode(xml)
+            assert session.head(data) == session.head(data) == head
+            assert infoset(session.decode(data)) == infoset(xml)
+        bare = session.encode(b"<presence xmlns='jabber:client'/>")
+        assert session.head(bare) == ("jabber:client", "presence", None, None, None, None)
+        with pytest.raises(ExiError, match="incomplete"):
+            session.head(bare[:0])
 
 
 @pytest.mark.parametrize("options", MODES, ids=["bits", "bytes", "pre-compression", "compression"])

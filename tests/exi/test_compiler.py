@@ -99,6 +99,8 @@ def test_imports_are_found_by_namespace_in_the_same_folder_only(schema, tmp_path
     ("body", "limits"),
     [
         ("<xs:element name='a'><xs:complexType><xs:sequence><xs:element name='b' maxOccurs='100000'/></xs:sequence></xs:complexType></xs:element>", Limits(particles=1000)),
+        ("<xs:element name='a'><xs:complexType><xs:sequence><xs:element name='b' minOccurs='0' maxOccurs='15000'/></xs:sequence></xs:complexType></xs:element>", Limits()),
+        ("<xs:element name='a'/>", Limits(seconds=0)),
         ("<xs:group name='g'><xs:sequence><xs:group ref='g'/></xs:sequence></xs:group><xs:element name='a'><xs:complexType><xs:group ref='g'/></xs:complexType></xs:element>", Limits()),
         ("<xs:simpleType name='s'><xs:restriction base='s'/></xs:simpleType>", Limits()),
         ("<xs:element name='a' type='nowhere'/>", Limits()),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.make_corpus_exi import main
-from tests.shared import CORE, fuzz_target
+from tests.shared import CORE, ROOT, fuzz_target
 
 
 @pytest.mark.security(row=18)
@@ -17,7 +17,7 @@ def test_the_vectors_pass_under_sanitizers(tmp_path: Path) -> None:
     core = [path.stem for path in CORE.glob("exi_*.c")]
     target = fuzz_target("exi", [*core, "scan"], tmp_path)
     main(tmp_path / "corpus", tmp_path / "types.xeg")
-    inputs = sorted((tmp_path / "corpus").iterdir())
+    inputs = sorted([*(tmp_path / "corpus").iterdir(), *(ROOT / "tests/fuzz/corpus/exi").iterdir()])
     done = subprocess.run(
         [target, *inputs],
         env={"XIOT_FUZZ_GRAMMAR": str(tmp_path / "types.xeg")},

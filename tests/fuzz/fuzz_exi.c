@@ -9,8 +9,8 @@
  * half of the inputs, there is no schema. An input is two octets of options, then bits or XML; with the highest bit of the second, tables
  * in front (their length in two octets): the check of tables has to find what would lead the codec astray.
  *
- * Whatever is decoded is well-formed, or the encoder says why not; what it makes of it decodes. Decoding straight to XML, through a sink,
- * and of the head alone have to agree about what is wrong and about how much was written.
+ * Whatever is decoded either encodes under the same options or is refused, and what was made of it is decoded. Decoding straight to XML
+ * and through a sink have to end at the same bit, and what has XML has a head.
  */
 #include "exi.h"
 #include "scan.h"
@@ -82,7 +82,7 @@ static uint8_t *decode(const xe_grammar *g, const xe_options *o, const uint8_t *
     xe_decoder d;
     xe_writer w;
     xe_head head;
-    uint64_t end, sink_end = 0;
+    uint64_t end = 0, first_end = 0, sink_end = 0;
     uint8_t *xml = NULL;
     CHECK(xe_decoder_init(&d, g, o, &limits, seed));
     xe_writer_init(&w, limits.output_bytes);
@@ -99,6 +99,7 @@ static uint8_t *decode(const xe_grammar *g, const xe_options *o, const uint8_t *
             CHECK(*len == w.out.len && memcmp(xml, w.out.p, *len) == 0);
             continue;
         }
+        first_end = end;
         *len = w.out.len;
         xml = malloc(*len ? *len : 1);
         CHECK(xml);
@@ -109,7 +110,7 @@ static uint8_t *decode(const xe_grammar *g, const xe_options *o, const uint8_t *
     xe_writer_begin(&w);
     xe_sink sink = xe_writer_sink(&w);
     bool told = xe_decode(&d, bytes, n, 0, false, &sink, &sink_end) && !w.out.error;
-    (void)told;
+    CHECK(!told || !xml || sink_end == first_end);
     if (xml && !o->channels && !o->prefixes) {
         CHECK(xe_peek(&d, bytes, n, 0, false, &head) || o->fragment);
         if (head.to.p) CHECK(head.to.n <= limits.value_bytes * 4);

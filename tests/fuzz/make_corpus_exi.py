@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what fuzz_exi.c begins with: ``python -m tests.fuzz.make_corpus_exi FOLDER TABLES``, from the vectors in the tree."""
+"""Writes what fuzz_exi.c begins with: ``python -m tests.fuzz.make_corpus_exi FOLDER TABLES``, from the vectors in the tree.
+
+``python -m tests.fuzz.make_corpus_exi`` alone writes corpus/exi anew: stanzas of ours, as our encoder codes them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import struct
 import sys
 from pathlib import Path
 
+from _xmppcore.xml import StreamParser
 from tests.shared import ROOT
-from xiot.exi import compile_schemas
+from xiot.cli import corpora
+from xiot.exi import Options, Session, compile_schemas
 
 VECTORS = ROOT / "tests/vectors/exi"
 ALIGNMENTS = {"bit-packed": 0, "byte-alignment": 1, "pre-compression": 2}
@@ -37,5 +42,29 @@ def main(folder: Path, tables: Path) -> None:
             (folder / f"{path.parent.name}.exi").write_bytes(bytes([first, second]) + front + bits)
 
 
+OURS = [
+    (0, 0, Options()),
+    (1 << 6, 0, Options(alignment="byte-aligned")),
+    (2 << 6, 0, Options(alignment="pre-compression")),
+    (1 << 4 | 1 << 5, 2, Options(prefixes=True, lexical=True, value_max_length=8, value_partition_capacity=3)),
+]
+"""The octets of options in fuzz_exi.c, and what they say."""
+
+
+def ours(folder: Path) -> None:
+    """Stanzas as XML and as bits, without a schema."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("chat", "iot", "unicode"):
+        events = StreamParser().feed(corpora.make(kind, 6_000).data)[1:-1]
+        for i, event in enumerate(events[:16]):
+            first, second, options = OURS[i % len(OURS)]
+            xml = event.element.tobytes()
+            (folder / f"{kind}-{i}.xml").write_bytes(bytes([first, second | 64]) + xml)
+            (folder / f"{kind}-{i}.exi").write_bytes(bytes([first, second]) + Session(options).encode(xml))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        ours(Path(__file__).parent / "corpus" / "exi")

@@ -82,11 +82,11 @@ class _State:
 class _Model:
     """The positions of one content model."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, schema: Schema) -> None:
         self.leaves: list[tuple[int, Element | Wildcard]] = []  # (order of the leaf, term)
         self.follow: list[set[int]] = []
-        self.limits = limits
-        self._order = 0
+        self.schema, self.limits = schema, schema.limits
+        self._order = self._pairs = 0
 
     def add(self, particle: Particle) -> tuple[set[int], set[int], bool]:
         """First positions, last positions, and whether it may be empty."""
@@ -109,6 +109,9 @@ class _Model:
         return first, last, empty
 
     def _link(self, last: set[int], first: set[int]) -> None:
+        self._pairs += len(last) * len(first)
+        if self._pairs > self.limits.pairs:
+            raise SchemaError(f"a content model of more than {self.limits.pairs} pairs of particles")
         for position in last:
             self.follow[position] |= first
 
@@ -116,6 +119,7 @@ class _Model:
         if not isinstance(term, Group):
             if len(self.leaves) >= self.limits.particles:
                 raise SchemaError(f"a content model of more than {self.limits.particles} particles")
+            self.schema.check_time()
             self.leaves.append((self._order, term))
             self.follow.append(set())
             self._order += 1
@@ -235,6 +239,7 @@ class _Compiler:
     def _new(self, kind: int) -> _State:
         if len(self.states) >= self.schema.limits.states:
             raise SchemaError(f"more than {self.schema.limits.states} states")
+        self.schema.check_time()
         state = _State(kind)
         self.states.append(state)
         return state
@@ -282,7 +287,7 @@ class _Compiler:
         return self.contents[key]
 
     def _content(self, particle: Particle | None, mixed: bool) -> _State:
-        model = _Model(self.schema.limits)
+        model = _Model(self.schema)
         first, last, empty = (set[int](), set[int](), True) if particle is None else model.add(particle)
         made: dict[frozenset[int] | None, _State] = {}
         waiting: list[tuple[_State, Iterable[int]]] = []
@@ -386,6 +391,7 @@ class _Compiler:
             state.cls = keys.setdefault(own, len(keys))
         count = 0
         while count != len(keys):
+            self.schema.check_time()
             count, keys = len(keys), {}
             after = []
             for state in self.states:

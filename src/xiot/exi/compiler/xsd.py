@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from lxml import etree
@@ -105,6 +106,8 @@ class Limits:
     depth: int = 64  # of groups in groups, types from types
     particles: int = 20_000  # leaves of one content model, its repetitions written out
     states: int = 60_000
+    pairs: int = 5_000_000  # of leaves of one content model of which one may follow the other: optional repetitions square them
+    seconds: float = 60.0  # from the first file on
 
 
 @dataclass(eq=False)
@@ -195,6 +198,7 @@ class Schema:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
+        self._ends_at = monotonic() + limits.seconds
         self.namespaces: set[str] = set()  # target namespaces and those that wildcards name
         self.names: set[Name] = set()  # of all elements, attributes and types
         self.elements: dict[Name, Element] = {}
@@ -214,6 +218,11 @@ class Schema:
         for local in BUILT_IN:
             self._built_in(local)
         self.types[XSD, "anyType"] = self.any_type
+
+    def check_time(self) -> None:
+        """Raises `SchemaError` if it has taken too long."""
+        if monotonic() > self._ends_at:
+            raise SchemaError(f"schemas that take longer than {self.limits.seconds:g} s")
 
     def _built_in(self, local: str) -> SimpleType:
         if (XSD, local) in self.types:
@@ -400,6 +409,7 @@ class Schema:
 
     def _guard(self, function: Callable[..., Any], *arguments: Any) -> Any:
         self._depth += 1
+        self.check_time()
         if self._depth > self.limits.depth:
             raise SchemaError(f"definitions nested deeper than {self.limits.depth}")
         try:
@@ -668,6 +678,7 @@ class Schema:
         if head is self.elements.get(head.name):
             more = True
             while more:
+                self.check_time()
                 more = False
                 for element in self.elements.values():
                     if element.substitutes in found and element.name not in found:
