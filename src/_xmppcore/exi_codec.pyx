@@ -328,6 +328,7 @@ cdef class Encoder(_Coder):
                     n_bindings += 1
                 else:
                     self.name(&attributes[n].name, event[1], event[2], event[3], held)
+                    attributes[n].type.uri_id = attributes[n].type.name_id = XE_NONE
                     if event[0] == "type":
                         self.name(&attributes[n].type, event[4], event[5], event[6], held)
                         text = event[5] if not event[6] else f"{event[6]}:{event[5]}"

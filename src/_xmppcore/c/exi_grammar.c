@@ -212,6 +212,10 @@ bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size) {
             !ok_or_none(g, XE_S_TYPES, e->type))
             return false;
     }
+    for (uint32_t i = 0; i < 2; i++) { /* xsi:nil and xsi:type are known by number */
+        xe_span text = xe_name_text(&xe_schemaless, XE_NAME_NIL + i);
+        if (!xe_same(xe_name_text(g, g->uris[XE_URI_XSI].first + i), text)) return false;
+    }
     for (uint32_t i = 0; i < g->n[XE_S_ELEMENTS]; i++)
         if (!ok(g, XE_S_NAMES, g->elements[i].name) || !ok(g, XE_S_TYPES, g->elements[i].type & 0x7FFFu)) return false;
     for (uint32_t i = 0; i < g->n[XE_S_STATES]; i++)

@@ -395,7 +395,7 @@ static bool start_tag(scanner *s) {
             if (other->local.n != a->name.local.n || other->name_id != a->name.name_id) continue;
             if (xe_same(a->name.local, other->local) && xe_same(a->name.uri, other->uri)) return broken(s, "two attributes of one name");
         }
-        if (a->name.uri_id == XE_URI_XSI && is(a->name.local, "type")) a->type = value_name(s, a->value);
+        if (a->name.uri_id == XE_URI_XSI && a->name.name_id == t->g->uris[XE_URI_XSI].first + 1u) a->type = value_name(s, a->value);
     }
     q.name_id = number_of(t, &q);
     if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
