@@ -137,7 +137,9 @@ def test_a_body_that_is_not_whole_changes_nothing(
         assert theirs.decode(data) == plain.decode(data)
 
 
-@given(st.lists(documents, min_size=1, max_size=4), st.sampled_from([None, 2]), st.sampled_from(ALIGNMENTS), st.booleans())
+@given(
+    st.lists(documents, min_size=1, max_size=4), st.sampled_from([None, 2]), st.sampled_from(ALIGNMENTS), st.booleans()
+)
 @settings(max_examples=30 * LONG, deadline=None)
 def test_xml_that_is_written_at_once_is_that_of_the_events(
     bodies: list[bytes], capacity: int | None, alignment: str, informed: bool
