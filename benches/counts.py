@@ -28,6 +28,7 @@ import click
 import bench_jid
 import bench_router
 import native
+from _xmppcore import StreamParser, exi, scan
 from xiot.cli import corpora
 
 KEPT = Path(__file__).with_name("counts.json")
@@ -56,30 +57,37 @@ def addresses() -> bytes:
     return lines([bench_router.address(i) for i in range(bench_router.DESTINATIONS)])
 
 
+def documents() -> bytes:
+    """Stanzas that stand alone, a NUL behind each."""
+    events = StreamParser().feed(corpora.make("iot", STREAM_BYTES // 5).data)[1:-1]
+    return b"".join(event.raw.replace(b" ", b" xmlns='jabber:client' ", 1) + b"\0" for event in events)
+
+
 @dataclass(frozen=True)
 class Work:
-    """One count: the mode of counts.c, what it reads, and what is counted."""
+    """One count: the mode of counts.c, or of exi.c, and what it reads."""
 
     mode: str
     inputs: tuple[Callable[[], bytes], ...]
-    of: str
+    exi: bool = False
 
 
 WORKS = {
-    **{
-        f"parse {kind}": Work("parse", (stream(kind),), "stanza")
-        for kind in ("chat", "iot", "unicode", "large", "tiny")
-    },
-    **{f"route {kind}": Work("route", (routed(kind), addresses), "stanza") for kind in ("chat", "iot")},
-    "fan-out": Work("fan-out", (addresses,), "delivery"),
-    "JID": Work("prepare", (lambda: lines(bench_jid.ASCII),), "JID"),
-    "JID, to be lower-cased": Work("prepare", (lambda: lines(bench_jid.UNPREPARED),), "JID"),
-    "JID beyond ASCII": Work("prepare", (lambda: lines(bench_jid.NON_ASCII),), "JID"),
+    **{f"parse {kind}": Work("parse", (stream(kind),)) for kind in ("chat", "iot", "unicode", "large", "tiny")},
+    **{f"route {kind}": Work("route", (routed(kind), addresses)) for kind in ("chat", "iot")},
+    "fan-out": Work("fan-out", (addresses,)),
+    "JID": Work("prepare", (lambda: lines(bench_jid.ASCII),)),
+    "JID, to be lower-cased": Work("prepare", (lambda: lines(bench_jid.UNPREPARED),)),
+    "JID beyond ASCII": Work("prepare", (lambda: lines(bench_jid.NON_ASCII),)),
+    **{f"EXI {mode}": Work(mode, (documents,), exi=True) for mode in ("encode", "decode", "peek")},
 }
 
 
-def harness() -> Path:
-    built = native.compile("counts", ["counts", "scan"], native.ROUTER, "-lexpat")
+def harness(*, exi: bool) -> Path:
+    if exi:
+        built = native.compile("exi", ["exi"], native.EXI, "-DSTANDALONE", "-O3")
+    else:
+        built = native.compile("counts", ["counts", "scan"], native.ROUTER, "-lexpat")
     if isinstance(built, str):
         raise CountError(built)
     return built
@@ -92,23 +100,31 @@ def first_line(*command: str) -> str:
         raise CountError(f"{command[0]} is not installed (Debian package {command[0]})") from None
 
 
-def count(name: str, folder: Path) -> tuple[float, str]:
-    """Instructions for each of what `name` counts, and the kernel that ran."""
+def count(name: str, folder: Path) -> float:
+    """Instructions for each of what `name` counts."""
     work = WORKS[name]
     stem = name.replace(" ", "-").replace(",", "")
     files = []
     for i, make in enumerate(work.inputs):
         files.append(folder / f"{stem}.{i}")
         files[-1].write_bytes(make())
+    command = [str(harness(exi=work.exi)), work.mode, *map(str, files)]
+    if work.exi:
+        tables = folder / f"{stem}.xeg"
+        tables.write_bytes(exi.xmpp_schemas().tables())
+        command = [command[0], str(tables), *map(str, files), work.mode, "1"]
+    counted = f"exi_{work.mode}" if work.exi else "measured"
     out = folder / f"{stem}.callgrind"
-    tool = ["valgrind", "--tool=callgrind", "--toggle-collect=measured", f"--callgrind-out-file={out}"]
-    ran = subprocess.run([*tool, str(harness()), work.mode, *map(str, files)], capture_output=True, text=True)
+    tool = ["valgrind", "--tool=callgrind", f"--toggle-collect={counted}", f"--callgrind-out-file={out}"]
+    ran = subprocess.run([*tool, *command], capture_output=True, text=True)
     if ran.returncode:
         raise CountError(f"{name}: {ran.stderr}")
-    done, kernel = ran.stdout.split()
+    done = int(ran.stdout.split()[0])
+    if counted == "exi_encode":
+        done *= 2  # it encodes once to have what it decodes
     total = re.search(r"^summary: (\d+)", out.read_text(), re.MULTILINE)
     assert total is not None, out.read_text()[:1000]
-    return round(int(total[1]) / int(done), 1), kernel
+    return round(int(total[1]) / done, 1)
 
 
 def inputs_hash() -> str:
@@ -130,14 +146,15 @@ def measure(names: list[str]) -> dict[str, Any]:
         "machine": platform.machine(),
         "valgrind": first_line("valgrind", "--version"),
     }
-    harness()
+    for exi_too in {WORKS[name].exi for name in names}:
+        harness(exi=exi_too)
     with tempfile.TemporaryDirectory(prefix="xiot-counts-") as folder, ThreadPoolExecutor(2) as pool:
         counted = list(pool.map(lambda name: count(name, Path(folder)), names))
     return {
-        "toolchain": toolchain | {"kernel": counted[0][1]},
+        "toolchain": toolchain | {"kernel": scan.default()},
         "python": platform.python_version(),
         "inputs": inputs_hash(),
-        "instructions": {name: number for name, (number, _) in zip(names, counted, strict=True)},
+        "instructions": dict(zip(names, counted, strict=True)),
     }
 
 
