@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def count(name: str, folder: Path) -> float:
     return round(int(total[1]) / done, 1)
 
 
+@cache
 def inputs_hash() -> str:
     digest = hashlib.sha256()
     for work in WORKS.values():
