@@ -10,7 +10,7 @@ C := src/_xmppcore/c
 XML := xml.c xml_names.c xml_text.c scan.c
 FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C)
 
-.PHONY: run test lint types bench bench-check load fuzz debug soak wheel clean
+.PHONY: run test test-other lint types bench bench-check load fuzz debug soak wheel clean
 .DELETE_ON_ERROR:
 
 # Installed, editable, with its extensions compiled in place; made again when the core has changed.
@@ -26,6 +26,15 @@ run: $(VENV)/.built
 # Whole files to each process; three for two cores, since many tests wait.
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+
+# Installed for another Python, in an environment of its own, and tested there: make test-other OTHER=python3.13 ONLY='tests/core tests/exi'
+OTHER ?= python3.13
+ONLY ?= tests
+test-other:
+	$(OTHER) -m venv build/other
+	build/other/bin/python -m pip install --quiet --upgrade pip
+	build/other/bin/python -m pip install --quiet '.[test]'
+	build/other/bin/python -m pytest -q -n 3 --dist loadfile -k 'not sanitizer' $(ONLY)
 
 lint: $(VENV)/.built types
 	$(BIN)/ruff check .
