@@ -81,7 +81,7 @@ fuzz:
 # The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it; but those that
 # build a fuzz target with sanitizers do so anyway.
 debug: $(VENV)/.built
-	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --parallel 2 --build-base build/debug --build-lib build/debug/lib
+	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib \
 		$(BIN)/python -m pytest -q -n 3 --dist loadfile tests/core tests/exi -k 'not sanitizer' -p no:cacheprovider
 
