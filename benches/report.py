@@ -80,7 +80,7 @@ def _short(document: Document) -> Document:
 def _core(document: Document) -> Document:
     """pytest-benchmark's file without each single time."""
     rows = [
-        {"group": each["group"], "name": each["name"], "median_us": _rounded(1e6 * each["stats"]["median"])}
+        {"group": each["group"], "name": _param(each["name"]), "median_us": _rounded(1e6 * each["stats"]["median"])}
         | each["extra_info"]
         for each in document["benchmarks"]
     ]
@@ -92,6 +92,12 @@ def _core(document: Document) -> Document:
         "python": machine["python_version"],
         "rows": rows,
     }
+
+
+def _param(test: str) -> str:
+    """What stands in the brackets of a test's name."""
+    found = re.search(r"\[(.*)\]", test)
+    return found[1] if found else test
 
 
 def _rounded(value: Any) -> Any:
@@ -374,14 +380,14 @@ def ratios(document: Document) -> Figure:
 
 def readme_load(found: Document) -> str:
     load = found["load"]
-    versions = [
-        f"{SERVERS[name].partition(',')[0]} {each['version']}"
+    versions = {
+        SERVERS[name].partition(",")[0]: number[0]
         for name, each in load["servers"].items()
-        if name in ("prosody", "ejabberd-nobw", "mosquitto", "pyjabber") and each["version"]
-    ]
+        if name not in RELAYS and (number := re.search(r"\d[\w.+-]*", each["version"]))
+    }
     rounds = f"medians of {load['rounds']} rounds of {load['seconds']:g} s" if load["rounds"] > 1 else "one round"
     return (
-        f"{on_machine(load)}; {rounds}; {', '.join(versions)}.\n\n"
+        f"{on_machine(load)}; {rounds}; {', '.join(map(' '.join, versions.items()))}.\n\n"
         + throughput_table(load)
         + "\n![Messages per CPU second by case and server](benches/results/throughput.svg)\n"
         + "".join(

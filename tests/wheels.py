@@ -28,7 +28,7 @@ WANTED = {
     "macos": {f"{python}-macosx_{machine}" for python, machine in itertools.product(PYTHONS, ("x86_64", "arm64"))},
     "windows": {f"{python}-win_amd64" for python in PYTHONS},
 }
-SHIPPED = (".py", ".pyi", ".pxd", ".typed", ".mako", ".xeg", ".xsd", ".h")
+SHIPPED = (".py", ".pyi", ".pxd", ".typed", ".mako", ".xeg", ".xsd", ".txt", ".h")
 """What of src/ is in a wheel, beside the compiled modules."""
 SMOKE = ("tests/core/test_xml.py", "tests/core/test_stanza.py", "tests/core/test_jid.py", "tests/core/test_router.py")
 
