@@ -386,18 +386,15 @@ def readme_load(found: Document) -> str:
         if name not in RELAYS and (number := re.search(r"\d[\w.+-]*", each["version"]))
     }
     rounds = f"medians of {load['rounds']} rounds of {load['seconds']:g} s" if load["rounds"] > 1 else "one round"
+    pictures = {"throughput": "Messages per CPU second by case and server"}
+    if any(case.endswith("ps") for case in by_case(load)):
+        pictures["latency"] = "Latencies of the open loop"
+    if "sessions" in found:
+        pictures["sessions"] = "CPU time of a message by the number of sessions"
     return (
         f"{on_machine(load)}; {rounds}; {', '.join(map(' '.join, versions.items()))}.\n\n"
         + throughput_table(load)
-        + "\n![Messages per CPU second by case and server](benches/results/throughput.svg)\n"
-        + "".join(
-            f"\n![{title}](benches/results/{name}.svg)\n"
-            for name, title in (
-                ("latency", "Latencies of the open loop"),
-                ("sessions", "CPU time of a message by the number of sessions"),
-            )
-            if name == "latency" or "sessions" in found
-        )
+        + "".join(f"\n![{title}](benches/results/{name}.svg)\n" for name, title in pictures.items())
     )
 
 
