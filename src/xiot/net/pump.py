@@ -18,8 +18,8 @@ all for `stall_after_s` it is stalled: its senders go on, what is for it comes b
 one that stops reading costs a bounded amount of memory and slows nobody for longer than that. Nor is a connection read while it is
 itself above the mark: who does not take our answers may not ask for more.
 
-Fairness. The handshakes of TLS are what costs most, and anybody may begin one: they queue up, and each turn does the next few, behind all
-that the established connections have to say.
+Fairness. The handshakes of TLS are what costs most, and anybody may begin one: they queue up, and a few at a time are gone on with when the
+established connections have nothing to say; however busy those are, a few at the end of each turn.
 
 As long as the core does all that comes, the turn waits a moment for more, up to its 5 ms: to go through trio and back costs more than a message.
 It does not while anybody is paused, who waits for another task.
@@ -53,7 +53,7 @@ if sys.platform == "linux":
 
 TURN_S = 0.005  # other tasks of the process wait at most about this long
 SWEEP_S = 0.25  # how exactly deadlines are kept
-HANDSHAKES_PER_TURN = 4  # steps, unless the turn's time is up before; one takes from 0.3 ms (ECDSA) to several (RSA)
+HANDSHAKES_AT_ONCE = 4  # steps between two looks at the others, unless a turn's time is up before; one takes from 0.3 ms (ECDSA) to several (RSA)
 LINGER_S = 3.0  # how long a closed connection may take to accept our last bytes and to close its side
 
 CLOSED_BY_PEER = "connection closed by the peer"
@@ -371,24 +371,28 @@ class Pump:
             self.turns += 1
             self._called = False
             end = monotonic() + TURN_S
-            while drain.turn(self._ready, not (self._called or self._pausing or self._securing)):
-                self.flush()
-                if monotonic() > end:
+            while True:
+                if drain.turn(self._ready, not (self._called or self._pausing or self._securing)):
+                    self.flush()
+                elif self._securing:
+                    self._shake_hands()
+                else:
                     break
-            if self._securing:
-                self._shake_hands()
-                self.flush()
+                if monotonic() > end:
+                    self._shake_hands()  # however busy the others are
+                    break
 
     def _shake_hands(self) -> None:
         """Go on with the handshakes that have waited longest."""
         end = monotonic() + TURN_S
-        for number in range(min(HANDSHAKES_PER_TURN, len(self._securing))):
+        for number in range(min(HANDSHAKES_AT_ONCE, len(self._securing))):
             if number and monotonic() > end:
-                return
+                break
             connection = self._securing.popleft()
             if connection.lost is None and connection._reading:
                 self._interest(connection, True, bool(connection._interest & 2))
                 self._receive(connection)
+        self.flush()
 
     def _ready(self, fd: int, what: Event | Link | OSError | int | None) -> None:
         """Deal with what the drain leaves to us; see `Drain.turn`."""

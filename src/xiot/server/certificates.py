@@ -108,7 +108,7 @@ class Certificates:
 
     def _on_sni(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         context = self._by_sni.get(name.lower()) if name else None
-        if context is not None:
+        if context is not None and context is not tls.context:  # to set it costs a copy of all that is in it
             tls.context = context
         return None  # an unknown name goes on: the stream header says host-unknown, which is clearer than an alert
 
