@@ -386,6 +386,14 @@ static void conns_make(void) {
 
 // Phases -----------------------------------------------------------------------------------------
 
+// Of a storm, between any two steps of the others: else it would wait for our own work with all of those, two seconds and more.
+static void hear_pinger(void) {
+    if (running->crowd == STORM && phase == TIMED) {
+        conn_ready(conns, EPOLLIN);
+        refill_now();
+    }
+}
+
 static void turn(uint64_t until_ns) {
     struct epoll_event events[256];
     const uint64_t now = now_ns();
@@ -400,14 +408,17 @@ static void turn(uint64_t until_ns) {
         }
         conn_ready(events[i].data.ptr, events[i].events);
         refill_now();
+        hear_pinger();
     }
 }
 
 static bool all_settled(void) {
     const bool crowd = running->crowd == STORM && phase == TIMED;
     const unsigned wanted = running->crowd == STORM && phase < TIMED ? 1 : conn_count;
-    while (opened < wanted && (crowd || opened < settled + opt.concurrency))
+    while (opened < wanted && (crowd || opened < settled + opt.concurrency)) {
         begin_login(&conns[opened++]);
+        hear_pinger();
+    }
     return settled >= wanted;
 }
 
