@@ -22,6 +22,7 @@ SOURCES = {  # module: the C files it is linked with
     "jid": ["jid"],
     "scan": ["scan"],
     "stanza": XML,
+    "builders": [],
     "xml": XML,
     "exi_codec": [
         "scan",

@@ -9,11 +9,14 @@ Groups: "feed" asks for every stanza to be seen; "trees" for every stanza as a t
 from __future__ import annotations
 
 import time
+import xml.etree.ElementTree as ET
 from functools import cache
 
+import lxml.etree
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from _xmppcore.element import Element
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamParser
 from xiot.cli import corpora
@@ -34,13 +37,24 @@ def xiot_to(pieces: list[bytes]) -> int:
     return seen
 
 
+def xiot_built(builder: type) -> Read:
+    """Every stanza as an element of this class."""
+
+    def read(pieces: list[bytes]) -> int:
+        feed = StreamParser(builder=builder).feed
+        return sum(len(feed(piece)) for piece in pieces) - 2  # header and close
+
+    return read
+
+
 FEED: dict[str, Read] = {
     "xiot": xiot, "xiot, .to read": xiot_to, "pyexpat, no-op handlers": expat_no_op, "ElementTree pull, as slixmpp": etree_pull,
     "lxml pull": lxml_pull,
 }  # fmt: skip
 TREES: dict[str, Read] = {
-    "xiot, .element": xiot_tree, "pyexpat building ElementTree": expat_tree, "ElementTree pull, as slixmpp": etree_pull,
-    "lxml pull": lxml_pull,
+    "xiot, .element": xiot_tree, "xiot, eager": xiot_built(Element), "xiot, xml.etree": xiot_built(ET.Element),
+    "xiot, lxml": xiot_built(lxml.etree._Element), "pyexpat building ElementTree": expat_tree,
+    "ElementTree pull, as slixmpp": etree_pull, "lxml pull": lxml_pull,
 }  # fmt: skip
 SIZES = {4096: 2_000_000, 100: 1_000_000, 1: 100_000}  # bytes of a piece: of the corpus
 

@@ -7,6 +7,9 @@ cimport cython
 from _xmppcore.cxml cimport xc_context, xc_head, xc_span
 from _xmppcore.element cimport Element
 
+cdef enum:
+    MOST = 1024  # depth, attributes and declarations: no parser allows more, which bounds the working memory of what builds trees
+
 
 @cython.final
 cdef class Stanza:
@@ -23,4 +26,6 @@ cdef str XML_NS
 cdef str decoded(const uint8_t *p, size_t n, bint value)
 cdef Stanza stanza_new(const uint8_t *raw, const xc_head *head, xc_context *context)
 cdef Element element_build(const uint8_t *raw, size_t size, const xc_context *context)
+cdef dict start_tag_attributes(const uint8_t *raw, size_t size, const xc_context *context)
+cdef set start_tag_prefixes(const uint8_t *raw, size_t size)
 cdef str context_default_ns(const xc_context *context)

@@ -32,9 +32,6 @@ cdef extern from "Python.h":
 
 cdef str XML_NS = "http://www.w3.org/XML/1998/namespace"
 
-cdef enum:
-    MOST = 1024  # depth, attributes and declarations: no parser allows more
-
 
 cdef str decoded(const uint8_t *p, size_t n, bint value):
     """The slice with references resolved and white space normalised."""
@@ -402,6 +399,53 @@ cdef dict attributes(const xc_walk *w, uint32_t nbinds):
     return attrib
 
 
+cdef uint32_t bind_context(const xc_context *context, int *default_ns) noexcept:
+    """Put the context's declarations into `binds`; returns how many there are. *default_ns is which of them is the default; -1: none."""
+    cdef uint32_t i
+    default_ns[0] = -1
+    for i in range(context.nbinds):
+        binds[i].prefix = context.bytes + context.binds[i].prefix.off
+        binds[i].prefix_len = context.binds[i].prefix.len
+        binds[i].uri = context.bytes + context.binds[i].uri.off
+        binds[i].uri_len = context.binds[i].uri.len
+        if binds[i].prefix_len == 0:
+            default_ns[0] = i
+    return context.nbinds
+
+
+cdef xc_walk walk_of(const uint8_t *raw, size_t size) noexcept:
+    """A walk over these bytes, the first token in hand."""
+    cdef xc_walk w
+    w.p = raw
+    w.end = raw + size
+    w.attrs = attrs
+    xc_walk_next(&w)
+    return w
+
+
+cdef dict start_tag_attributes(const uint8_t *raw, size_t size, const xc_context *context):
+    """The attributes of the start tag at `raw`, where the declarations of `context` are in force, its own among them."""
+    cdef int default_ns
+    cdef int collecting = PyGC_Disable()  # a finalizer could build a tree
+    cdef xc_walk w = walk_of(raw, size)
+    try:
+        return attributes(&w, bind_context(context, &default_ns))
+    finally:
+        if collecting:
+            PyGC_Enable()
+
+
+cdef set start_tag_prefixes(const uint8_t *raw, size_t size):
+    """Which prefixes the start tag at `raw` declares, in UTF-8; b"" is the default namespace."""
+    cdef set prefixes = set()
+    cdef xc_walk w = walk_of(raw, size)
+    cdef const xc_attr *a
+    for a in attrs[:w.nattrs]:
+        if is_declaration(a):
+            prefixes.add((<const char *>a.name)[6:a.name_len] if a.prefix_len else b"")
+    return prefixes
+
+
 cdef int build(const uint8_t *raw, size_t size, const xc_context *context, size_t *count) except -1:
     """Make the element made[0] of the bytes; `count` elements are in `made`, also after an error."""
     cdef xc_walk w
@@ -409,22 +453,15 @@ cdef int build(const uint8_t *raw, size_t size, const xc_context *context, size_
     cdef xc_attr *a
     cdef Open *top
     cdef Bind found
-    cdef uint32_t nbinds = 0, i, depth = 0, outside
-    cdef int default_ns = -1, default_outside
+    cdef uint32_t nbinds, i, depth = 0, outside
+    cdef int default_ns, default_outside
     cdef list kept = None  # decoded namespace names that `binds` points into
     cdef Element element
     cdef PyObject *last = NULL  # the element that ended just now; NULL: a start tag stands in front
     cdef str text = None
     cdef list pieces = None  # of the text, if there are several
     cdef bytes uri
-    for i in range(context.nbinds):
-        binds[nbinds].prefix = context.bytes + context.binds[i].prefix.off
-        binds[nbinds].prefix_len = context.binds[i].prefix.len
-        binds[nbinds].uri = context.bytes + context.binds[i].uri.off
-        binds[nbinds].uri_len = context.binds[i].uri.len
-        if binds[nbinds].prefix_len == 0:
-            default_ns = nbinds
-        nbinds += 1
+    nbinds = bind_context(context, &default_ns)
     w.p = raw
     w.end = raw + size
     w.attrs = attrs

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 cimport cython
 
+from _xmppcore.builders cimport Builder
 from _xmppcore.cxml cimport xc_head, xc_limits, xc_shared, xc_xml
 
 
@@ -11,6 +12,7 @@ from _xmppcore.cxml cimport xc_head, xc_limits, xc_shared, xc_xml
 cdef class StreamOpen:
     cdef readonly str name, ns, to, from_, id, version, lang, default_ns
     cdef readonly dict prefixes   # prefix -> namespace, as the root declares them; "" is the default namespace
+    cdef readonly dict attrib     # as of an Element
 
 
 @cython.final
@@ -24,6 +26,7 @@ cdef class StreamParser:
     cdef xc_shared *shared       # owned
     cdef uint8_t *buf            # owned: unconsumed bytes, then XC_PAD zero bytes
     cdef size_t len, cap         # bytes; cap without the padding
+    cdef Builder builder         # None: stanzas stay Stanza
     cdef int _feed(self, const uint8_t *p, size_t left, list events) except -1
     cdef int _append(self, const uint8_t *data, size_t n) except -1
     cdef int _parse(self, list events) except -1

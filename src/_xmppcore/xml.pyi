@@ -1,9 +1,11 @@
-from typing import final
+from typing import Generic, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeVar
 
 from _xmppcore.element import Element
 from _xmppcore.stanza import Stanza
+
+_S = TypeVar("_S", default=Stanza)  # what comes for each stanza
 
 @final
 class StreamOpen:
@@ -25,15 +27,18 @@ class StreamOpen:
     def default_ns(self) -> str: ...
     @property
     def prefixes(self) -> dict[str, str]: ...
+    @property
+    def attrib(self) -> dict[str, str]: ...
 
 @final
 class StreamClose: ...
 
 @final
-class StreamParser:
+class StreamParser(Generic[_S]):
     def __new__(
         cls,
         *,
+        builder: type[_S] = ...,
         max_stanza_bytes: int = 262144,
         max_depth: int = 64,
         max_attributes: int = 64,
@@ -41,11 +46,11 @@ class StreamParser:
         max_tag_bytes: int = 65536,
         text_between: bool = True,
         kernel: str | None = None,
-    ) -> StreamParser: ...
+    ) -> StreamParser[_S]: ...
     @property
     def pending_bytes(self) -> int: ...
     def reset(self) -> None: ...
-    def feed(self, data: Buffer) -> list[StreamOpen | Stanza | StreamClose]: ...
+    def feed(self, data: Buffer) -> list[StreamOpen | _S | StreamClose]: ...
 
 def parse_element(
     data: Buffer | str, default_ns: str = "", *, max_bytes: int = 262144, max_depth: int = 64, max_attributes: int = 64

@@ -15,13 +15,13 @@ from _xmppcore.cxml cimport (
     xc_kernels, xc_kernels_default, xc_kernels_named, xc_limits, xc_shared_free, xc_shared_new, xc_span, xc_xml,
     xc_xml_enter, xc_xml_free, xc_xml_init, xc_xml_keep, xc_xml_next, xc_xml_shift,
 )
-from _xmppcore.stanza cimport XML_NS, decoded, stanza_new
+from _xmppcore.builders cimport builder_of
+from _xmppcore.stanza cimport MOST, XML_NS, Stanza, decoded, stanza_new, start_tag_attributes
 
 from _xmppcore.errors import XmlError
 
 cdef enum:
     SLICE = 65536  # bytes parsed at a time: a huge `data` must not be copied whole
-    MOST = 1024    # hard bound of depth, attributes and declarations: the tree builder's working memory
 
 
 cdef str slice_str(const uint8_t *raw, xc_span span, bint decode):
@@ -53,6 +53,7 @@ cdef StreamOpen stream_open_new(const uint8_t *raw, const xc_head *head, const x
         for i in range(context.nbinds)
     }
     event.default_ns = event.prefixes.get("", "")
+    event.attrib = start_tag_attributes(raw, head.size, context)
     return event
 
 
@@ -82,7 +83,7 @@ cdef class StreamOpen:
     """The root element's start tag: the stream header (RFC 6120 section 4.7).
 
     `name`, `ns`, `to`, `from_`, `id`, `version` and `lang` are its attributes (None if absent), `default_ns` the namespace of
-    unprefixed children, `prefixes` all its declarations.
+    unprefixed children, `prefixes` all its declarations, `attrib` all its attributes as those of an Element.
     """
 
     def __init__(self):
@@ -112,13 +113,17 @@ cdef class StreamParser:
     max_namespaces: declarations in force inside one stanza.
     max_tag_bytes: bytes of one tag; an error inside a tag may be found only when its '>' has come.
     text_between: text between stanzas is skipped if true (it is legal XML), refused with bad-format if false.
+
+    builder: the class of what comes for each stanza. Stanza, the default, builds its tree when somebody asks for it; Element,
+    xml.etree.ElementTree.Element and lxml.etree._Element are trees at once, the last each in a document of its own.
     """
 
-    def __cinit__(self, *, max_stanza_bytes=262144, max_depth=64, max_attributes=64, max_namespaces=256, max_tag_bytes=65536,
-                  bint text_between=True, str kernel=None):
+    def __cinit__(self, *, builder=Stanza, max_stanza_bytes=262144, max_depth=64, max_attributes=64, max_namespaces=256,
+                  max_tag_bytes=65536, bint text_between=True, str kernel=None):
         cdef xc_limits limits
         cdef const xc_kernels *k = xc_kernels_default()
         check_limits(&limits, max_stanza_bytes, max_depth, max_attributes, max_namespaces, max_tag_bytes)
+        self.builder = builder_of(builder)
         limits.text_between = text_between
         if kernel is not None:
             name = kernel.encode()
@@ -205,11 +210,16 @@ cdef class StreamParser:
         while True:
             event = xc_xml_next(&self.xml, self.shared, self.buf, self.len, &head, &at)
             if event == XC_STANZA:
-                events.append(stanza_new(self.buf + at, &head, self.xml.context))
+                if self.builder is None:
+                    events.append(stanza_new(self.buf + at, &head, self.xml.context))
+                else:
+                    events.append(self.builder.build(self.buf + at, &head, self.xml.context))
             elif event == XC_NEED_DATA:
                 break
             elif event == XC_OPEN:
                 events.append(stream_open_new(self.buf + at, &head, &self.xml))
+                if self.builder is not None:
+                    self.builder.begin(self.xml.context)
             elif event == XC_CLOSE:
                 events.append(StreamClose.__new__(StreamClose))
             else:
