@@ -90,6 +90,16 @@ async def running_peer(command: list[str], environment: Mapping[str, str] | None
         await process.stdout.aclose()
 
 
+CORE = {"PYTHONPATH": str(ROOT / "src")}
+"""Environment in which a Python that does not have the core finds it."""
+
+
+def program_of(library: str, adapter: bool) -> list[str]:
+    """The client's program, with what comes before it."""
+    program = str(HERE / f"{library}_client.py")
+    return [str(HERE / "with_adapter.py"), library, program] if adapter else [program]
+
+
 @asynccontextmanager
 async def slixmpp(
     running: Running,
@@ -99,10 +109,12 @@ async def slixmpp(
     ca_file: Path | None,
     tls_version: str = "MAXIMUM_SUPPORTED",
     address: str | None = None,
+    adapter: bool = False,
 ) -> AsyncIterator[Peer]:
     """slixmpp as `jid` (localpart and resource) at the server, over STARTTLS.
 
-    `ca_file`: whose certificates it trusts, None for those of the system. `tls_version`: the newest it knows.
+    `ca_file`: whose certificates it trusts, None for those of the system. `tls_version`: the newest it knows. `adapter`: with the core in it
+    (`xiot.compat`).
     """
     local, _, resource = jid.partition("/")
     arguments = [
@@ -112,7 +124,8 @@ async def slixmpp(
         str(ca_file or ""),
         tls_version,
     ]
-    async with running_peer([sys.executable, str(HERE / "slixmpp_client.py"), *arguments]) as peer:
+    program = program_of("slixmpp", adapter)
+    async with running_peer([sys.executable, *program, *arguments], CORE if adapter else None) as peer:
         yield peer
 
 
@@ -126,13 +139,23 @@ def aioxmpp_python() -> str:
 
 @asynccontextmanager
 async def aioxmpp(
-    running: Running, jid: str, password: str = PASSWORD, *, ca_file: Path | None, address: str | None = None
+    running: Running,
+    jid: str,
+    password: str = PASSWORD,
+    *,
+    ca_file: Path | None,
+    address: str | None = None,
+    adapter: bool = False,
 ) -> AsyncIterator[Peer]:
-    """aioxmpp as `jid` (localpart and resource) at the server, over STARTTLS; it trusts whom `ca_file` trusts, and nobody else."""
+    """aioxmpp as `jid` (localpart and resource) at the server, over STARTTLS; it trusts whom `ca_file` trusts, and nobody else.
+
+    `adapter`: with the core in it (`xiot.compat`).
+    """
     local, _, resource = jid.partition("/")
     arguments = [f"{local}@{HOST}/{resource}", password, address or running.address]
     trusted = {"SSL_CERT_FILE": str(ca_file or os.devnull), "SSL_CERT_DIR": os.devnull}
-    async with running_peer([aioxmpp_python(), str(HERE / "aioxmpp_client.py"), *arguments], trusted) as peer:
+    environment = trusted | CORE if adapter else trusted
+    async with running_peer([aioxmpp_python(), *program_of("aioxmpp", adapter), *arguments], environment) as peer:
         yield peer
 
 
