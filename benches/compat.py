@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import corpora
+
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamParser
 
