@@ -37,7 +37,7 @@ SOURCES = {  # module: the C files it is linked with
     "router": [*XML, "jid", "outbuf", "sm", "router"],
     "layer": [],
     "tls": [],
-    "exi_stream": [],
+    "exi_stream": XML,
 }
 if sys.platform == "linux":
     SOURCES["drain"] = []

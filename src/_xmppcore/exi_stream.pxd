@@ -4,9 +4,9 @@ from libc.stdint cimport uint64_t
 
 cimport cython
 
+from _xmppcore.cxml cimport xc_xml
 from _xmppcore.layer cimport Layer
 from _xmppcore.router cimport Link
-from _xmppcore.xml cimport StreamParser
 
 
 @cython.final
@@ -27,13 +27,15 @@ cdef class ExiStream:
     cdef bint reopened              # the last piece begins a stream within one, in another setup
     cdef bytearray buffer           # received, not decoded
     cdef size_t tried               # octets that were decoded in vain: their body was not there to its end
-    cdef StreamParser parser        # of what is sent
+    cdef xc_xml out                 # cuts what is sent into elements
+    cdef bytes tail                 # of it: the part of an element
     cdef public size_t max_bytes    # of one body
     cdef readonly uint64_t octets_in, octets_out, xml_in, xml_out
     cpdef receive(self, octets)
     cpdef bytes next(self)
     cpdef bytes send(self, bytes data)
     cpdef restart(self)
+    cdef _reset(self)
     cdef bint _detect(self) except -1
     cdef bytes _body(self)
     cdef bytes _start(self)

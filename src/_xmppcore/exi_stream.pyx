@@ -17,16 +17,19 @@ import enum
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from _xmppcore.cxml cimport XC_IN_CONTEXT
+from _xmppcore.cxml cimport (
+    XC_CLOSE, XC_IN_CONTEXT, XC_NEED_DATA, XC_OPEN, XC_PAD, XC_STANZA, xc_event, xc_head, xc_kernels_default, xc_limits, xc_shared,
+    xc_shared_new, xc_xml_free, xc_xml_init, xc_xml_keep, xc_xml_next, xc_xml_shift,
+)
 from _xmppcore.layer cimport RECORD, Layer, head
 from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link
-from _xmppcore.stanza cimport Stanza
-from _xmppcore.xml cimport StreamClose, StreamOpen, StreamParser
+from _xmppcore.xml cimport check_limits, stream_open_new
 
 from _xmppcore.element import Element
-from _xmppcore.errors import ExiError, XmlError
+from _xmppcore.errors import ExiError
 from _xmppcore.exi import COOKIE, Options, _header, default_schemas, read_header
 from _xmppcore.exi_codec import Decoder, Encoder
 from _xmppcore.xml import parse_element
@@ -47,6 +50,15 @@ cdef enum:
     TABLE_BYTES = 1 << 18
     SHOWN = 256             # octets of a body's XML in which its name and namespace stand
 
+# What is sent is parsed to be cut into elements: by limits that nothing of ours comes near, and with memory that all streams share.
+cdef xc_limits limits
+check_limits(&limits, 1 << 26, 1024, 1024, 1024, 1 << 26)
+limits.text_between = True
+cdef xc_shared *shared = xc_shared_new(xc_kernels_default(), &limits)
+if shared is NULL:
+    raise MemoryError
+
+cdef bytes PADDING = bytes(XC_PAD)
 cdef bytes NS_BYTES = NS.encode()
 cdef bytes IN_CLIENT = b" xmlns='jabber:client'"
 cdef bytes CLIENT_DECLARED = b' xmlns="jabber:client"'  # as the decoder writes it
@@ -134,8 +146,7 @@ cdef class ExiStream:
 
     def __init__(self, kind, setup=None, *, choose=None, size_t max_bytes=262144):
         self.buffer = bytearray()
-        self.parser = StreamParser(
-            max_stanza_bytes=1 << 26, max_tag_bytes=1 << 26, max_depth=1024, max_attributes=1024, max_namespaces=1024)
+        self.tail = b""
         self.front = b""
         self.max_bytes = max_bytes
         self.starting = True
@@ -149,6 +160,12 @@ cdef class ExiStream:
         self.choose = choose
         if setup is not None:
             self._adopt(setup)
+
+    def __cinit__(self, *arguments, **options):
+        xc_xml_init(&self.out)
+
+    def __dealloc__(self):
+        xc_xml_free(&self.out, shared)
 
     @property
     def pending(self):
@@ -267,7 +284,7 @@ cdef class ExiStream:
             self.encoder, self.decoder = encoder, decoder
         if not self.starting:
             self.reopened = True
-            self.parser.reset()
+            self._reset()
         if headed and not self.offered:
             self.front, self.front_bits = _named_header(setup, cookie)
         self.decoded, self.starting = True, False
@@ -286,15 +303,21 @@ cdef class ExiStream:
 
     cpdef restart(self):
         """What is sent from now on, and what comes, begins with a header again (RFC 6120 section 4.3.3)."""
-        self.parser.reset()
+        self._reset()
         self.starting, self.closed = True, False
+
+    cdef _reset(self):
+        xc_xml_free(&self.out, shared)
+        xc_xml_init(&self.out)
+        self.tail = b""
 
     cpdef bytes send(self, bytes data):
         """Octets for the wire, for a piece of our stream, whole or not: what is not complete is kept until it is. Raises ExiError."""
         cdef list octets = []
-        cdef Stanza stanza
-        cdef bytes raw
-        cdef size_t end
+        cdef xc_head h
+        cdef xc_event event
+        cdef size_t at = 0, size, keep
+        cdef bytes whole, raw
         if self.xml:
             self.octets_out += len(data)
             self.xml_out += len(data)
@@ -302,25 +325,30 @@ cdef class ExiStream:
         if self.closed:
             return b""
         self.xml_out += len(data)
-        try:
-            events = self.parser.feed(data)
-        except XmlError as error:
-            raise ExiError("xml", str(error)) from None
-        for event in events:
-            if type(event) is Stanza:
-                stanza = event
-                raw = stanza.raw
-                if stanza.head.ns_in == XC_IN_CONTEXT or stanza.head.outer_prefix:
-                    end = stanza.head.name_end
-                    raw = raw[:end] + (IN_STREAMS if stanza.head.outer_prefix else IN_CLIENT) + raw[end:]
-            elif type(event) is StreamOpen:
-                raw = _stream_start(event)
-            else:
+        whole = self.tail + data + PADDING
+        size = len(whole) - XC_PAD
+        while True:
+            event = xc_xml_next(&self.out, shared, <uint8_t *>PyBytes_AS_STRING(whole), size, &h, &at)
+            if event == XC_STANZA:
+                raw = whole[at:at + h.size]
+                if h.ns_in == XC_IN_CONTEXT or h.outer_prefix:
+                    raw = raw[:h.name_end] + (IN_STREAMS if h.outer_prefix else IN_CLIENT) + raw[h.name_end:]
+            elif event == XC_OPEN:
+                raw = _stream_start(stream_open_new(<const uint8_t *>PyBytes_AS_STRING(whole) + at, &h, &self.out))
+            elif event == XC_CLOSE:
                 raw = b"<streamEnd xmlns='" + NS_BYTES + b"'/>"
                 self.closed = True
-            if self.refused and type(event) is not StreamClose:
-                continue
-            octets.append(self._encode(raw))
+            elif event == XC_NEED_DATA:
+                break
+            else:
+                raise ExiError("xml", "not well-formed")
+            if self.closed or not self.refused:
+                octets.append(self._encode(raw))
+            if self.closed:
+                break
+        keep = xc_xml_keep(&self.out)
+        xc_xml_shift(&self.out, keep)
+        self.tail = whole[keep:size]
         raw = b"".join(octets)
         self.octets_out += len(raw)
         return raw

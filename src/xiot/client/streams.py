@@ -88,7 +88,9 @@ class Streams:
     def carries(self, stanza: Element) -> bool:
         """Whether the stream can carry a stanza: strict EXI only what its schemas have (XEP-0322)."""
         exi = None if self.wire is None else self.wire.exi
-        return exi is None or exi.setup is None or exi.setup.can_carry(stanza.tobytes())
+        if exi is None or exi.setup is None or not exi.setup.options.strict:
+            return True
+        return exi.setup.can_carry(stanza.tobytes())
 
     # ---- one after the other ----
 
