@@ -187,6 +187,7 @@ def test_one_octet_at_a_time_is_paid_for_only_up_to_a_bound() -> None:
     assert len(pieces(opened(max_bytes=4000)[1], octets, 100)) == 1
 
 
+@pytest.mark.security(row=16)
 def test_a_small_body_that_grows_large_is_refused() -> None:
     """A list of ids in a table, each of them 64 characters: a bomb."""
     small = Setup(KEPT.options, KEPT.grammar, keep=True, max_stanza_bytes=20_000)
