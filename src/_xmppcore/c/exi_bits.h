@@ -26,7 +26,6 @@ typedef enum xe_error {
     XE_E_STOPPED,     /* the sink wants no more */
 } xe_error;
 
-#define XE_RARE(x) __builtin_expect(!!(x), 0)
 #define XE_COLD __attribute__((noinline, unused)) static /* out of the way of the rest */
 
 static inline uint64_t xe_load_be64(const uint8_t *p) {
@@ -49,6 +48,27 @@ static inline uint64_t xe_load_few(const uint8_t *p, size_t n) {
     }
     while (n--) v = v << 8 | *p++;
     return v;
+}
+
+/* memcpy() of what is mostly short, without a call. */
+static inline void xe_copy(uint8_t *to, const uint8_t *p, size_t n) {
+    uint64_t a, b;
+    uint32_t c, d;
+    if (n > 16) {
+        memcpy(to, p, n);
+    } else if (n >= 8) {
+        memcpy(&a, p, 8);
+        memcpy(&b, p + n - 8, 8);
+        memcpy(to, &a, 8);
+        memcpy(to + n - 8, &b, 8);
+    } else if (n >= 4) {
+        memcpy(&c, p, 4);
+        memcpy(&d, p + n - 4, 4);
+        memcpy(to, &c, 4);
+        memcpy(to + n - 4, &d, 4);
+    } else {
+        while (n--) *to++ = *p++;
+    }
 }
 
 /* Bits that numbers from 0 to m - 1 take. */

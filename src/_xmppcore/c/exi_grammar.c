@@ -50,41 +50,42 @@ uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text) {
     }
 }
 
-static uint32_t quick_size(uint32_t n) { /* a power of two, at most a quarter full */
+static uint32_t quick_size(uint32_t n) { /* a power of two, at most half full */
     uint32_t size = 16;
-    while (size < 4 * n) size *= 2;
+    while (size < 2 * n) size *= 2;
     return size;
 }
 
 size_t xe_grammar_index_bytes(const xe_grammar *g) {
-    return 8 * (size_t)g->n[XE_S_NAMES] + 2 * (size_t)(quick_size(g->n[XE_S_NAMES]) + quick_size(g->n[XE_S_URIS]));
-}
-
-static void quick_put(xe_grammar *g, uint16_t *slots, uint32_t mask, uint32_t at, uint16_t i) {
-    uint32_t end = at + XE_QUICK_PROBES;
-    while (at < end && slots[at & mask] != XE_NO16) at++;
-    if (at == end)
-        g->partial = true;
-    else
-        slots[at & mask] = i;
+    return sizeof(xe_quick) * (size_t)quick_size(g->n[XE_S_NAMES]) + 2 * (size_t)quick_size(g->n[XE_S_URIS]);
 }
 
 void xe_grammar_index(xe_grammar *g, void *memory) {
-    uint64_t *keys = memory;
+    xe_quick *quick = memory;
     uint32_t names = quick_size(g->n[XE_S_NAMES]), uris = quick_size(g->n[XE_S_URIS]);
-    uint16_t *quick = (uint16_t *)(keys + g->n[XE_S_NAMES]), *quick_uris = quick + names;
+    uint16_t *quick_uris = (uint16_t *)(quick + names);
     g->partial = false;
-    memset(quick, 0xFF, 2 * (size_t)(names + uris));
+    memset(quick, 0, names * sizeof *quick);
+    memset(quick_uris, 0xFF, uris * sizeof *quick_uris);
     for (uint32_t i = 0; i < g->n[XE_S_NAMES]; i++) {
         xe_span text = xe_name_text(g, i);
-        keys[i] = xe_key(text.p, text.n);
-        quick_put(g, quick, names - 1, xe_quick_hash(g->names[i].uri, keys[i], text.p, text.n), (uint16_t)i);
+        uint64_t key = xe_key(text.p, text.n);
+        uint32_t at = xe_quick_hash(g->names[i].uri, key, text.p, text.n), end = at + XE_QUICK_PROBES;
+        while (at < end && quick[at & (names - 1)].len) at++;
+        if (at < end && text.n)
+            quick[at & (names - 1)] = (xe_quick){key, (uint16_t)i, g->names[i].uri, (uint16_t)text.n, 0};
+        else
+            g->partial = true;
     }
     for (uint32_t i = 0; i < g->n[XE_S_URIS]; i++) {
         xe_span text = xe_uri_text(g, i);
-        quick_put(g, quick_uris, uris - 1, xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n), (uint16_t)i);
+        uint32_t at = xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n), end = at + XE_QUICK_PROBES;
+        while (at < end && quick_uris[at & (uris - 1)] != XE_NO16) at++;
+        if (at < end)
+            quick_uris[at & (uris - 1)] = (uint16_t)i;
+        else
+            g->partial = true;
     }
-    g->keys = keys;
     g->quick = quick;
     g->quick_uris = quick_uris;
     g->quick_mask = names - 1;
@@ -182,8 +183,8 @@ bool xe_grammar_open(xe_grammar *g, const uint8_t *bytes, size_t size) {
     g->n_globals = (uint16_t)head[2];
     g->relaxed = (uint16_t)(head[2] >> 16);
     g->informed = true;
-    g->keys = NULL;
-    g->quick = g->quick_uris = NULL;
+    g->quick = NULL;
+    g->quick_uris = NULL;
     for (unsigned i = 0; i < XE_SECTIONS; i++) {
         uint32_t entry[2];
         memcpy(entry, bytes + 32 + 8 * i, 8);

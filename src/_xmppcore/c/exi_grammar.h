@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define XE_RARE(x) __builtin_expect(!!(x), 0)
 #define XE_PAD 16 /* bytes behind texts that may be read, and mean nothing: so they are copied 16 at a time */
 #define XE_NO16 0xFFFFu
 #define XE_NONE 0xFFFFFFFFu
@@ -135,6 +136,11 @@ typedef struct xe_fragment {
     uint16_t name, element; /* element is none if elements of that name are declared differently */
 } xe_fragment;
 
+typedef struct xe_quick { /* a slot of the index; without a key it is free: no name is of no bytes */
+    uint64_t key;         /* xe_key() of the name */
+    uint16_t name, uri, len, unused;
+} xe_quick;
+
 typedef struct xe_grammar {
     const xe_uri *uris;
     const xe_name *names;
@@ -151,8 +157,7 @@ typedef struct xe_grammar {
     const uint8_t *strings;
     uint32_t n[XE_SECTIONS];
     uint32_t n_globals;
-    const uint64_t *keys;       /* xe_grammar_index(): the first 8 bytes of each name */
-    const uint16_t *quick;      /* names by hash */
+    const xe_quick *quick;      /* xe_grammar_index(): names by hash */
     const uint16_t *quick_uris; /* namespaces by hash */
     uint32_t quick_mask, quick_uris_mask;
     bool partial;     /* some are not there, since too many have the same hash */
@@ -173,6 +178,11 @@ void xe_grammar_index(xe_grammar *g, void *memory);
 uint32_t xe_find_uri(const xe_grammar *g, xe_span text);
 uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text);
 
+static inline xe_span xe_name_text(const xe_grammar *g, uint32_t name) {
+    uint32_t t = g->names[name].text_len;
+    return (xe_span){g->strings + (t >> 8), t & 0xFF};
+}
+static inline xe_span xe_uri_text(const xe_grammar *g, uint32_t uri) { return (xe_span){g->strings + g->uris[uri].text, g->uris[uri].len}; }
 /* Up to 8 bytes as a number, the first the lowest. */
 static inline uint64_t xe_key(const uint8_t *p, size_t n) {
     uint64_t v = 0;
@@ -191,21 +201,21 @@ static inline uint64_t xe_key(const uint8_t *p, size_t n) {
 static inline uint32_t xe_quick_hash(uint32_t uri, uint64_t key, const uint8_t *p, size_t n) {
     uint64_t last = 0;
     if (n > 8) memcpy(&last, p + n - 8, 8);
-    uint64_t h = (key ^ last << 5 ^ (uint64_t)(uri + n * 64) << 40) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 40);
+    return (uint32_t)(((key ^ last << 5 ^ (uint64_t)(uri + n * 64) << 40) * 0x9E3779B97F4A7C15u) >> 40);
 }
 enum { XE_QUICK_PROBES = 16 };
 static inline uint32_t xe_quick_name(const xe_grammar *g, uint32_t uri, uint64_t key, xe_span text) {
-    if (!g->quick) return xe_find_name(g, uri, text);
+    if (XE_RARE(!g->quick)) return xe_find_name(g, uri, text);
     uint32_t at = xe_quick_hash(uri, key, text.p, text.n);
     for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
-        uint32_t i = g->quick[at & g->quick_mask];
-        if (i == XE_NO16) break;
-        uint32_t t = g->names[i].text_len;
-        if (g->keys[i] != key || (t & 0xFF) != text.n || g->names[i].uri != uri) continue;
-        if (text.n <= 8 || !memcmp(g->strings + (t >> 8) + 8, text.p + 8, text.n - 8)) return i;
+        const xe_quick *slot = g->quick + (at & g->quick_mask);
+        if (slot->key == key && slot->len == text.n && slot->uri == uri) {
+            if (text.n <= 8 || !memcmp(xe_name_text(g, slot->name).p + 8, text.p + 8, text.n - 8)) return slot->name;
+        } else if (!slot->len) {
+            break;
+        }
     }
-    return g->partial ? xe_find_name(g, uri, text) : XE_NONE;
+    return XE_RARE(g->partial) ? xe_find_name(g, uri, text) : XE_NONE;
 }
 static inline uint32_t xe_quick_uri(const xe_grammar *g, xe_span text) {
     if (!g->quick) return xe_find_uri(g, text);
@@ -218,11 +228,6 @@ static inline uint32_t xe_quick_uri(const xe_grammar *g, xe_span text) {
     return g->partial ? xe_find_uri(g, text) : XE_NONE;
 }
 
-static inline xe_span xe_name_text(const xe_grammar *g, uint32_t name) {
-    uint32_t t = g->names[name].text_len;
-    return (xe_span){g->strings + (t >> 8), t & 0xFF};
-}
-static inline xe_span xe_uri_text(const xe_grammar *g, uint32_t uri) { return (xe_span){g->strings + g->uris[uri].text, g->uris[uri].len}; }
 static inline bool xe_same(xe_span a, xe_span b) {
     if (a.n != b.n) return false;
     for (size_t i = 0; i < a.n; i++)

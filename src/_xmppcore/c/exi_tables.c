@@ -382,7 +382,7 @@ void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, 
         t->ring_head = off + (uint32_t)text.n;
     else if (!ring_room(t, (uint32_t)text.n, live, &off))
         return;
-    memcpy(t->ring + off, text.p, text.n);
+    xe_copy(t->ring + off, text.p, text.n);
     t->values[i] = (xe_value){off, (uint32_t)text.n, name, 0};
     if (!t->decodes) put(t, &t->by_value, hash, i);
     if (t->error) return;

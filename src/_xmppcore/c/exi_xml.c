@@ -344,6 +344,22 @@ static inline uint32_t number_of(const xe_tables *t, const xe_qname *q) {
 
 static inline bool is_xmlns(xe_span s) { return s.n == 5 && !memcmp(s.p, "xmlns", 5); }
 
+/* An attribute of the common shape: behind one space, a name of ASCII without a prefix, a value without references. Else nothing is read. */
+static inline bool simple_attribute(scanner *s, xe_attribute *a) {
+    const uint8_t *name = s->p + 1, *p = name;
+    if (*s->p != ' ' || ascii_name[*p] != 2) return false;
+    do p++;
+    while (ascii_name[*p]);
+    if (p[0] != '=' || (p[1] != '\'' && p[1] != '"')) return false;
+    const uint8_t *value = p + 2, *end = s->kernels->value(value, p[1]);
+    if (*end != p[1]) return false;
+    a->name.local = (xe_span){name, (size_t)(p - name)};
+    a->name.prefix = (xe_span){name, 0};
+    a->value = (xe_span){value, (size_t)(end - value)};
+    s->p = end + 1;
+    return true;
+}
+
 static bool start_tag(scanner *s) {
     const uint8_t *name = ++s->p;
     uint32_t before = s->n_bindings, n = 0, most = s->e->c.l.attributes;
@@ -352,22 +368,25 @@ static bool start_tag(scanner *s) {
     xe_span whole = {name, (size_t)(s->p - name)};
     bool empty = false;
     for (;;) {
-        bool gap = skip_white(s);
-        if (*s->p == '>') break;
-        if (*s->p == '/' && s->p[1] == '>') {
-            empty = true;
-            s->p++;
-            break;
-        }
-        if (!gap) return broken(s, "a start tag that is damaged or does not end");
-        if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
-        if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
         xe_attribute *a = s->attributes + n;
-        if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
-        if (XE_RARE(*s->p != '=')) skip_white(s);
-        if (*s->p++ != '=') return broken(s, "an attribute without a value");
-        if (XE_RARE(white(*s->p))) skip_white(s);
-        if (!attribute_value(s, &a->value)) return false;
+        if (XE_RARE(n + s->n_bindings - before >= most || n == s->cap_attributes) || !simple_attribute(s, a)) {
+            bool gap = skip_white(s);
+            if (*s->p == '>') break;
+            if (*s->p == '/' && s->p[1] == '>') {
+                empty = true;
+                s->p++;
+                break;
+            }
+            if (!gap) return broken(s, "a start tag that is damaged or does not end");
+            if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
+            if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
+            a = s->attributes + n;
+            if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
+            skip_white(s);
+            if (*s->p++ != '=') return broken(s, "an attribute without a value");
+            skip_white(s);
+            if (!attribute_value(s, &a->value)) return false;
+        }
         bool defaults = !a->name.prefix.n && is_xmlns(a->name.local);
         if (!defaults && !is_xmlns(a->name.prefix)) {
             n++;
