@@ -566,20 +566,13 @@ static inline bool in_order(const xe_attribute *a, const xe_attribute *b, uint32
     if (a->name.uri_id == b->name.uri_id && a->name.name_id < known && b->name.name_id < known) return a->name.name_id <= b->name.name_id;
     return by_name(a, b) <= 0;
 }
-static void sort(const xe_encoder *e, xe_attribute *attributes, uint32_t n) {
-    uint32_t known = e->c.t.g->n[XE_S_NAMES], i = 1;
-    while (i < n && in_order(attributes + i - 1, attributes + i, known)) i++;
-    if (i < n && n > 16) {
-        qsort(attributes, n, sizeof *attributes, by_name);
-        return;
-    }
-    for (; i < n; i++) {
-        if (in_order(attributes + i - 1, attributes + i, known)) continue;
-        xe_attribute a = attributes[i];
+enum { FEW = 16 };
+static void sort_few(const xe_encoder *e, const xe_attribute *attributes, uint32_t n, const xe_attribute *sorted[FEW]) {
+    uint32_t known = e->c.t.g->n[XE_S_NAMES];
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t k = i;
-        do attributes[k] = attributes[k - 1];
-        while (--k && !in_order(attributes + k - 1, &a, known));
-        attributes[k] = a;
+        for (; k && !in_order(sorted[k - 1], attributes + i, known); k--) sorted[k] = sorted[k - 1];
+        sorted[k] = attributes + i;
     }
 }
 static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, uint32_t place) {
@@ -612,10 +605,15 @@ bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint
         a->name_id = find_name(e, a);
         xsi = xsi || a->uri_id == XE_URI_XSI;
     }
-    if (n > 1 && (c->t.g->informed || c->o.sorted)) sort(e, attributes, n);
+    const xe_attribute *sorted[FEW];
+    bool by_names = n > 1 && (c->t.g->informed || c->o.sorted), few = by_names && n <= FEW && !xsi;
+    if (few)
+        sort_few(e, attributes, n, sorted);
+    else if (by_names)
+        qsort(attributes, n, sizeof *attributes, by_name);
     uint32_t types = xsi ? to_front(attributes, n, xsi_name(e, 1), 0) : 0, nils = xsi ? to_front(attributes, n, xsi_name(e, 0), types) : 0;
     for (uint32_t i = 0; i < n; i++) {
-        const xe_attribute *a = attributes + i;
+        const xe_attribute *a = few ? sorted[i] : attributes + i;
         bool good;
         if (xe_top(c)->grammar != XE_NONE) {
             good = put_learned_attribute(e, a, i < types);
