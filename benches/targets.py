@@ -138,7 +138,7 @@ def of_serialise() -> list[Row]:
 
 def of_exi() -> list[Row]:
     """The corpus of stanzas to EXI and back; the yardstick is pyexpat's parsing of each of them, without handlers."""
-    rivals = {"pyexpat, parse": bench_exi.parse}
+    rivals = {"pyexpat, parse": bench_exi.parse, "pyexpat, with namespaces": bench_exi.parse_namespaces}
     size = sum(map(len, bench_exi.stanzas()))
     rows = [
         Row("XML to EXI, a Python call each", bench_exi.encode, rivals, size, 3.5, 5),
