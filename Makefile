@@ -68,11 +68,13 @@ load: $(VENV)/.built
 fuzz:
 	mkdir -p build/fuzz
 	$(FUZZER) tests/fuzz/fuzz_xml.c $(addprefix $(C)/,$(XML)) -o build/fuzz/xml
+	$(FUZZER) tests/fuzz/fuzz_expat.c $(addprefix $(C)/,$(XML)) -lexpat -o build/fuzz/expat
 	$(FUZZER) tests/fuzz/fuzz_jid.c $(C)/jid.c -o build/fuzz/jid
 	$(FUZZER) tests/fuzz/fuzz_router.c $(addprefix $(C)/,router.c outbuf.c sm.c jid.c $(XML)) -o build/fuzz/router
 	$(FUZZER) tests/fuzz/fuzz_exi.c $(C)/exi_*.c $(C)/scan.c -o build/fuzz/exi
-	mkdir -p $(addprefix build/fuzz/found-,xml jid router exi)
+	mkdir -p $(addprefix build/fuzz/found-,xml expat jid router exi)
 	build/fuzz/xml -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-xml tests/fuzz/corpus/xml
+	build/fuzz/expat -max_total_time=$(FUZZ_S) -print_final_stats=1 -dict=tests/fuzz/xml.dict build/fuzz/found-expat tests/fuzz/corpus/xml
 	build/fuzz/jid -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-jid
 	build/fuzz/router -max_total_time=$(FUZZ_S) -max_len=600 -print_final_stats=1 build/fuzz/found-router
 	$(BIN)/python -m tests.fuzz.make_corpus_exi build/fuzz/corpus-exi build/fuzz/types.xeg

@@ -50,14 +50,16 @@ def compiler() -> str:
     return shutil.which("gcc") or shutil.which("clang") or missing("neither gcc nor clang is installed")
 
 
-def fuzz_target(name: str, core: Iterable[str], folder: Path) -> Path:
-    """tests/fuzz/fuzz_`name`.c, built into `folder` with sanitizers and the C files `core`, to run on files."""
+def fuzz_target(name: str, core: Iterable[str], folder: Path, *libraries: str) -> Path:
+    """tests/fuzz/fuzz_`name`.c, built into `folder` with sanitizers, the C files `core` and `libraries`, to run on files."""
     built = folder / f"fuzz_{name}"
     flags = ["-O1", "-g", "-std=gnu11", "-DSTANDALONE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     files = [ROOT / f"tests/fuzz/fuzz_{name}.c", *(CORE / f"{file}.c" for file in core)]
-    command = [compiler(), *flags, f"-I{CORE}", *files, "-o", built]
+    command = [compiler(), *flags, f"-I{CORE}", *files, *libraries, "-o", built]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr and "san" in done.stderr:
         missing("the compiler has no sanitizers")
+    if "expat.h" in done.stderr:
+        missing("no expat.h (Debian package libexpat1-dev)")
     assert done.returncode == 0, done.stderr
     return built

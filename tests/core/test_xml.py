@@ -1052,6 +1052,21 @@ def test_namespace_with_a_null_is_refused() -> None:
         parse_element(b"<a/>", "u\0")
 
 
+def test_libexpat_reads_the_same_under_sanitizers(tmp_path: Path) -> None:
+    """What tests/fuzz/fuzz_expat.c compares, with random streams and mutants of them, and with what fuzzing has found."""
+    program = fuzz_target("expat", PARSER, tmp_path, "-lexpat")
+    inputs = sorted((ROOT / "tests/fuzz/corpus/xml").iterdir())
+    for seed in range(150):
+        generator = Generator(seed, URIS)
+        stream = generator.stream(2)
+        for i, data in enumerate((stream, *(generator.mutant(stream) for _ in range(3)))):
+            inputs.append(tmp_path / f"{seed}.{i}")
+            inputs[-1].write_bytes(data)
+    report = subprocess.run([program, *inputs], capture_output=True, text=True, check=False)
+    assert report.returncode == 0, report.stderr
+    assert report.stdout == f"{len(inputs)} inputs passed\n"
+
+
 @pytest.mark.security(row=(9, 10))
 def test_fuzz_corpus_passes_under_the_sanitizers(tmp_path: Path) -> None:
     """tests/fuzz/fuzz_xml.c over its seeds: whole against split, in C, with every read checked."""
