@@ -24,10 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import corpora
-
 from _xmppcore.stanza import Stanza
 from _xmppcore.xml import StreamParser
+from xiot.cli import corpora
 
 ROOT = Path(__file__).parents[1]
 HEADER = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='plant.example' id='1' version='1.0'>"

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.exi.documents import infoset
-from tests.shared import ROOT, shared
+from tests.shared import shared
 from xiot.exi import Grammar, Options, decode, encode
-from xiot.exi.aliases import ALIASES, grammar, known, triple
+from xiot.exi.aliases import ALIASES, SCHEMAS, grammar, known, triple
 from xiot.exi.compiler.equal import differences
 from xiot.exi.compiler.tables import compile_files
 from xiot.exi.sets import XMPP
 
-SCHEMAS = ROOT / "src/xiot/exi/schemas"
 OURS = sorted(path.name for path in SCHEMAS.glob("*.xsd") if path.name not in ("exi-options.xsd", "canonical.xsd"))
 SET = [SCHEMAS / f"{name}.xsd" for name in XMPP]
 HEAD = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:t" xmlns="urn:t" elementFormDefault="qualified">'
