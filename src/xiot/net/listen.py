@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import errno
 import socket
-import sys
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import trio
 
-from xiot.net.sockets import set_options
+from xiot.net.sockets import has_options, set_options
 
 ACCEPTS_PER_TURN = 64  # a storm of connections must not keep the established ones waiting
 BACKLOG = 1024
 USER_TIMEOUT_S = 120
-INHERITED = sys.platform == "linux"
 OUT_OF_DESCRIPTORS_S = 0.2  # pause after accept() failed for want of descriptors or memory
 
 
@@ -26,7 +24,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        set_options(sock, user_timeout_s=USER_TIMEOUT_S)  # on Linux a socket that is accepted has those of its listener
+        set_options(sock, user_timeout_s=USER_TIMEOUT_S)  # which Linux gives to those that are accepted
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
@@ -55,6 +53,7 @@ def source_of(peer: str) -> str:
 async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], None]) -> None:
     """Accept for ever; `serve(socket, peer)` owns the connected socket."""
     family = listener.family
+    inherits: bool | None = None  # until there is one to be asked
     while True:
         await trio.lowlevel.wait_readable(listener)
         for _ in range(ACCEPTS_PER_TURN):
@@ -71,7 +70,9 @@ async def accept(listener: socket.socket, serve: Callable[[socket.socket, str], 
                 break
             # As `socket.accept` does, but for asking the listener each time what it is by way of three enums.
             sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
-            if not INHERITED:
+            if inherits is None:
+                inherits = has_options(sock)
+            if not inherits:
                 set_options(sock, user_timeout_s=USER_TIMEOUT_S)
             serve(sock, peer_name(address))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import suppress
 
 
@@ -24,3 +25,8 @@ def set_options(sock: socket.socket, *, user_timeout_s: int) -> None:
         for name, value in options.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def has_options(sock: socket.socket) -> bool:
+    """Return whether `sock`, which was accepted, has the options of its listener: so it is on Linux, but not on all that call themselves so."""
+    return sys.platform == "linux" and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 0
