@@ -14,7 +14,6 @@ from typing import Any
 
 import lxml.etree
 import pytest
-from benches import corpora
 from hypothesis import given, settings
 
 from _xmppcore.element import Element
@@ -26,6 +25,7 @@ from tests.core.test_xml import long_stream
 from tests.oracles import expat
 from tests.shared import shared
 from tests.streams import CLOSE, OPEN, URIS, Generator
+from xiot.cli import corpora
 
 LXML = lxml.etree._Element
 BUILDERS = [Element, ET.Element, LXML]
