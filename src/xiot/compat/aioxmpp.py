@@ -5,8 +5,8 @@
     aioxmpp.install()
 
 aioxmpp takes most of its time to prepare JIDs, character by character; what is ASCII needs no tables of Unicode for that. The results are
-those of RFC 6122 as aioxmpp has them: what is not ASCII, and what is not allowed, is left to aioxmpp. The parser adds little speed,
-but limits, and each stanza with its last byte; it refuses restricted XML as aioxmpp does. `benches/README.md` has figures.
+those of RFC 6122 as aioxmpp has them: what is not ASCII, and what is not allowed, is left to aioxmpp. With the parser a stanza comes with its
+last byte, whatever expat is there, and what is larger than the limits is refused. `benches/README.md` has figures.
 """
 
 from __future__ import annotations
