@@ -189,6 +189,9 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps what is freed for a while"
+)
 @builders
 def test_memory_has_a_bound_however_long_the_stream_is(builder: type) -> None:
     stanzas = 300_000 if os.environ.get("XIOT_SOAK") == "1" else 20_000
