@@ -23,9 +23,9 @@ from tests.core.test_xml import long_stream
 from tests.shared import missing
 from tests.streams import OPEN
 
-STANZAS = 1_000_000 if os.environ.get("XIOT_SOAK") == "1" else 100_000
+STANZAS = 1_000_000 if os.environ.get("XIOT_SOAK") == "1" else 50_000
 SLACK_BYTES = 32_768
-"""What may differ: caches of the allocator, tables that Python enlarges once. What is found by this keeps a byte for every third stanza,
+"""What may differ: caches of the allocator, tables that Python enlarges once. What is found by this keeps a byte for every second stanza,
 with XIOT_SOAK=1 for every thirtieth."""
 SLACK_BLOCKS = 300
 
