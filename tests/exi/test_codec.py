@@ -155,6 +155,13 @@ def test_xml_that_is_written_at_once_is_that_of_the_events(
         assert read == infoset(xml)
 
 
+@pytest.mark.parametrize("digits", [1000, 1023, 1024])
+def test_the_longest_integers_survive(digits: int) -> None:
+    for text in ("9" * digits, "-" + "9" * digits, "1" + "0" * (digits - 1)):
+        xml = f"<all xmlns='urn:t:types'><integer>{text}</integer></all>".encode()
+        assert infoset(decode(encode(xml, grammar=grammar()), grammar=grammar())) == infoset(xml)
+
+
 def test_a_head_is_the_root_and_what_routing_asks_of_it() -> None:
     xml = (
         b"<message xmlns='jabber:client' xml:lang='de' to='romeo@montague.example/&amp;' type='chat' id='a1'"

@@ -326,7 +326,7 @@ bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span
 
 /* The unsigned integer of decimal digits, however many; `less`: by how much it is diminished, 0 or 1. */
 static void put_digits(xe_out *out, xe_span d, unsigned less) {
-    uint32_t limbs[MOST_DIGITS / 9 + 2], n = 0; /* base 10^9 would print well; base 2^28 is written: four groups of 7 bits */
+    uint32_t limbs[MOST_DIGITS / 8 + 2], n = 0; /* of 28 bits, four groups of 7: more than 8 digits each */
     for (size_t i = 0; i < d.n; i++) {
         uint64_t carry = d.p[i] - '0';
         for (uint32_t k = 0; k < n; k++) {
