@@ -15,13 +15,12 @@ no bound, and a stanza that is taken out of it gets other prefixes.
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 
-from xml.sax.saxutils import quoteattr
-
 from _xmppcore.cxml cimport xc_context, xc_head
 from _xmppcore.element cimport Element
 from _xmppcore.stanza cimport Stanza, element_build, start_tag_prefixes
 
 cdef dict NO_ATTRIBUTES = {}
+cdef dict IN_QUOTES = str.maketrans({"&": "&amp;", "<": "&lt;", "'": "&apos;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})
 
 
 cdef Builder builder_of(kind):
@@ -94,7 +93,7 @@ cdef class LxmlBuilder(Builder):
         for i in range(context.nbinds):
             prefix = (<const char *>context.bytes + context.binds[i].prefix.off)[:context.binds[i].prefix.len]
             uri = (<const char *>context.bytes + context.binds[i].uri.off)[:context.binds[i].uri.len].decode()
-            self.declarations[prefix] = (b" xmlns:" + prefix if prefix else b" xmlns") + f"={quoteattr(uri)}".encode()
+            self.declarations[prefix] = (b" xmlns:" + prefix if prefix else b" xmlns") + f"='{uri.translate(IN_QUOTES)}'".encode()
         self.default_ns = self.declarations.get(b"", b"")
         return 0
 

@@ -108,6 +108,7 @@ def test_imports_are_found_by_namespace_in_the_same_folder_only(schema, tmp_path
         ("<xs:element name='a'", Limits()),
     ],
 )  # fmt: skip
+@pytest.mark.security(row=20)
 def test_schemas_that_cost_too_much_or_are_none_are_refused(schema, body: str, limits: Limits) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SchemaError):
         compile_files([schema(body)], limits=limits)

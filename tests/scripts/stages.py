@@ -177,7 +177,7 @@ async def memory(folder: Path) -> AsyncIterator[Stage]:
 async def _pair(running: Running) -> trio.abc.Stream:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    running.server._serve_plain(theirs, "127.0.0.1:0")
+    running.server._serve(theirs, "127.0.0.1:0", tls=False, exi=False)
     ours.setblocking(False)
     return _PairStream(trio.socket.from_stdlib_socket(ours))
 

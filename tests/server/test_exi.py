@@ -281,6 +281,7 @@ class Once:
             return await setup(peer, request)
 
 
+@pytest.mark.security(row=20)
 async def test_a_schema_is_taken_from_a_client_only_if_the_operator_lets_it(tmp_path: Path) -> None:
     pytest.importorskip("lxml")
     request = exi.Request(LOW, False, (*LISTED, ODD))
@@ -315,6 +316,7 @@ async def test_a_schema_is_taken_from_a_client_only_if_the_operator_lets_it(tmp_
         "",
     ],
 )
+@pytest.mark.security(row=20)
 async def test_nothing_is_fetched_but_by_https_from_hosts_that_are_named(url: str) -> None:
     with pytest.raises(FetchError) as caught:
         await fetch(url, ["schemas.plant.example"], 1000)

@@ -206,8 +206,8 @@ async def establish(
     """
     await login.prepare()
     account = login.account if resource is None else login.account.bare.with_resource(resource)
-    quick = True
-    for _ in range(REDIRECTS + 2):
+    quick, redirects = True, 0
+    while redirects <= REDIRECTS:
         transport, target = await reach(
             await _targets(login, address), account.domain, login.ssl_context, login.resolver
         )
@@ -226,13 +226,17 @@ async def establish(
                     await _remember(login, account, machine.known)
         except BaseException as error:
             await abandon(wire.transport)
-            address = login.redirected(error, wire.machine) if isinstance(error, XiotError) else None
+            if not isinstance(error, XiotError):
+                raise
             if (
                 quick and wire.exi is not None and wire.exi.refused
             ):  # it does not know our schemas, but the default ones
                 quick = False
-            elif address is None:
+                continue
+            address = login.redirected(error, wire.machine)
+            if address is None:
                 raise
+            redirects += 1
         else:
             return wire
     raise LinkError("the server sends us from one place to another")
