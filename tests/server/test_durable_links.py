@@ -6,12 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from xiot.core import JID
+from xiot.server import journal
 
 from .attacks import CLOSE
 from .serving import Running, serving
@@ -154,6 +156,24 @@ async def test_session_goes_on_after_the_server_was_stopped(tmp_path: Path) -> N
         await other.send(message(juliet.jid, 10) + R)
         await other.until(ack(11))
         await it.until(b"<body>10</body>")
+
+
+async def test_what_is_acknowledged_by_resuming_is_forgotten_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would add up over servers that live for moments, until the session that is brought back counts as full."""
+    monkeypatch.setattr(journal, "SWEEP_S", 3600.0)
+    async with site(tmp_path) as running:
+        romeo, juliet = await durable(running, "romeo"), await durable(running, "juliet")
+        await romeo.send(b"".join(message(juliet.jid, k) for k in range(10)) + R)
+        await juliet.until(b"<body>9</body>")
+    async with site(tmp_path) as running:
+        sent = partial(running.server.store.run, lambda tx: tx.durable.sent(juliet.id))
+        assert len(await sent()) == 10
+        await back(running, "juliet", juliet.id, h=4)
+        with trio.fail_after(5):
+            while [stanza.number for stanza in await sent()] != list(range(5, 11)):
+                await trio.sleep(0.01)
 
 
 async def test_what_a_link_without_durability_had_not_acknowledged_waits_for_it_after_a_restart(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ async def _take_up(session: ClientSession, wish: sm.Resume) -> ClientSession | s
     except ValueError:
         session.end(too_high(wish.h, link.sent))
         return None
+    if found.durable is not None:
+        found.durable.look()  # now: of servers that live shorter than from one look to the next, none would ever forget anything
     return found
 
 
