@@ -69,7 +69,7 @@ void xe_grammar_index(xe_grammar *g, void *memory) {
     memset(quick_uris, 0xFF, uris * sizeof *quick_uris);
     for (uint32_t i = 0; i < g->n[XE_S_NAMES]; i++) {
         xe_span text = xe_name_text(g, i);
-        uint64_t key = xe_key(text.p, text.n);
+        uint64_t key = xc_load(text.p, text.n);
         uint32_t at = xe_quick_hash(g->names[i].uri, key, text.p, text.n), end = at + XE_QUICK_PROBES;
         while (at < end && quick[at & (names - 1)].len) at++;
         if (at < end && text.n)
@@ -79,7 +79,7 @@ void xe_grammar_index(xe_grammar *g, void *memory) {
     }
     for (uint32_t i = 0; i < g->n[XE_S_URIS]; i++) {
         xe_span text = xe_uri_text(g, i);
-        uint32_t at = xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n), end = at + XE_QUICK_PROBES;
+        uint32_t at = xe_quick_hash(0, xc_load(text.p, text.n), text.p, text.n), end = at + XE_QUICK_PROBES;
         while (at < end && quick_uris[at & (uris - 1)] != XE_NO16) at++;
         if (at < end)
             quick_uris[at & (uris - 1)] = (uint16_t)i;

@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "hash.h"
+
 #define XE_RARE(x) __builtin_expect(!!(x), 0)
 #define XE_PAD 16 /* bytes behind texts that may be read, and mean nothing: so they are copied 16 at a time */
 #define XE_NO16 0xFFFFu
@@ -137,7 +139,7 @@ typedef struct xe_fragment {
 } xe_fragment;
 
 typedef struct xe_quick { /* a slot of the index; without a key it is free: no name is of no bytes */
-    uint64_t key;         /* xe_key() of the name */
+    uint64_t key;         /* xc_load() of the name */
     uint16_t name, uri, len, unused;
 } xe_quick;
 
@@ -183,21 +185,6 @@ static inline xe_span xe_name_text(const xe_grammar *g, uint32_t name) {
     return (xe_span){g->strings + (t >> 8), t & 0xFF};
 }
 static inline xe_span xe_uri_text(const xe_grammar *g, uint32_t uri) { return (xe_span){g->strings + g->uris[uri].text, g->uris[uri].len}; }
-/* Up to 8 bytes as a number, the first the lowest. */
-static inline uint64_t xe_key(const uint8_t *p, size_t n) {
-    uint64_t v = 0;
-    uint32_t a, b;
-    if (n >= 8) {
-        memcpy(&v, p, 8);
-    } else if (n >= 4) {
-        memcpy(&a, p, 4);
-        memcpy(&b, p + n - 4, 4);
-        v = a | (uint64_t)b << 8 * (n - 4);
-    } else if (n) {
-        v = p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
-    }
-    return v;
-}
 static inline uint32_t xe_quick_hash(uint32_t uri, uint64_t key, const uint8_t *p, size_t n) {
     uint64_t last = 0;
     if (n > 8) memcpy(&last, p + n - 8, 8);
@@ -219,7 +206,7 @@ static inline uint32_t xe_quick_name(const xe_grammar *g, uint32_t uri, uint64_t
 }
 static inline uint32_t xe_quick_uri(const xe_grammar *g, xe_span text) {
     if (!g->quick) return xe_find_uri(g, text);
-    uint32_t at = xe_quick_hash(0, xe_key(text.p, text.n), text.p, text.n);
+    uint32_t at = xe_quick_hash(0, xc_load(text.p, text.n), text.p, text.n);
     for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
         uint32_t i = g->quick_uris[at & g->quick_uris_mask];
         if (i == XE_NO16) break;

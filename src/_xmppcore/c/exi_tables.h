@@ -161,12 +161,12 @@ static inline uint32_t xe_lookup_uri(const xe_tables *t, xe_span text) {
     uint32_t found = xe_quick_uri(t->g, text);
     return found != XE_NONE || !t->n_uris ? found : xe_lookup_learned_uri(t, text);
 }
-static inline uint32_t xe_lookup_name_by(const xe_tables *t, uint32_t uri, uint64_t key, xe_span text) { /* key: xe_key() of the text */
+static inline uint32_t xe_lookup_name_by(const xe_tables *t, uint32_t uri, uint64_t key, xe_span text) { /* key: xc_load() of the text */
     uint32_t found = uri < t->g->n[XE_S_URIS] ? xe_quick_name(t->g, uri, key, text) : XE_NONE;
     return found != XE_NONE || !t->n_names ? found : xe_lookup_learned_name(t, uri, text);
 }
 static inline uint32_t xe_lookup_name(const xe_tables *t, uint32_t uri, xe_span text) {
-    return xe_lookup_name_by(t, uri, xe_key(text.p, text.n), text);
+    return xe_lookup_name_by(t, uri, xc_load(text.p, text.n), text);
 }
 uint32_t xe_name_at(const xe_tables *t, uint32_t uri, uint32_t local);
 uint32_t xe_add_uri(xe_tables *t, xe_span text);

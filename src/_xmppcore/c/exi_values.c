@@ -404,7 +404,7 @@ size_t xe_characters(xe_span s) {
         memcpy(&w, s.p + i, 8);
         high |= w;
     }
-    high |= xe_key(s.p + i, s.n - i);
+    high |= xc_load(s.p + i, s.n - i);
     if (!(high & 0x8080808080808080u)) return s.n;
     for (i = n = 0; i < s.n; i++) n += (s.p[i] & 0xC0) != 0x80;
     return n;

@@ -8,7 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint64_t xc_hash_load(const uint8_t *p, size_t n) { /* up to 8 bytes, without a call */
+/* Up to 8 bytes as a number, the first the lowest; without a call. */
+static inline uint64_t xc_load(const uint8_t *p, size_t n) {
     uint64_t v = 0;
     uint32_t a, b;
     if (n >= 8) {
@@ -16,9 +17,9 @@ static inline uint64_t xc_hash_load(const uint8_t *p, size_t n) { /* up to 8 byt
     } else if (n >= 4) {
         memcpy(&a, p, 4);
         memcpy(&b, p + n - 4, 4);
-        v = (uint64_t)b << 32 | a;
+        v = a | (uint64_t)b << 8 * (n - 4);
     } else if (n) {
-        v = (uint32_t)p[0] << 16 | (uint32_t)p[n / 2] << 8 | p[n - 1];
+        v = p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
     }
     return v;
 }
@@ -37,12 +38,12 @@ static inline uint64_t xc_hash_mix(uint64_t a, uint64_t b) {
 static inline uint64_t xc_hash(const uint8_t *p, size_t n, const uint64_t seed[2]) {
     uint64_t h = seed[0] ^ n;
     while (n > 16) {
-        h = xc_hash_mix(xc_hash_load(p, 8) ^ h, xc_hash_load(p + 8, 8) ^ seed[1]);
+        h = xc_hash_mix(xc_load(p, 8) ^ h, xc_load(p + 8, 8) ^ seed[1]);
         p += 16;
         n -= 16;
     }
-    uint64_t high = n > 8 ? xc_hash_load(p + 8, n - 8) : 0;
-    h = xc_hash_mix(xc_hash_load(p, n) ^ h, high ^ seed[1]);
+    uint64_t high = n > 8 ? xc_load(p + 8, n - 8) : 0;
+    h = xc_hash_mix(xc_load(p, n) ^ h, high ^ seed[1]);
     return xc_hash_mix(h ^ 0x9E3779B97F4A7C15u, seed[0] | 1);
 }
 

@@ -106,9 +106,7 @@ class Limits:
     depth: int = 64  # of groups in groups, types from types
     particles: int = 20_000  # leaves of one content model, its repetitions written out
     states: int = 60_000
-    pairs: int = (
-        5_000_000  # of leaves of one content model of which one may follow the other: optional repetitions square them
-    )
+    pairs: int = 5_000_000  # of leaves that may follow one another: optional repetitions square them
     seconds: float = 60.0  # from the first file on
 
 
