@@ -41,7 +41,7 @@ lint: $(VENV)/.built types
 	$(BIN)/ruff format --check .
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint src/_xmppcore
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $(C)/*.[ch] tests/*/*.[ch] benches/*.c
+	$(BIN)/clang-format --dry-run --Werror $(C)/*.[ch] tests/*/*.[ch] benches/*.c benches/load/*.[ch]
 	$(BIN)/python tests/wheels.py
 
 types: $(VENV)/.built

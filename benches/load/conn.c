@@ -35,8 +35,8 @@ static struct {
 
 static char inbox[INBOX_BYTES];
 
-int conn_setup(const struct sockaddr_in *peer, bool tls, bool direct_tls, const char *domain,
-               const struct protocol *protocol, conn_lost_fn *lost) {
+int conn_setup(const struct sockaddr_in *peer, bool tls, bool direct_tls, const char *domain, const struct protocol *protocol,
+               conn_lost_fn *lost) {
     on.epoll = epoll_create1(EPOLL_CLOEXEC);
     on.peer = *peer;
     on.direct_tls = direct_tls;
@@ -47,14 +47,12 @@ int conn_setup(const struct sockaddr_in *peer, bool tls, bool direct_tls, const 
     if (tls) {
         // Nobody is authenticated: the peer is a server that the same person started on loopback.
         tls_context = SSL_CTX_new(TLS_client_method());
-        if (!tls_context)
-            return -1;
+        if (!tls_context) return -1;
         SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
         SSL_CTX_set_session_cache_mode(tls_context, SSL_SESS_CACHE_OFF);
     }
 #else
-    if (tls)
-        return -1;
+    if (tls) return -1;
 #endif
     return on.epoll;
 }
@@ -65,21 +63,18 @@ static void buffer_clear(struct buffer *b) {
 }
 
 static void buffer_add(struct buffer *b, const char *p, size_t n) {
-    if (b->start == b->end)
-        b->start = b->end = 0;
+    if (b->start == b->end) b->start = b->end = 0;
     if (b->end + n > b->room) {
         b->room = (b->end + n) * 2;
         b->data = realloc(b->data, b->room);
-        if (!b->data)
-            abort();
+        if (!b->data) abort();
     }
     memcpy(b->data + b->end, p, n);
     b->end += n;
 }
 
 static void arm(struct conn *c, uint32_t events) {
-    if (c->armed == events)
-        return;
+    if (c->armed == events) return;
     struct epoll_event e = {.events = events, .data.ptr = c};
     epoll_ctl(on.epoll, c->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &e);
     c->armed = events;
@@ -95,8 +90,7 @@ void conn_close(struct conn *c) {
     SSL_free(c->ssl);
     c->ssl = NULL;
 #endif
-    if (c->transport != CLOSED)
-        close(c->fd);
+    if (c->transport != CLOSED) close(c->fd);
     c->transport = CLOSED;
     c->armed = 0;
     buffer_clear(&c->in);
@@ -123,14 +117,9 @@ static void handshake(struct conn *c) {
         return;
     }
     switch (SSL_get_error(c->ssl, done)) {
-    case SSL_ERROR_WANT_READ:
-        arm(c, EPOLLIN);
-        break;
-    case SSL_ERROR_WANT_WRITE:
-        arm(c, EPOLLOUT);
-        break;
-    default:
-        lose(c, "TLS handshake failed");
+    case SSL_ERROR_WANT_READ: arm(c, EPOLLIN); break;
+    case SSL_ERROR_WANT_WRITE: arm(c, EPOLLOUT); break;
+    default: lose(c, "TLS handshake failed");
     }
 }
 
@@ -144,8 +133,7 @@ void conn_start_tls(struct conn *c) {
 }
 
 static ssize_t tls_result(struct conn *c, int got) {
-    if (got > 0)
-        return got;
+    if (got > 0) return got;
     const int error = SSL_get_error(c->ssl, got);
     return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : -1;
 }
@@ -163,8 +151,7 @@ static ssize_t take(struct conn *c, char *p, size_t room) {
     }
 #endif
     const ssize_t got = recv(c->fd, p, room, 0);
-    if (got > 0)
-        return got;
+    if (got > 0) return got;
     return got < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
@@ -176,8 +163,7 @@ static ssize_t give(struct conn *c, const char *p, size_t n) {
     }
 #endif
     const ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
-    if (sent >= 0)
-        return sent;
+    if (sent >= 0) return sent;
     return errno == EAGAIN || errno == EINTR ? 0 : -1;
 }
 
@@ -185,8 +171,7 @@ static ssize_t give(struct conn *c, const char *p, size_t n) {
 
 bool conn_open(struct conn *c) {
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->fd < 0)
-        return false;
+    if (c->fd < 0) return false;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     c->transport = CONNECTING;
     c->online = c->finished = c->managed = c->sees = false;
@@ -221,25 +206,20 @@ static void flush(struct conn *c) {
             lose(c, "connection lost while sending");
             return;
         }
-        if (sent == 0)
-            return;
+        if (sent == 0) return;
         c->out.start += (size_t)sent;
     }
     buffer_clear(&c->out);
     arm(c, EPOLLIN);
-    if (c->finished)
-        shutdown(c->fd, SHUT_WR);
+    if (c->finished) shutdown(c->fd, SHUT_WR);
 }
 
 void conn_send(struct conn *c, const char *p, size_t n) {
-    if (c->transport != OPEN || c->finished)
-        return;
+    if (c->transport != OPEN || c->finished) return;
     while (n && c->out.start == c->out.end) {
         const ssize_t sent = give(c, p, n);
-        if (sent < 0)
-            return; // the end is found, and told, by the next read
-        if (sent == 0)
-            break;
+        if (sent < 0) return; // the end is found, and told, by the next read
+        if (sent == 0) break;
         p += sent;
         n -= (size_t)sent;
     }
@@ -250,36 +230,30 @@ void conn_send(struct conn *c, const char *p, size_t n) {
 }
 
 void conn_finish(struct conn *c, const char *last) {
-    if (c->transport != OPEN)
-        return;
+    if (c->transport != OPEN) return;
     conn_send(c, last, strlen(last));
     c->finished = true;
-    if (c->out.start == c->out.end)
-        shutdown(c->fd, SHUT_WR);
+    if (c->out.start == c->out.end) shutdown(c->fd, SHUT_WR);
 }
 
 static void pull(struct conn *c) {
     size_t have = c->in.end - c->in.start;
-    if (have)
-        memcpy(inbox, c->in.data + c->in.start, have);
+    if (have) memcpy(inbox, c->in.data + c->in.start, have);
     ssize_t got;
     for (;;) {
         const size_t room = INBOX_BYTES - have;
         got = take(c, inbox + have, room);
-        if (got <= 0)
-            break;
+        if (got <= 0) break;
         have += (size_t)got;
         const size_t used = on.protocol->received(c, inbox, have, now_ns());
-        if (c->transport != OPEN)
-            return; // closed from within, or TLS has just begun
+        if (c->transport != OPEN) return; // closed from within, or TLS has just begun
         have -= used;
         memmove(inbox, inbox + used, have);
         if (have > UNFINISHED_BYTES) {
             lose(c, "a stanza is too large");
             return;
         }
-        if (!c->ssl && (size_t)got < room)
-            break; // a short read has emptied the socket
+        if (!c->ssl && (size_t)got < room) break; // a short read has emptied the socket
     }
     if (got < 0) {
         lose(c, "connection closed by the server");
@@ -296,16 +270,10 @@ void conn_ready(struct conn *c, uint32_t events) {
     switch (c->transport) {
     case CLOSED: // an event of this batch that came too late
         return;
-    case CONNECTING:
-        established(c);
-        return;
-    case HANDSHAKE:
-        handshake(c);
-        return;
+    case CONNECTING: established(c); return;
+    case HANDSHAKE: handshake(c); return;
     case OPEN:
-        if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-            pull(c);
-        if (c->transport == OPEN && events & EPOLLOUT)
-            flush(c);
+        if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) pull(c);
+        if (c->transport == OPEN && events & EPOLLOUT) flush(c);
     }
 }

@@ -29,18 +29,18 @@ struct account {
 struct conn {
     int fd;
     enum transport transport;
-    uint32_t armed;    // epoll events asked for
-    bool online;       // set by the load above, false again from conn_open on
-    bool finished;     // we have said good-bye and read only for the peer's end
+    uint32_t armed;     // epoll events asked for
+    bool online;        // set by the load above, false again from conn_open on
+    bool finished;      // we have said good-bye and read only for the peer's end
     struct ssl_st *ssl; // owned; NULL while plain
-    struct buffer in;  // an unfinished stanza, between two reads
-    struct buffer out; // what the socket would not take yet
+    struct buffer in;   // an unfinished stanza, between two reads
+    struct buffer out;  // what the socket would not take yet
 
     struct account *account; // borrowed
     unsigned state;          // the protocol's, see xmpp.c
     struct scram scram;
-    char *jid;               // owned; full JID once bound
-    uint64_t began_ns;       // when this login began
+    char *jid;         // owned; full JID once bound
+    uint64_t began_ns; // when this login began
 
     bool managed;     // XEP-0198 is on
     uint32_t handled; // stanzas received since then
@@ -65,8 +65,8 @@ struct protocol {
 typedef void conn_lost_fn(struct conn *c, const char *why);
 
 // Returns the epoll descriptor. `direct_tls`: the handshake comes before the first byte.
-int conn_setup(const struct sockaddr_in *peer, bool tls, bool direct_tls, const char *domain,
-               const struct protocol *protocol, conn_lost_fn *lost);
+int conn_setup(const struct sockaddr_in *peer, bool tls, bool direct_tls, const char *domain, const struct protocol *protocol,
+               conn_lost_fn *lost);
 bool conn_open(struct conn *c);
 void conn_start_tls(struct conn *c);
 void conn_ready(struct conn *c, uint32_t events);

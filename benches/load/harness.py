@@ -25,6 +25,8 @@ GENERATOR_SOURCES = ("loadgen.c", "conn.c", "xmpp.c", "mqtt.c", "scram.c", "stat
 COMPILE = ("cc", "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wconversion")
 PEERS = HERE.parents[1] / "build" / "load" / "peers" / "bin" / "python"
 """Where other Python servers are: what `peers.txt` names would not go together with ours."""
+PASSWORD = "load-password"
+"""The generator's, for all accounts."""
 START_S = 60.0
 """How long a server may take to accept connections: Erlang on a busy machine needs 10."""
 STOP_S = 20.0
@@ -43,16 +45,19 @@ class Tools:
 
     loadgen: Path
     relay: Path
+    door: Path
     tls: bool
 
 
 def build(cache: Path) -> Tools:
-    """Compile generator and relay into `cache`, unless what lies there is newer than the sources. Raises LoadError."""
+    """Compile the generator and the physical limits into `cache`, unless what lies there is newer than the sources. Raises LoadError."""
     cache.mkdir(parents=True, exist_ok=True)
     tls = _succeeds("cc", "-E", "-include", "openssl/ssl.h", "-x", "c", os.devnull)
-    tools = Tools(cache / ("loadgen" if tls else "loadgen-no-tls"), cache / "relay", tls)
-    _compile(tools.loadgen, GENERATOR_SOURCES, ("-lssl", "-lcrypto") if tls else ("-DNO_TLS",))
+    tools = Tools(cache / ("loadgen" if tls else "loadgen-no-tls"), cache / "relay", cache / "door", tls)
+    openssl = ("-lssl", "-lcrypto") if tls else ("-DNO_TLS",)
+    _compile(tools.loadgen, GENERATOR_SOURCES, openssl)
     _compile(tools.relay, ("relay.c",), ())
+    _compile(tools.door, ("door.c", "scram.c"), openssl)
     return tools
 
 
@@ -119,8 +124,8 @@ class Kind:
     words: Mapping[str, str] | None = None
     """What stands in the template besides ports and paths."""
     environment: Callable[[Place], dict[str, str]] = lambda place: {}
-    speaks: Literal["xmpp", "mqtt", "bytes"] = "xmpp"
-    """bytes: joins connections two by two, and moves what comes."""
+    speaks: Literal["xmpp", "mqtt", "bytes", "logins"] = "xmpp"
+    """bytes: joins connections two by two, and moves what comes; logins: lets everybody in, to nothing."""
     starttls_only: bool = False
     """Nothing goes without TLS, and that is not there from the first octet."""
 
@@ -211,6 +216,11 @@ def _python_relay(python: str, loop: str) -> Callable[[Place], list[str]]:
     return lambda place: [python, str(HERE / "relay.py"), loop, str(place.port)]
 
 
+def _door(place: Place) -> list[str]:
+    files = [str(place.certificate), str(place.key)]
+    return [str(place.tools.door), str(place.port), str(place.tls_port), *files, PASSWORD]
+
+
 def _version(module: str) -> Callable[[], str]:
     code = f"from importlib.metadata import version; print(version({module!r}))"
     return lambda: _output(sys.executable if module == "trio" else str(PEERS), "-c", code)
@@ -272,6 +282,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "relay", _on_path("cc"), lambda place: [str(place.tools.relay), str(place.port)], lambda: "", speaks="bytes"
         ),
+        Kind("door", _on_path("cc"), _door, lambda: "", speaks="logins"),
         Kind("relay-trio", lambda: None, _python_relay(sys.executable, "trio"), _version("trio"), speaks="bytes"),
         Kind(
             "relay-uvloop",
@@ -432,11 +443,13 @@ class Case:
         return self.name in ("idle", "storm", "return", "growth")
 
     def suits(self, kind: Kind, tools: Tools) -> bool:
-        """Returns whether this can be measured there: a relay knows no logins, and TLS must be built in."""
+        """Returns whether this can be measured there: a relay knows no logins, a door nothing else, and TLS must be built in."""
         if self.tls != "none" and not tools.tls:
             return False
         if kind.speaks == "bytes":
             return self.name == "chat" and self.tls == "none" and not self.sm
+        if kind.speaks == "logins":
+            return self.name == "login" and self.sasl == "scram-sha-1" and self.tls != "starttls"
         if kind.speaks == "mqtt":
             return self.name in ("chat", "idle") and not self.sm and self.tls != "starttls"
         if kind.starttls_only:
@@ -452,7 +465,7 @@ class Case:
         found += ["--rate", str(self.rate_per_s)] if self.rate_per_s else ["--window", str(self.window)]
         found += ["--domain", "anon.localhost" if self.sasl == "anonymous" else "localhost", "--pid", str(server.pid)]
         found += ["--sm"] if self.sm else []
-        return [*found, *{"xmpp": [], "bytes": ["--raw"], "mqtt": ["--mqtt"]}[kind.speaks]]
+        return [*found, *{"xmpp": [], "logins": [], "bytes": ["--raw"], "mqtt": ["--mqtt"]}[kind.speaks]]
 
 
 def generate(tools: Tools, *arguments: str) -> Result:

@@ -77,8 +77,8 @@ struct flow {
     struct conn *from, *to; // borrowed; the same one for a ping
     char *stanza;           // owned; holds the digits of the number to be sent next
     size_t bytes, number_at;
-    uint64_t next;       // number to be sent next
-    unsigned receivers;  // of each stanza
+    uint64_t next;      // number to be sent next
+    unsigned receivers; // of each stanza
     struct slot *ring;
     uint64_t mask;
     unsigned in_flight;
@@ -89,7 +89,7 @@ struct load_case {
     const char *counts;  // what `count` is the number of
     unsigned conns_each; // connections to each of them; 0: `concurrency` connections take turns
     char *(*stanza)(const struct flow *f, size_t *size, size_t *number_at); // malloc'ed; NULL: no flows
-    enum crowd { ALONE, CONTACTS, STORM, RETURN } crowd; // the first two of these: behind a connection more, the first
+    enum crowd { ALONE, CONTACTS, STORM, RETURN } crowd;                    // the first two of these: behind a connection more, the first
 };
 
 static enum phase { SETUP, WARMUP, TIMED, DRAIN, GOODBYE } phase;
@@ -115,23 +115,20 @@ static struct hist latency, login_latency, send_lag;
 
 static void note_failure(uint64_t *counter, const char *why) {
     ++*counter;
-    if (!counts.first_error[0])
-        snprintf(counts.first_error, sizeof counts.first_error, "%s", why);
+    if (!counts.first_error[0]) snprintf(counts.first_error, sizeof counts.first_error, "%s", why);
 }
 
 // Flows -----------------------------------------------------------------------------------------
 
 static void next_number(struct flow *f) {
     f->next++;
-    for (char *digit = f->stanza + f->number_at + NUMBER_DIGITS - 1; ++*digit > '9'; digit--)
-        *digit = '0';
+    for (char *digit = f->stanza + f->number_at + NUMBER_DIGITS - 1; ++*digit > '9'; digit--) *digit = '0';
 }
 
 static void flow_send(struct flow *f, unsigned stanzas, uint64_t due_ns) {
     static char batch[BATCH_BYTES];
     size_t used = 0;
-    if (f->from->transport != OPEN)
-        return;
+    if (f->from->transport != OPEN) return;
     while (stanzas--) {
         struct slot *slot = &f->ring[f->next & f->mask];
         if (slot->due_ns) {
@@ -188,8 +185,7 @@ static bool flow_settle(const struct conn *c, uint64_t number, uint64_t *due_ns)
 
 static void on_numbered(struct conn *c, uint64_t number, bool error, uint64_t now) {
     uint64_t due_ns;
-    if (!c->flow || !flow_settle(c, number, &due_ns))
-        return;
+    if (!c->flow || !flow_settle(c, number, &due_ns)) return;
     if (error) {
         note_failure(&counts.errors, "a stanza came back as an error");
     } else {
@@ -197,23 +193,20 @@ static void on_numbered(struct conn *c, uint64_t number, bool error, uint64_t no
             counts.reordered++;
         else
             c->high = number + 1;
-        if (phase == TIMED)
-            counts.done += running->crowd != STORM;
+        if (phase == TIMED) counts.done += running->crowd != STORM;
         if (phase == TIMED || (phase == DRAIN && running->crowd == STORM)) // the longest wait may end there
             hist_add(&latency, now - due_ns);
     }
 }
 
 static void refill_now(void) {
-    if (refill && opt.rate_per_s <= 0 && phase < DRAIN)
-        flow_send(refill_flow, refill, now_ns());
+    if (refill && opt.rate_per_s <= 0 && phase < DRAIN) flow_send(refill_flow, refill, now_ns());
     refill = 0;
 }
 
 static void flows_make(void) {
     uint64_t ring = opt.rate_per_s > 0 ? OPEN_LOOP_RING : 64;
-    while (ring < 2ull * opt.window)
-        ring *= 2;
+    while (ring < 2ull * opt.window) ring *= 2;
     flow_count = running->crowd ? 1 : opt.count;
     flows = calloc(flow_count, sizeof *flows);
     for (unsigned i = 0; i < flow_count; i++) {
@@ -221,8 +214,7 @@ static void flows_make(void) {
         f->from = &conns[i * running->conns_each];
         f->to = &conns[(i + 1) * running->conns_each - (running->crowd != CONTACTS)];
         f->receivers = running->crowd == CONTACTS ? opt.count : 1;
-        for (unsigned k = 0; k < f->receivers; k++)
-            f->to[k].flow = f;
+        for (unsigned k = 0; k < f->receivers; k++) f->to[k].flow = f;
         if (running->crowd != CONTACTS) // whose sender gets a copy that nobody counts
             f->from->flow = f;
         f->stanza = running->stanza(f, &f->bytes, &f->number_at);
@@ -232,8 +224,7 @@ static void flows_make(void) {
 }
 
 static char *chat_stanza(const struct flow *f, size_t *size, size_t *number_at) {
-    if (opt.mqtt)
-        return mqtt_publish(f->to->jid, opt.message_bytes, size, number_at);
+    if (opt.mqtt) return mqtt_publish(f->to->jid, opt.message_bytes, size, number_at);
     return xmpp_chat(opt.raw ? "load00001@localhost/load" : f->to->jid, opt.message_bytes, size, number_at);
 }
 
@@ -259,12 +250,10 @@ static void pace_wait(void) {
 
 static void pace(void) {
     uint64_t expirations;
-    if (read(pace_fd, &expirations, sizeof expirations) < 0 || phase >= DRAIN)
-        return;
+    if (read(pace_fd, &expirations, sizeof expirations) < 0 || phase >= DRAIN) return;
     for (uint64_t now = now_ns(), due; (due = due_ns(paced)) <= now; paced++) {
         flow_send(&flows[paced % flow_count], 1, due);
-        if (phase == TIMED)
-            hist_add(&send_lag, now_ns() - due);
+        if (phase == TIMED) hist_add(&send_lag, now_ns() - due);
     }
     pace_wait();
 }
@@ -278,8 +267,7 @@ static void flows_start(void) {
         pace_wait();
         return;
     }
-    for (unsigned i = 0; i < flow_count; i++)
-        flow_send(&flows[i], opt.window, now_ns());
+    for (unsigned i = 0; i < flow_count; i++) flow_send(&flows[i], opt.window, now_ns());
 }
 
 // Connections ------------------------------------------------------------------------------------
@@ -307,12 +295,10 @@ static void on_online(struct conn *c) {
     c->online = true;
     counts.logins++;
     hist_add(&login_latency, now_ns() - c->began_ns);
-    if (phase == TIMED && running->crowd)
-        counts.done++;
+    if (phase == TIMED && running->crowd) counts.done++;
     if (running->crowd == CONTACTS && c != conns && !c->sees) {
         char subscribe[128];
-        snprintf(subscribe, sizeof subscribe, "<presence type='subscribe' to='%s@%s'/>", accounts->user,
-                 opt.xmpp.domain);
+        snprintf(subscribe, sizeof subscribe, "<presence type='subscribe' to='%s@%s'/>", accounts->user, opt.xmpp.domain);
         conn_send(c, subscribe, strlen(subscribe)); // settled when the presence comes
     } else if (take_turns()) {
         if (phase == TIMED) {
@@ -327,8 +313,7 @@ static void on_online(struct conn *c) {
 
 // Who takes part in a presence: the first lets all others see it.
 static void on_presence(struct conn *c, const char *from, size_t from_bytes, const char *type, size_t type_bytes) {
-    if (running->crowd != CONTACTS)
-        return;
+    if (running->crowd != CONTACTS) return;
     const size_t user = strlen(accounts->user);
     if (c == conns && type_bytes == 9 && !memcmp(type, "subscribe", 9)) {
         char answer[512];
@@ -342,9 +327,7 @@ static void on_presence(struct conn *c, const char *from, size_t from_bytes, con
 
 static bool returns(const struct conn *c) { return running->crowd == RETURN && phase != SETUP && !c->finished; }
 
-static void retry_later(struct conn *c) {
-    c->retry_ns = now_ns() + RETRY_MS * 500000ull + (unsigned)(rand() % RETRY_MS) * 1000000ull;
-}
+static void retry_later(struct conn *c) { c->retry_ns = now_ns() + RETRY_MS * 500000ull + (unsigned)(rand() % RETRY_MS) * 1000000ull; }
 
 static void on_failed(struct conn *c, const char *why) {
     if (returns(c)) {
@@ -371,17 +354,13 @@ static void on_lost(struct conn *c, const char *why) {
 }
 
 static void conns_make(void) {
-    account_count = opt.count * (take_turns() ? 1 : running->conns_each) +
-                    (running->crowd == CONTACTS || running->crowd == STORM);
+    account_count = opt.count * (take_turns() ? 1 : running->conns_each) + (running->crowd == CONTACTS || running->crowd == STORM);
     conn_count = take_turns() && opt.concurrency < account_count ? opt.concurrency : account_count;
     accounts = calloc(account_count, sizeof *accounts);
     conns = calloc(conn_count, sizeof *conns);
-    if (!accounts || !conns)
-        abort();
-    for (unsigned i = 0; i < account_count; i++)
-        snprintf(accounts[i].user, sizeof accounts[i].user, "%s%05u", opt.user, i);
-    for (unsigned i = 0; i < conn_count; i++)
-        conns[i].account = &accounts[i];
+    if (!accounts || !conns) abort();
+    for (unsigned i = 0; i < account_count; i++) snprintf(accounts[i].user, sizeof accounts[i].user, "%s%05u", opt.user, i);
+    for (unsigned i = 0; i < conn_count; i++) conns[i].account = &accounts[i];
 }
 
 // Phases -----------------------------------------------------------------------------------------
@@ -398,8 +377,7 @@ static void turn(uint64_t until_ns) {
     struct epoll_event events[256];
     const uint64_t now = now_ns();
     int wait_ms = until_ns > now ? (int)((until_ns - now + 999999) / 1000000) : 0;
-    if (running->crowd == RETURN && wait_ms > RETRY_MS / 10)
-        wait_ms = RETRY_MS / 10; // somebody may be due to try again
+    if (running->crowd == RETURN && wait_ms > RETRY_MS / 10) wait_ms = RETRY_MS / 10; // somebody may be due to try again
     const int n = epoll_wait(epoll_fd, events, 256, wait_ms);
     for (int i = 0; i < n; i++) {
         if (!events[i].data.ptr) {
@@ -429,23 +407,20 @@ static bool all_back(void) {
     for (unsigned i = 0; i < conn_count; i++)
         if (conns[i].retry_ns && conns[i].retry_ns <= now && conns[i].transport == CLOSED) {
             conns[i].retry_ns = 0;
-            if (!conn_open(&conns[i]))
-                retry_later(&conns[i]);
+            if (!conn_open(&conns[i])) retry_later(&conns[i]);
         }
     return settled >= conn_count;
 }
 
 static bool all_arrived(void) {
     for (unsigned i = 0; i < flow_count; i++)
-        if (flows[i].in_flight)
-            return false;
+        if (flows[i].in_flight) return false;
     return true;
 }
 
 static bool all_closed(void) {
     for (unsigned i = 0; i < conn_count; i++)
-        if (conns[i].transport != CLOSED)
-            return false;
+        if (conns[i].transport != CLOSED) return false;
     return true;
 }
 
@@ -455,15 +430,13 @@ static bool never(void) { return false; }
 static double run_phase(enum phase next, double seconds, bool (*done)(void)) {
     const uint64_t began = now_ns(), until = began + (uint64_t)(seconds * 1e9);
     phase = next;
-    while (!done() && now_ns() < until)
-        turn(until);
+    while (!done() && now_ns() < until) turn(until);
     return (double)(now_ns() - began) * 1e-9;
 }
 
 static struct usage server_usage(void) {
     struct usage u = {0};
-    if (running->crowd == RETURN && phase > SETUP)
-        return u; // another process by now
+    if (running->crowd == RETURN && phase > SETUP) return u; // another process by now
     if (opt.pid_count && !usage_read(opt.pids, opt.pid_count, &u)) {
         fprintf(stderr, "loadgen: a process given by --pid is gone\n");
         exit(1);
@@ -485,8 +458,7 @@ static struct report run(void) {
     r.ready = server_usage();
     r.setup_logins = counts.logins;
     if (!all_settled() || counts.failed_logins) {
-        if (!counts.failed_logins)
-            note_failure(&counts.failed_logins, "not all logins came to an end in time");
+        if (!counts.failed_logins) note_failure(&counts.failed_logins, "not all logins came to an end in time");
         return r;
     }
     r.complete = true;
@@ -498,8 +470,7 @@ static struct report run(void) {
         conns[i].account = &accounts[i];
         begin_login(&conns[i]);
     }
-    if (running->crowd == RETURN)
-        fprintf(stderr, "ready\n");
+    if (running->crowd == RETURN) fprintf(stderr, "ready\n");
     run_phase(WARMUP, running->crowd == RETURN ? opt.setup_s : opt.warmup_s, running->crowd == RETURN ? one_gone : never);
     r.before = server_usage();
     r.own_cpu_s = -own_cpu_s();
@@ -507,24 +478,20 @@ static struct report run(void) {
     r.timed_s = running->crowd == STORM    ? run_phase(TIMED, opt.setup_s, all_settled)
                 : running->crowd == RETURN ? run_phase(TIMED, opt.setup_s, all_back)
                                            : run_phase(TIMED, opt.seconds, never);
-    if (settled < conn_count && !take_turns())
-        note_failure(&counts.failed_logins, "not all came back in time");
+    if (settled < conn_count && !take_turns()) note_failure(&counts.failed_logins, "not all came back in time");
     r.busy_s += machine_busy_s();
     r.own_cpu_s += own_cpu_s();
     r.after = server_usage();
     run_phase(DRAIN, opt.drain_s, take_turns() ? all_closed : all_arrived);
     for (unsigned i = 0; i < flow_count; i++)
-        for (uint64_t k = 0; k <= flows[i].mask; k++)
-            counts.lost += flows[i].ring[k].due_ns ? flows[i].ring[k].awaited : 0;
+        for (uint64_t k = 0; k <= flows[i].mask; k++) counts.lost += flows[i].ring[k].due_ns ? flows[i].ring[k].awaited : 0;
     return r;
 }
 
 static void say_good_bye(void) {
-    for (unsigned i = 0; i < conn_count; i++)
-        conn_finish(&conns[i], opt.raw || opt.mqtt ? "" : XMPP_END);
+    for (unsigned i = 0; i < conn_count; i++) conn_finish(&conns[i], opt.raw || opt.mqtt ? "" : XMPP_END);
     run_phase(GOODBYE, 5, all_closed);
-    for (unsigned i = 0; i < conn_count; i++)
-        conn_free(&conns[i]);
+    for (unsigned i = 0; i < conn_count; i++) conn_free(&conns[i]);
     for (unsigned i = 0; i < flow_count; i++) {
         free(flows[i].stanza);
         free(flows[i].ring);
@@ -540,8 +507,7 @@ static double per(double n, double of) { return of > 0 ? n / of : 0; }
 
 static void print_text(const char *name, const char *text) {
     printf("\"%s\": \"", name);
-    for (; *text; text++)
-        putchar(*text == '"' || *text == '\\' || *text < ' ' ? '\'' : *text);
+    for (; *text; text++) putchar(*text == '"' || *text == '\\' || *text < ' ' ? '\'' : *text);
     printf("\", ");
 }
 
@@ -554,19 +520,20 @@ static void print_report(const struct report *r) {
     const double others_s = r->busy_s - r->own_cpu_s - cpu_s;
 
     printf("{\"case\": \"%s\", \"protocol\": \"%s\", \"tls\": \"%s\", \"sasl\": \"%s\", \"%s\": %u, ", running->name,
-           opt.raw ? "raw" : opt.mqtt ? "mqtt" : "xmpp", tls[opt.xmpp.tls], sasl[opt.xmpp.sasl], running->counts, opt.count);
+           opt.raw    ? "raw"
+           : opt.mqtt ? "mqtt"
+                      : "xmpp",
+           tls[opt.xmpp.tls], sasl[opt.xmpp.sasl], running->counts, opt.count);
     if (flow_count)
-        printf("\"window\": %u, \"rate_per_s\": %.0f, \"sent_bytes\": %zu, \"received_bytes\": %zu, ", opt.window,
-               opt.rate_per_s, flows[0].bytes, flows[0].to->seen_bytes);
+        printf("\"window\": %u, \"rate_per_s\": %.0f, \"sent_bytes\": %zu, \"received_bytes\": %zu, ", opt.window, opt.rate_per_s,
+               flows[0].bytes, flows[0].to->seen_bytes);
     printf("\"complete\": %s, \"seconds\": %.4f, ", r->complete ? "true" : "false", r->timed_s);
-    printf("\"done\": %" PRIu64 ", \"per_s\": %.1f, \"per_server_cpu_s\": %.1f, ", counts.done, per(done, r->timed_s),
-           per(done, cpu_s));
+    printf("\"done\": %" PRIu64 ", \"per_s\": %.1f, \"per_server_cpu_s\": %.1f, ", counts.done, per(done, r->timed_s), per(done, cpu_s));
     printf("\"latency_us\": {\"p50\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f}, ", hist_us(&latency, 0.5),
            hist_us(&latency, 0.99), hist_us(&latency, 0.999), (double)latency.max_ns * 1e-3);
-    printf("\"login_us\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ", hist_us(&login_latency, 0.5),
-           hist_us(&login_latency, 0.99), (double)login_latency.max_ns * 1e-3);
-    printf("\"lost\": %" PRIu64 ", \"doubled\": %" PRIu64 ", \"reordered\": %" PRIu64 ", ", counts.lost, counts.doubled,
-           counts.reordered);
+    printf("\"login_us\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ", hist_us(&login_latency, 0.5), hist_us(&login_latency, 0.99),
+           (double)login_latency.max_ns * 1e-3);
+    printf("\"lost\": %" PRIu64 ", \"doubled\": %" PRIu64 ", \"reordered\": %" PRIu64 ", ", counts.lost, counts.doubled, counts.reordered);
     printf("\"errors\": %" PRIu64 ", \"shed\": %" PRIu64 ", ", counts.errors, counts.shed);
     printf("\"disconnects\": %" PRIu64 ", \"failed_logins\": %" PRIu64 ", ", counts.disconnects, counts.failed_logins);
     print_text("first_error", counts.first_error);
@@ -574,14 +541,12 @@ static void print_report(const struct report *r) {
            per(logins, r->setup_s));
     printf("\"server_cpu_s\": %.4f, \"per_server_cpu_s\": %.1f}, ", setup_cpu_s, per(logins, setup_cpu_s));
     printf("\"server\": {\"processes\": %u, \"cpu_s\": %.4f, ", r->after.processes, cpu_s);
-    printf("\"user_s\": %.2f, \"system_s\": %.2f, ", r->after.user_s - r->before.user_s,
-           r->after.system_s - r->before.system_s);
-    printf("\"rss_fresh_kib\": %" PRIu64 ", \"rss_ready_kib\": %" PRIu64 ", \"rss_kib\": %" PRIu64 ", \"fds\": %u}, ",
-           r->fresh.rss_kib, r->ready.rss_kib, r->after.rss_kib, r->after.fds);
+    printf("\"user_s\": %.2f, \"system_s\": %.2f, ", r->after.user_s - r->before.user_s, r->after.system_s - r->before.system_s);
+    printf("\"rss_fresh_kib\": %" PRIu64 ", \"rss_ready_kib\": %" PRIu64 ", \"rss_kib\": %" PRIu64 ", \"fds\": %u}, ", r->fresh.rss_kib,
+           r->ready.rss_kib, r->after.rss_kib, r->after.fds);
     printf("\"generator\": {\"cpu_s\": %.4f, \"cpu_percent\": %.1f, \"send_lag_p99_us\": %.1f}, ", r->own_cpu_s,
            100 * per(r->own_cpu_s, r->timed_s), hist_us(&send_lag, 0.99));
-    printf("\"others\": {\"cpu_percent\": %.1f}}\n",
-           100 * per(opt.pid_count && others_s > 0 ? others_s : 0, r->timed_s));
+    printf("\"others\": {\"cpu_percent\": %.1f}}\n", 100 * per(opt.pid_count && others_s > 0 ? others_s : 0, r->timed_s));
 }
 
 // Options ----------------------------------------------------------------------------------------
@@ -631,8 +596,7 @@ static void usage_exit(const char *why) {
 
 static unsigned choice(const char *value, const char *const *names, unsigned count) {
     for (unsigned i = 0; i < count; i++)
-        if (!strcmp(value, names[i]))
-            return i;
+        if (!strcmp(value, names[i])) return i;
     usage_exit("unknown value of --tls or --sasl");
     return 0;
 }
@@ -640,15 +604,13 @@ static unsigned choice(const char *value, const char *const *names, unsigned cou
 static double number(const char *text, double least, double most) {
     char *end;
     const double v = strtod(text, &end);
-    if (end == text || *end || !(v >= least && v <= most))
-        usage_exit("a number is out of range");
+    if (end == text || *end || !(v >= least && v <= most)) usage_exit("a number is out of range");
     return v;
 }
 
 static void parse_pids(char *text) {
     for (char *pid = strtok(text, ","); pid; pid = strtok(NULL, ",")) {
-        if (opt.pid_count == MAX_PIDS)
-            usage_exit("too many --pid");
+        if (opt.pid_count == MAX_PIDS) usage_exit("too many --pid");
         opt.pids[opt.pid_count++] = (pid_t)number(pid, 1, 1e9);
     }
 }
@@ -656,16 +618,51 @@ static void parse_pids(char *text) {
 static void parse(int argc, char **argv) {
     static const char *const tls[] = {"none", "starttls", "direct"};
     static const char *const sasl[] = {"plain", "scram-sha-1", "anonymous"};
-    enum { HOST, PORT, DOMAIN_, TLS, SASL, SM, RAW, MQTT, COUNT, WINDOW, RATE, BYTES, WARMUP_, SECONDS, DRAIN_, SETUP_,
-           CONCURRENCY, USER, PASSWORD, REGISTER, PID };
-    static const struct option long_options[] = {
-        {"host", 1, 0, HOST},       {"port", 1, 0, PORT},         {"domain", 1, 0, DOMAIN_},
-        {"tls", 1, 0, TLS},         {"sasl", 1, 0, SASL},         {"raw", 0, 0, RAW},         {"sm", 0, 0, SM},           {"mqtt", 0, 0, MQTT},
-        {"count", 1, 0, COUNT},     {"window", 1, 0, WINDOW},     {"rate", 1, 0, RATE},
-        {"bytes", 1, 0, BYTES},     {"warmup", 1, 0, WARMUP_},    {"seconds", 1, 0, SECONDS},
-        {"drain", 1, 0, DRAIN_},    {"setup", 1, 0, SETUP_},      {"concurrency", 1, 0, CONCURRENCY},
-        {"user", 1, 0, USER},       {"password", 1, 0, PASSWORD}, {"register", 0, 0, REGISTER},
-        {"pid", 1, 0, PID},         {0, 0, 0, 0}};
+    enum {
+        HOST,
+        PORT,
+        DOMAIN_,
+        TLS,
+        SASL,
+        SM,
+        RAW,
+        MQTT,
+        COUNT,
+        WINDOW,
+        RATE,
+        BYTES,
+        WARMUP_,
+        SECONDS,
+        DRAIN_,
+        SETUP_,
+        CONCURRENCY,
+        USER,
+        PASSWORD,
+        REGISTER,
+        PID
+    };
+    static const struct option long_options[] = {{"host", 1, 0, HOST},
+                                                 {"port", 1, 0, PORT},
+                                                 {"domain", 1, 0, DOMAIN_},
+                                                 {"tls", 1, 0, TLS},
+                                                 {"sasl", 1, 0, SASL},
+                                                 {"raw", 0, 0, RAW},
+                                                 {"sm", 0, 0, SM},
+                                                 {"mqtt", 0, 0, MQTT},
+                                                 {"count", 1, 0, COUNT},
+                                                 {"window", 1, 0, WINDOW},
+                                                 {"rate", 1, 0, RATE},
+                                                 {"bytes", 1, 0, BYTES},
+                                                 {"warmup", 1, 0, WARMUP_},
+                                                 {"seconds", 1, 0, SECONDS},
+                                                 {"drain", 1, 0, DRAIN_},
+                                                 {"setup", 1, 0, SETUP_},
+                                                 {"concurrency", 1, 0, CONCURRENCY},
+                                                 {"user", 1, 0, USER},
+                                                 {"password", 1, 0, PASSWORD},
+                                                 {"register", 0, 0, REGISTER},
+                                                 {"pid", 1, 0, PID},
+                                                 {0, 0, 0, 0}};
     for (int found; (found = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         switch (found) {
         case HOST: opt.host = optarg; break;
@@ -693,16 +690,11 @@ static void parse(int argc, char **argv) {
         }
     }
     for (size_t i = 0; optind == argc - 1 && i < sizeof cases / sizeof *cases; i++)
-        if (!strcmp(argv[optind], cases[i].name))
-            running = &cases[i];
-    if (!running || !opt.port)
-        usage_exit("a case and --port are needed");
-    if (opt.raw && running->stanza != chat_stanza)
-        usage_exit("--raw knows only chat");
-    if (opt.mqtt && running->stanza && running->stanza != chat_stanza)
-        usage_exit("--mqtt knows only chat and idle");
-    if (strlen(opt.user) > 32 || strlen(opt.xmpp.domain) > 255 || strlen(opt.xmpp.password) > 100)
-        usage_exit("a name is too long");
+        if (!strcmp(argv[optind], cases[i].name)) running = &cases[i];
+    if (!running || !opt.port) usage_exit("a case and --port are needed");
+    if (opt.raw && running->stanza != chat_stanza) usage_exit("--raw knows only chat");
+    if (opt.mqtt && running->stanza && running->stanza != chat_stanza) usage_exit("--mqtt knows only chat and idle");
+    if (strlen(opt.user) > 32 || strlen(opt.xmpp.domain) > 255 || strlen(opt.xmpp.password) > 100) usage_exit("a name is too long");
 }
 
 int main(int argc, char **argv) {
@@ -721,9 +713,11 @@ int main(int argc, char **argv) {
     xmpp_setup(&opt.xmpp, &events);
     mqtt_setup(&events);
     epoll_fd = conn_setup(&peer, opt.xmpp.tls != TLS_NONE, opt.xmpp.tls == TLS_DIRECT, opt.xmpp.domain,
-                          opt.raw ? &raw_protocol : opt.mqtt ? &mqtt_protocol : &xmpp_protocol, on_lost);
-    if (epoll_fd < 0)
-        usage_exit("TLS is not built in");
+                          opt.raw    ? &raw_protocol
+                          : opt.mqtt ? &mqtt_protocol
+                                     : &xmpp_protocol,
+                          on_lost);
+    if (epoll_fd < 0) usage_exit("TLS is not built in");
     conns_make();
     const struct report r = run();
     print_report(&r);

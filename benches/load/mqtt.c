@@ -23,8 +23,7 @@ static size_t put_text(char *out, const char *text) {
 // Section 2.2.3: seven bits an octet, lowest first.
 static size_t put_length(char *out, size_t n) {
     size_t at = 0;
-    do
-        out[at++] = (char)((n & 127) | (n > 127 ? 128 : 0));
+    do out[at++] = (char)((n & 127) | (n > 127 ? 128 : 0));
     while (n >>= 7);
     return at;
 }
@@ -48,8 +47,7 @@ static void on_packet(struct conn *c, uint8_t type, const uint8_t *p, size_t n, 
     if (type == PUBLISH && n > 2) {
         const size_t topic = (size_t)p[0] << 8 | p[1];
         uint64_t number = 0;
-        if (n < 2 + topic + 1 + NUMBER_DIGITS)
-            return;
+        if (n < 2 + topic + 1 + NUMBER_DIGITS) return;
         for (const uint8_t *digit = p + 2 + topic + 1, *end = digit + NUMBER_DIGITS; digit < end; digit++)
             number = number * 10 + (uint64_t)(*digit - '0');
         c->seen_bytes = n + 2 + (n > 127);
@@ -72,13 +70,11 @@ static size_t received(struct conn *c, const char *bytes, size_t size, uint64_t 
         size_t n = 0, at = 1;
         unsigned shift = 0;
         do {
-            if (p + at >= end)
-                return (size_t)(p - (const uint8_t *)bytes);
+            if (p + at >= end) return (size_t)(p - (const uint8_t *)bytes);
             n |= (size_t)(p[at] & 127) << shift;
             shift += 7;
         } while (p[at++] & 128 && at < 5);
-        if ((size_t)(end - p) < at + n)
-            break;
+        if ((size_t)(end - p) < at + n) break;
         on_packet(c, p[0], p + at, n, now);
         p += at + n;
     }
@@ -92,8 +88,7 @@ char *mqtt_publish(const char *to, size_t bytes, size_t *size, size_t *number_at
     const size_t least = around + 1 + 1 + NUMBER_DIGITS;
     const size_t rest = (bytes > least ? bytes : least) - (bytes > 130 ? 3 : 2);
     char *out = malloc(rest + 5);
-    if (!out)
-        abort();
+    if (!out) abort();
     out[0] = PUBLISH;
     size_t at = 1 + put_length(out + 1, rest);
     const size_t end = at + rest;

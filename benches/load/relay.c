@@ -49,8 +49,7 @@ static void accept_all(int listener) {
     for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         struct end *e = calloc(1, sizeof *e);
-        if (!e)
-            abort();
+        if (!e) abort();
         e->fd = fd;
         if (!waiting) {
             waiting = e;
@@ -67,8 +66,7 @@ static void accept_all(int listener) {
 static void end_read(struct end *e) {
     const ssize_t got = recv(e->fd, chunk, sizeof chunk, 0);
     if (got <= 0) {
-        if (got == 0 || (errno != EAGAIN && errno != EINTR))
-            end_close(e);
+        if (got == 0 || (errno != EAGAIN && errno != EINTR)) end_close(e);
         return;
     }
     ssize_t sent = send(e->peer->fd, chunk, (size_t)got, MSG_NOSIGNAL);
@@ -76,15 +74,13 @@ static void end_read(struct end *e) {
         end_close(e);
         return;
     }
-    if (sent < 0)
-        sent = 0;
+    if (sent < 0) sent = 0;
     if (sent < got) {
         struct end *to = e->peer;
         to->size = (size_t)(got - sent);
         to->start = 0;
         to->pending = malloc(to->size);
-        if (!to->pending)
-            abort();
+        if (!to->pending) abort();
         memcpy(to->pending, chunk + sent, to->size);
         arm(e, e->pending ? EPOLLOUT : 0, EPOLL_CTL_MOD);
         arm(to, EPOLLOUT | (e->pending ? 0 : EPOLLIN), EPOLL_CTL_MOD);
@@ -94,13 +90,11 @@ static void end_read(struct end *e) {
 static void end_write(struct end *e) {
     const ssize_t sent = send(e->fd, e->pending + e->start, e->size - e->start, MSG_NOSIGNAL);
     if (sent < 0) {
-        if (errno != EAGAIN)
-            end_close(e);
+        if (errno != EAGAIN) end_close(e);
         return;
     }
     e->start += (size_t)sent;
-    if (e->start < e->size)
-        return;
+    if (e->start < e->size) return;
     free(e->pending);
     e->pending = NULL;
     arm(e, e->peer->pending ? 0 : EPOLLIN, EPOLL_CTL_MOD);
@@ -132,11 +126,9 @@ int main(int argc, char **argv) {
                 accept_all(listener);
                 continue;
             }
-            if (e->fd >= 0 && events[i].events & EPOLLOUT)
-                end_write(e);
+            if (e->fd >= 0 && events[i].events & EPOLLOUT) end_write(e);
             // While the other end has bytes waiting, even a hang-up here waits for them.
-            if (e->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !e->peer->pending)
-                end_read(e);
+            if (e->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !e->peer->pending) end_read(e);
         }
         for (struct end *next; ended; ended = next) {
             next = ended->peer;

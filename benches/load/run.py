@@ -116,7 +116,7 @@ def main(
     target: Path | None,
     patience: float,
 ) -> None:
-    """Measure servers and a bare byte relay side by side on this machine's loopback."""
+    """Measure servers, and C programs that do nothing but what they must, side by side on this machine's loopback."""
     cases = SESSION_CASES if sessions else ALL_CASES if everything else cases
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that servers end with it
     console = Console()

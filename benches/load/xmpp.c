@@ -21,7 +21,7 @@ enum state {
     AUTH,          // SASL runs
     AUTH_FEATURES, // the stream after SASL is opened
     BIND,
-    ENABLE, // XEP-0198 was asked for
+    ENABLE,   // XEP-0198 was asked for
     PRESENCE, // presence and a ping were sent: the ping's answer proves that the presence was processed
     ONLINE,
 };
@@ -56,8 +56,7 @@ static const char *tag_end(const char *p, const char *end) {
     char quote = 0;
     for (; p < end; p++) {
         if (quote) {
-            if (*p == quote)
-                quote = 0;
+            if (*p == quote) quote = 0;
         } else if (*p == '>') {
             return p + 1;
         } else if (*p == '"' || *p == '\'') {
@@ -70,8 +69,7 @@ static const char *tag_end(const char *p, const char *end) {
 static struct span local_name(struct span tag) {
     const char *p = tag.p + 1 + (tag.p[1] == '/'), *end = p;
     while (!strchr(" \t\r\n/>", *end))
-        if (*end++ == ':')
-            p = end;
+        if (*end++ == ':') p = end;
     return (struct span){p, (size_t)(end - p)};
 }
 
@@ -79,15 +77,13 @@ static struct span local_name(struct span tag) {
 static bool item_next(const char *p, size_t n, struct item *out) {
     const char *const end = p + n;
     const char *at = p;
-    while (at < end && *at != '<')
-        at++; // white space between stanzas
+    while (at < end && *at != '<') at++; // white space between stanzas
     if (at > p) {
         *out = (struct item){ITEM_NOISE, {p, (size_t)(at - p)}, {0}, {0}};
         return true;
     }
     const char *close = tag_end(at, end);
-    if (!close)
-        return false;
+    if (!close) return false;
     out->tag = (struct span){at, (size_t)(close - at)};
     out->name = local_name(out->tag);
     if (at[1] == '?')
@@ -102,8 +98,7 @@ static bool item_next(const char *p, size_t n, struct item *out) {
         unsigned depth = close[-2] != '/';
         while (depth) {
             at = memchr(close, '<', (size_t)(end - close));
-            if (!at || end - at < 2 || !(close = tag_end(at, end)))
-                return false;
+            if (!at || end - at < 2 || !(close = tag_end(at, end))) return false;
             if (at[1] == '/')
                 depth--;
             else if (close[-2] != '/')
@@ -118,14 +113,11 @@ static struct span attribute(struct span tag, const char *name) {
     const size_t length = strlen(name);
     for (const char *p = tag.p, *end = tag.p + tag.n; p < end; p++) {
         const char *equals = memchr(p, '=', (size_t)(end - p));
-        if (!equals)
-            break;
+        if (!equals) break;
         const char quote = equals[1];
         const char *value = equals + 2, *close = value < end ? memchr(value, quote, (size_t)(end - value)) : NULL;
-        if (!close)
-            break;
-        if (equals - p > (ptrdiff_t)length && equals[-(ptrdiff_t)length - 1] == ' ' &&
-            !memcmp(equals - length, name, length))
+        if (!close) break;
+        if (equals - p > (ptrdiff_t)length && equals[-(ptrdiff_t)length - 1] == ' ' && !memcmp(equals - length, name, length))
             return (struct span){value, (size_t)(close - value)};
         p = close;
     }
@@ -137,8 +129,7 @@ static struct span text_of(struct span all, const char *name) {
     const char *const end = all.p + all.n;
     for (const char *p = all.p; (p = memchr(p, '<', (size_t)(end - p))); p++) {
         const char *close = tag_end(p, end);
-        if (!close)
-            break;
+        if (!close) break;
         if (p[1] != '/' && is(local_name((struct span){p, (size_t)(close - p)}), name)) {
             const char *stop = memchr(close, '<', (size_t)(end - close));
             return (struct span){close, stop ? (size_t)(stop - close) : 0};
@@ -155,8 +146,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct conn *c, const char
     va_start(args, format);
     const int n = vsnprintf(out, sizeof out, format, args);
     va_end(args);
-    if (n > 0 && (size_t)n < sizeof out)
-        conn_send(c, out, (size_t)n);
+    if (n > 0 && (size_t)n < sizeof out) conn_send(c, out, (size_t)n);
 }
 
 static void refuse(struct conn *c, const char *what, struct span why) {
@@ -167,8 +157,9 @@ static void refuse(struct conn *c, const char *what, struct span why) {
 }
 
 static void open_stream(struct conn *c, enum state next) {
-    say(c, "%s<stream:stream to='%s' version='1.0' xmlns='jabber:client' "
-           "xmlns:stream='http://etherx.jabber.org/streams'>",
+    say(c,
+        "%s<stream:stream to='%s' version='1.0' xmlns='jabber:client' "
+        "xmlns:stream='http://etherx.jabber.org/streams'>",
         next == FEATURES && !c->ssl ? "<?xml version='1.0'?>" : "", with.domain); // pyjabber wants none in a restart
     c->state = next;
 }
@@ -193,14 +184,15 @@ static void enrol_or_authenticate(struct conn *c) {
         authenticate(c);
         return;
     }
-    say(c, "<iq type='set' id='enrol'><query xmlns='jabber:iq:register'><username>%s</username>"
-           "<password>%s</password></query></iq>", c->account->user, with.password);
+    say(c,
+        "<iq type='set' id='enrol'><query xmlns='jabber:iq:register'><username>%s</username>"
+        "<password>%s</password></query></iq>",
+        c->account->user, with.password);
     c->state = ENROLMENT;
 }
 
 static void on_enrolment(struct conn *c, const struct item *it) {
-    if (!is(attribute(it->tag, "id"), "enrol"))
-        return;
+    if (!is(attribute(it->tag, "id"), "enrol")) return;
     if (is(attribute(it->tag, "type"), "error") && !has(it->all, "<conflict")) {
         refuse(c, "registration refused", it->all);
         return;
@@ -214,9 +206,7 @@ static void on_auth(struct conn *c, const struct item *it) {
     const struct span payload = text_of(it->all, (is(it->name, "success") ? "success" : "challenge"));
     if (is(it->name, "challenge") && with.sasl == SASL_SCRAM_SHA_1) {
         size_t n = base64_decode(payload.p, payload.n, message, sizeof message);
-        if (n)
-            n = scram_final(&c->scram, &c->account->keys, c->account->user, with.password, message, answer,
-                            sizeof answer);
+        if (n) n = scram_final(&c->scram, &c->account->keys, c->account->user, with.password, message, answer, sizeof answer);
         if (!n) {
             refuse(c, "challenge not understood", it->all);
             return;
@@ -224,8 +214,8 @@ static void on_auth(struct conn *c, const struct item *it) {
         base64_encode(answer, n, text, sizeof text);
         say(c, "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>%s</response>", text);
     } else if (is(it->name, "success")) {
-        if (with.sasl == SASL_SCRAM_SHA_1 && (!base64_decode(payload.p, payload.n, message, sizeof message) ||
-                                              !scram_server_proved(&c->scram, message))) {
+        if (with.sasl == SASL_SCRAM_SHA_1 &&
+            (!base64_decode(payload.p, payload.n, message, sizeof message) || !scram_server_proved(&c->scram, message))) {
             refuse(c, "the server did not prove that it knows the password", it->all);
             return;
         }
@@ -286,34 +276,27 @@ static void on_login_item(struct conn *c, const struct item *it) {
         else
             refuse(c, "STARTTLS refused", it->all);
         break;
-    case ENROLMENT:
-        on_enrolment(c, it);
-        break;
-    case AUTH:
-        on_auth(c, it);
-        break;
+    case ENROLMENT: on_enrolment(c, it); break;
+    case AUTH: on_auth(c, it); break;
     case AUTH_FEATURES:
         if (with.sasl == SASL_ANONYMOUS)
             say(c, "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
         else
-            say(c, "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-                   "<resource>%s</resource></bind></iq>", with.resource);
+            say(c,
+                "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
+                "<resource>%s</resource></bind></iq>",
+                with.resource);
         c->state = BIND;
         break;
-    case BIND:
-        on_bind(c, it);
-        break;
-    case ENABLE:
-        on_enable(c, it);
-        break;
+    case BIND: on_bind(c, it); break;
+    case ENABLE: on_enable(c, it); break;
     case PRESENCE:
         if (is(attribute(it->tag, "id"), "ready")) { // a result, or an error if it knows no ping: both are answers
             c->state = ONLINE;
             tell.online(c);
         }
         break;
-    case ONLINE:
-        break;
+    case ONLINE: break;
     }
 }
 
@@ -321,8 +304,7 @@ static void on_login_item(struct conn *c, const struct item *it) {
 
 static uint64_t digits(const char *p) {
     uint64_t v = 0;
-    for (int i = 0; i < NUMBER_DIGITS; i++)
-        v = v * 10 + (uint64_t)(p[i] - '0');
+    for (int i = 0; i < NUMBER_DIGITS; i++) v = v * 10 + (uint64_t)(p[i] - '0');
     return v;
 }
 
@@ -341,8 +323,7 @@ static void on_stanza(struct conn *c, const struct item *it, uint64_t now) {
     if (!error) {
         free(c->seen);
         c->seen = malloc(it->all.n);
-        if (!c->seen)
-            abort();
+        if (!c->seen) abort();
         memcpy(c->seen, it->all.p, it->all.n);
         c->seen_bytes = it->all.n;
         c->seen_number_at = (size_t)(id.p + 1 - it->all.p);
@@ -371,15 +352,13 @@ static size_t received(struct conn *c, const char *p, size_t n, uint64_t now) {
             continue;
         }
         struct item it;
-        if (!item_next(p + used, n - used, &it))
-            break;
+        if (!item_next(p + used, n - used, &it)) break;
         used += it.all.n;
         if (it.kind == ITEM_ELEMENT && is(it.name, "presence")) {
             const struct span from = attribute(it.tag, "from"), type = attribute(it.tag, "type");
             tell.presence(c, from.p, from.n, type.p, type.n);
         }
-        if (it.kind == ITEM_ELEMENT && c->managed && !on_managed(c, &it))
-            continue;
+        if (it.kind == ITEM_ELEMENT && c->managed && !on_managed(c, &it)) continue;
         if (it.kind == ITEM_ELEMENT && c->state == ONLINE)
             on_stanza(c, &it, now);
         else if (it.kind == ITEM_ELEMENT)
@@ -413,26 +392,21 @@ char *xmpp_chat(const char *to, size_t bytes, size_t *size, size_t *number_at) {
     const int bare = snprintf(NULL, 0, around, to, 0, "");
     const size_t fill = bytes > (size_t)bare ? bytes - (size_t)bare : 0;
     char *body = malloc(fill + 1);
-    if (!body)
-        abort();
-    for (size_t i = 0; i < fill; i++)
-        body[i] = text[i % (sizeof text - 1)];
-    if (asprintf(&stanza, around, to, (int)fill, body) < 0)
-        abort();
+    if (!body) abort();
+    for (size_t i = 0; i < fill; i++) body[i] = text[i % (sizeof text - 1)];
+    if (asprintf(&stanza, around, to, (int)fill, body) < 0) abort();
     free(body);
     return finished(stanza, size, number_at);
 }
 
 char *xmpp_presence(size_t *size, size_t *number_at) {
     char *stanza;
-    if (asprintf(&stanza, "<presence id='n0000000000'><show>chat</show><status>warm enough</status></presence>") < 0)
-        abort();
+    if (asprintf(&stanza, "<presence id='n0000000000'><show>chat</show><status>warm enough</status></presence>") < 0) abort();
     return finished(stanza, size, number_at);
 }
 
 char *xmpp_ping(const char *to, size_t *size, size_t *number_at) {
     char *stanza;
-    if (asprintf(&stanza, "<iq type='get' id='n0000000000' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", to) < 0)
-        abort();
+    if (asprintf(&stanza, "<iq type='get' id='n0000000000' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", to) < 0) abort();
     return finished(stanza, size, number_at);
 }

@@ -20,8 +20,8 @@ struct xmpp_options {
 
 // What the stream tells the load above it.
 struct xmpp_events {
-    void (*online)(struct conn *c);                                        // bound, presence processed
-    void (*failed)(struct conn *c, const char *why);                       // the login was refused
+    void (*online)(struct conn *c);                                              // bound, presence processed
+    void (*failed)(struct conn *c, const char *why);                             // the login was refused
     void (*numbered)(struct conn *c, uint64_t number, bool error, uint64_t now); // one of our ids came (back)
     void (*presence)(struct conn *c, const char *from, size_t from_bytes, const char *type, size_t type_bytes);
 };

@@ -116,6 +116,25 @@ def test_open_loop_keeps_its_rate(tools: Any, relay: Any) -> None:
     assert result["done"] == pytest.approx(500, rel=0.3)
 
 
+@pytest.mark.parametrize("case", ["login/4/scram-sha-1", "login/4/direct/scram-sha-1"])
+def test_the_door_logs_everybody_in(tools: Any, tmp_path: Path, case: str) -> None:
+    parsed, kind = harness.Case.parse(case), harness.KINDS["door"]
+    if not parsed.suits(kind, tools):
+        pytest.skip("no headers of OpenSSL")
+    with harness.running(kind, harness.make_place(kind, tmp_path, tools)) as server:
+        result = harness.measure(tools, server, parsed, seconds=0.3, warmup_s=0.05)
+    assert result["done"] > 20
+    assert clean(result)
+
+
+def test_the_door_refuses_another_password(tools: Any, tmp_path: Path) -> None:
+    kind = harness.KINDS["door"]
+    with harness.running(kind, harness.make_place(kind, tmp_path, tools)) as server:
+        command = ["idle", "--port", str(server.place.port), "--count", "1", "--sasl", "scram-sha-1"]
+        with pytest.raises(harness.LoadError, match="closed by the server"):
+            harness.generate(tools, *command, "--password", "another", "--seconds", "0", "--setup", "5")
+
+
 def test_lost_doubled_reordered_and_refused_messages_are_counted(tools: Any) -> None:
     held: list[bytes] = []
 

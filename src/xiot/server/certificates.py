@@ -78,9 +78,8 @@ class Certificates:
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_SINGLE_ECDH_USE
         context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["xmpp-client"])
-        context.num_tickets = (
-            1  # to resume with; a client comes back by one connection, and each ticket costs it and us a record
-        )
+        # To resume with: a client comes back by one connection, and each ticket costs it and us a record.
+        context.num_tickets = 1
         try:
             context.load_cert_chain(certificate, key)
             served = x509.load_pem_x509_certificate(certificate.read_bytes())  # the first one of the file
