@@ -269,12 +269,14 @@ static xc_link *destination(xc_router *r, xc_link *l, const xc_head *h, const ui
         if (!(h->from.len == s->jid_len || h->from.len == s->bare_len)) return NULL;
         if (memcmp(raw + h->from.off, s->bytes, h->from.len) != 0) return NULL;
     }
-    if (h->to.len > LONGEST_JID) return NULL;
-    uint8_t jid[LONGEST_JID];
-    xc_jid_parts parts;
-    if (xc_jid_prepare(raw + h->to.off, h->to.len, jid, &parts) != XC_JID_OK || !parts.resource_len) return NULL;
-    size_t n = xc_jid_len(&parts);
-    xc_link *to = xc_router_find(r, jid, n);
+    xc_link *to = xc_router_find(r, raw + h->to.off, h->to.len); /* most write an address as it is when prepared */
+    if (!to) {
+        if (h->to.len > LONGEST_JID) return NULL;
+        uint8_t jid[LONGEST_JID];
+        xc_jid_parts parts;
+        if (xc_jid_prepare(raw + h->to.off, h->to.len, jid, &parts) != XC_JID_OK || !parts.resource_len) return NULL;
+        to = xc_router_find(r, jid, xc_jid_len(&parts));
+    }
     if (!to || !(to->flags & XC_LINK_CLIENT) || to->hooks || xc_link_full(r, to)) return NULL;
     /* RFC 6120 section 8.1.5: a stanza without xml:lang is in its stream's language, also at the other end. */
     const xc_context *mine = l->xml.context;
