@@ -2,7 +2,8 @@
 """How far ahead the parser is: each row of the table in benches/README.md, ours and its rivals by turns, as ratios of CPU time.
 
 The rounds of a row are interleaved, so what else the machine does hits all alike; shown is the median over rounds of the ratio within
-a round, and its quartiles.
+a round, and its quartiles. In a round each repeats its work for a tenth of a second, so that what the one before has left in the caches
+is no matter.
 
     python benches/targets.py [--rounds N] [WORD ...]      only rows with one of these words in their name
 """
@@ -158,10 +159,17 @@ def of_exi() -> list[Row]:
     ]
 
 
+ROUND_S = 0.1
+
+
 def timed(work: Work) -> float:
+    """CPU seconds of one time, as the mean of so many as fill a round."""
     start = time.process_time()
-    work()
-    return time.process_time() - start
+    times = 0
+    while (spent := time.process_time() - start) < ROUND_S:
+        work()
+        times += 1
+    return spent / times
 
 
 def compare(row: Row, rounds: int) -> list[dict[str, Any]]:
