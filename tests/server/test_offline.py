@@ -511,6 +511,37 @@ async def test_session_that_ends_while_another_comes_leaves_nothing_behind(tmp_p
         await emptied(running)
 
 
+async def test_what_an_ended_session_leaves_is_handed_over_to_who_came_meanwhile(tmp_path: Path) -> None:
+    async with site(tmp_path, resume_s=300) as running:
+        romeo = await peer(running, "romeo")
+        first = await peer(running, "juliet", resource="balcony", managed=True)
+        await first.send(b"<presence/>")
+        await first.until(b"<presence")
+        (session,) = running.server.hosts[HOST].sessions(JID(TO))
+        await first.cut()
+        await romeo.send((text(1) + text(2) + text(3, to=romeo.jid)).encode())
+        await romeo.until(b"id='3'")
+        second = await peer(running, "juliet", resource="chamber", managed=True)
+        transact = running.server.store.transact
+        storing, go_on = trio.Event(), trio.Event()
+
+        async def late(fn, then):  # type: ignore[no-untyped-def]
+            if fn.__name__ == "keep":
+                storing.set()
+                await go_on.wait()
+            return await transact(fn, then)
+
+        running.server.store.transact = late  # type: ignore[method-assign]
+        session.expire("now")
+        await storing.wait()
+        await second.send(b"<presence/>")
+        await second.until(b"<presence")
+        go_on.set()
+        await second.until(b"id='2'")
+        assert await acknowledging(second) == [1, 2]
+        await emptied(running)
+
+
 async def test_support_is_shown(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await running.account("romeo")

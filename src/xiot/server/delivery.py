@@ -117,16 +117,19 @@ class Delivery:
             return rules.keep(tx.offline, owner, octets, self._limits)
 
         def stored(id: int) -> None:
-            if reachable(host.available(account)) and self._late(octets, message, host, account):
-                self._forget(owner, id)
+            self._hand_over_late(message, octets, id, account)
 
         store = keep if session.durable is None else session.durable.removing(keep)
         session.transact(stanza, store, stored)
 
-    def _late(self, octets: bytes, message: Element, host: LocalHost, account: JID) -> bool:
-        """Hand over a message that was stored while somebody became available."""
+    def _hand_over_late(self, message: Element, octets: bytes, id: int, account: JID) -> None:
+        """A message is stored: if somebody became available meanwhile, who found nothing that waits, it is his now."""
+        host = self._server.hosts[account.domain]
+        if not reachable(host.available(account)):
+            return
         route = route_message(message_type(message.get("type")), host.available(account))
-        return self.deliver(message, host.named(account, route.resources), octets)
+        if self.deliver(message, host.named(account, route.resources), octets):
+            self._forget(str(account), id)
 
     def _forget(self, owner: str, id: int) -> None:
         async def forget() -> None:
@@ -206,25 +209,34 @@ class Delivery:
     async def _keep(self, messages: list[Element], also: Callable[[Tx], None], then: Callable[[], None]) -> None:
         """Store messages for the account that they are all addressed to; return to their senders what cannot be stored."""
         account, now = JID(messages[0].get("to", "")).bare, datetime.now(UTC)
+        texts = [offline.kept(message, account.domain, now) for message in messages]
 
-        def keep(tx: Tx) -> list[Element]:
+        def keep(tx: Tx) -> list[int | None]:
             also(tx)
-            if not tx.accounts.exists(str(account)):
-                return messages
-            refused = []
-            for message in messages:
-                try:
-                    rules.keep(tx.offline, str(account), offline.kept(message, account.domain, now), self._limits)
-                except StanzaError:
-                    refused.append(message)
-            return refused
+            there, ids = tx.accounts.exists(str(account)), list[int | None]()
+            for octets in texts:
+                id = None
+                if there:
+                    with suppress(StanzaError):
+                        id = rules.keep(tx.offline, str(account), octets, self._limits)
+                ids.append(id)
+            return ids
 
-        refused = messages
-        with trio.CancelScope(shield=True), suppress(XiotError):  # even while the server stops
-            refused = await self._server.store.run(keep)
+        def kept(ids: list[int | None]) -> None:
             then()
-        for message in refused:
-            self.bounce(message)
+            for message, octets, id in zip(messages, texts, ids, strict=True):
+                if id is None:
+                    self.bounce(message)
+                else:
+                    self._hand_over_late(message, octets, id, account)
+
+        with trio.CancelScope(shield=True):  # even while the server stops
+            try:
+                await self._server.store.transact(keep, kept)
+            except XiotError:
+                for message in messages:
+                    self.bounce(message)
+        self._server.pump.flush()
 
     def bounce(self, stanza: Element, error: StanzaError | None = None) -> None:
         """Return a stanza to its sender with `error`; None: who was to get it is gone."""
