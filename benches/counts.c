@@ -52,7 +52,7 @@ static text read_file(const char *path) {
 }
 
 static void drop_output(void) {
-    for (xc_link *l = xc_router_take_dirty(&router); l; l = l->dirty) xc_out_drop(&router.pool, &l->out, l->out.bytes);
+    for (xc_link *l = xc_router_take_dirty(&router, true); l; l = l->dirty) xc_out_drop(&router.pool, &l->out, l->out.bytes);
 }
 
 /* Feed n bytes; what is queued at the receivers is dropped. Stanzas for the caller are an error. */

@@ -55,6 +55,6 @@ cdef class Drain:
     cdef size_t bytes               # received in this turn
     cdef epoll_event ready[READY]
     cdef bint _serve(self, int found, object ready) except -1
-    cdef int _flush(self) except -1
+    cdef int _flush(self, bint late) except -1
     cdef bint _send(self, Link link)
     cdef bint _send_through(self, Link link, Layer layer) except -1

@@ -26,7 +26,8 @@ cdef object os_error(int number):
 cdef class Drain:
     """Moves bytes between sockets and the links of `router`; `epoll_fd` is the epoll descriptor that the sockets are registered with.
 
-    `turn` while it says so, each time followed by `flush`.
+    `turn` while it says so, each time followed by `flush`, the last time with `late`. Meanwhile what is nothing but answers to ``<r/>``
+    waits for what else there is to send (XEP-0198 section 4 allows for that): each would cost a system call, and the peer another.
     """
 
     def __cinit__(self, Router router not None, int epoll_fd):
@@ -82,7 +83,7 @@ cdef class Drain:
         cdef size_t served = 0
         self.bytes = 0
         while True:
-            if lingers:
+            if lingers and self.router.router.dirty is NULL:
                 with nogil:
                     found = epoll_wait(self.epoll, self.ready, READY, LINGER_MS)
             else:
@@ -92,15 +93,20 @@ cdef class Drain:
                     return True
                 raise os_error(errno)
             if found == 0:
-                if lingers or served < BUSY or looks == LOOKS_MORE:
+                if not lingers and served >= BUSY and looks < LOOKS_MORE:
+                    looks += 1
+                    continue
+                if self.router.router.dirty is NULL:
                     return False
-                looks += 1
+                self._flush(True)  # nobody waits for more than these any longer
+                if self.left:
+                    return True
                 continue
             looks = 0
             served += found
             if self._serve(found, ready):
                 return True
-            self._flush()
+            self._flush(False)
             if self.left or served >= READY or self.bytes >= TURN_BYTES:
                 return True
             if lingers:
@@ -108,9 +114,12 @@ cdef class Drain:
                 if not lingers:
                     return True
 
-    def flush(self):
-        """Send what was written since the last flush. Returns the links that the caller has to send for: not ours, or not done."""
-        self._flush()
+    def flush(self, bint late=True):
+        """Send what was written since the last flush; `late`: also where it is nothing but answers to ``<r/>``.
+
+        Returns the links that the caller has to send for: not ours, or not done.
+        """
+        self._flush(late)
         cdef list left = self.left
         self.left = []
         return left
@@ -153,10 +162,10 @@ cdef class Drain:
             called = True
         return called
 
-    cdef int _flush(self) except -1:
+    cdef int _flush(self, bint late) except -1:
         cdef Link link
         cdef Layer layer
-        for link in self.router.take_dirty():
+        for link in self.router.take_dirty(late):
             if link.fd < 0:
                 self.left.append(link)
                 continue

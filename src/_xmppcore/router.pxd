@@ -58,6 +58,7 @@ cdef extern from "router.h" nogil:
         uint8_t *buffer
         xc_link *current
         size_t used
+        xc_link *dirty
         uint64_t routed
         size_t high
     ctypedef struct xc_reader:
@@ -93,7 +94,7 @@ cdef extern from "router.h" nogil:
     bint xc_link_resume(xc_router *r, xc_link *l, xc_link *from_)
     bint xc_router_ask(xc_router *r)
     void xc_link_mark(xc_router *r, xc_link *l)
-    xc_link *xc_router_take_dirty(xc_router *r)
+    xc_link *xc_router_take_dirty(xc_router *r, bint late)
     xc_link *xc_router_next_dirty(xc_router *r)
     bint xc_router_bind(xc_router *r, xc_link *l, xc_stamp *stamp)
     void xc_router_unbind(xc_router *r, xc_link *l)
@@ -132,7 +133,7 @@ cdef class Link:
 cdef class Router:
     cdef xc_router router
     cdef readonly object buffer  # memoryview to receive into
-    cpdef list take_dirty(self)
+    cpdef list take_dirty(self, bint late=*)
 
 
 @cython.final

@@ -451,10 +451,13 @@ cdef class Router:
         if not xc_router_ask(&self.router):
             raise MemoryError
 
-    cpdef list take_dirty(self):
-        """The links that were written to since the last call, in the order of the first write."""
+    cpdef list take_dirty(self, bint late=True):
+        """The links that were written to since the last call, in the order of the first write.
+
+        late: those, too, that have nothing to send but answers to ``<r/>``. Who comes again within milliseconds need not send these alone.
+        """
         cdef list links = []  # first: making it may run the garbage collector, and that may free links of the list
-        cdef xc_link *l = xc_router_take_dirty(&self.router)
+        cdef xc_link *l = xc_router_take_dirty(&self.router, late)
         while l is not NULL:
             links.append(link_of(l))
             l = l.dirty

@@ -164,6 +164,52 @@ def test_turn_that_lingers_ends_though_more_keeps_coming(bench: Bench) -> None:
         thread.join()
 
 
+R = b"<r xmlns='urn:xmpp:sm:3'/>"
+
+
+def answer(handled: int) -> bytes:
+    return b"<a xmlns='urn:xmpp:sm:3' h='%d'/>" % handled
+
+
+def silent(theirs: socket.socket) -> bool:
+    return not select.select([theirs], [], [], 0)[0]
+
+
+@pytest.mark.parametrize("linger", [False, True])
+def test_answers_go_when_nothing_else_comes(bench: Bench, linger: bool) -> None:
+    link, _, theirs = bench.connect(A)
+    link.enable_sm()
+    theirs.sendall(R + R)
+    assert not bench.drain.turn(bench.ready, linger)
+    assert theirs.recv(4096) == 2 * answer(0)
+
+
+def test_answers_wait_for_the_end_of_a_turn_that_has_more_to_do(bench: Bench) -> None:
+    link, _, theirs = bench.connect(A)
+    link.enable_sm()
+    bench.connect(B)
+    _, _, other = bench.connect()
+    theirs.sendall(message(B, "hello") + R)
+    other.sendall(header())  # for the caller: the turn comes back at once
+    assert bench.drain.turn(bench.ready)
+    assert bench.drain.flush(late=False) == []
+    assert silent(theirs)
+    assert bench.drain.flush() == []
+    assert theirs.recv(4096) == answer(1)
+
+
+def test_answers_go_with_what_else_there_is(bench: Bench) -> None:
+    link, _, theirs = bench.connect(A)
+    link.enable_sm()
+    _, _, other = bench.connect()
+    theirs.sendall(R)
+    other.sendall(header())
+    assert bench.drain.turn(bench.ready)
+    link.write(b"<x/>")
+    assert bench.drain.flush(late=False) == []
+    assert theirs.recv(4096) == answer(0) + b"<x/>"
+
+
 def test_order_holds_over_many_messages_and_pieces(bench: Bench) -> None:
     _, _, theirs_a = bench.connect(A)
     _, _, theirs_b = bench.connect(B)

@@ -93,7 +93,7 @@ typedef struct model {
     uint32_t lengths[MAX_KEPT], handled, sent, acked, asked;
     size_t unasked_bytes;
     int jid; /* -1: unbound */
-    bool restarted, dirty, dead, managed, detached, listed, awaited, pending;
+    bool restarted, dirty, late, dead, managed, detached, listed, awaited, pending;
 } model;
 
 typedef struct world {
@@ -118,9 +118,14 @@ static xc_event next_event(model *m, xc_head *head, size_t *at) {
     return xc_xml_next(&m->xml, m->limits, m->in.p, m->in.n, head, at);
 }
 
+static void mark(model *m) {
+    m->dirty = true;
+    m->late = false;
+}
+
 static void say(model *m, const char *text) {
     put(&m->out, text, strlen(text));
-    m->dirty = true;
+    mark(m);
 }
 
 /* A stanza of n bytes, the last ones of `out` or of `kept`, was sent to m. */
@@ -158,7 +163,9 @@ static bool manage(model *m, const uint8_t *raw, const xc_head *head) {
     if (raw[head->name.off] == 'r') {
         if (m->pending) return false;
         snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", m->handled);
+        const bool late = !m->dirty || m->late;
         say(m, text);
+        m->late = late;
         return true;
     }
     if (raw[head->name.off] != 'a' || head->size > 128 || xc_walk_next(&walk) != XC_T_EMPTY) return false;
@@ -227,7 +234,7 @@ static void route(world *w, int from, xc_head head, size_t at) {
         name_end = own->value + own->value_len + 1;
     }
     put(out, name_end, (size_t)(raw + head.size - name_end));
-    if (!d->detached) d->dirty = true;
+    if (!d->detached) mark(d);
     sent(d, out->n - before);
     if (m->managed) m->handled++;
     if (head.size > w->largest) w->largest = head.size;
@@ -359,7 +366,7 @@ static void compare(world *w) {
         }
         unasked += m->managed && m->listed;
         CHECK(!!(l->flags & XC_LINK_BOUND) == (m->jid >= 0) && !l->stamp == (m->jid < 0));
-        CHECK(!!(l->flags & XC_LINK_DIRTY) == m->dirty);
+        CHECK(!!(l->flags & XC_LINK_DIRTY) == m->dirty && !!(l->flags & XC_LINK_LATE) == m->late);
         CHECK(l->tail_len <= l->tail_cap && !l->tail == !l->tail_cap);
         size_t unread = m->in.n, skip = 0;
         while (skip < unread && white(m->in.p[skip])) skip++;
@@ -413,7 +420,7 @@ static void fan_out(world *w, int i, unsigned arg) {
         put(out, stanza, 9);
         put(out, words + readers[k].start, readers[k].len);
         put(out, name_end, (size_t)(stanza + size - name_end));
-        if (!m->detached) m->dirty = true;
+        if (!m->detached) mark(m);
         sent(m, out->n - before);
     }
     CHECK(nleft == nexpected && memcmp(left, expected, nleft * sizeof *left) == 0);
@@ -472,8 +479,8 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
         break;
     case 12: /* the link dies, and another takes its place */
         if (m->dirty && arg & 1) {
-            for (int k = 0; k < LINKS; k++) w->models[k].dirty = false;
-            CHECK(xc_router_take_dirty(&w->router));
+            for (int k = 0; k < LINKS; k++) w->models[k].dirty = w->models[k].late = false;
+            CHECK(xc_router_take_dirty(&w->router, true));
         }
         finish(w, i);
         begin(w, i);
@@ -491,7 +498,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
         memset(filler, 's', sizeof filler);
         CHECK(xc_link_write(&w->router, l, filler, arg));
         put(&m->out, filler, arg);
-        m->dirty = true;
+        mark(m);
         break;
     case 15:
         CHECK(xc_link_enable_sm(l));
@@ -533,7 +540,7 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
             memset(filler, 't', sizeof filler);
             CHECK(xc_link_send(&w->router, l, filler, arg));
             put(m->detached ? &m->kept : &m->out, filler, arg);
-            if (!m->detached) m->dirty = true;
+            if (!m->detached) mark(m);
             sent(m, arg);
             break;
         }
@@ -551,10 +558,12 @@ static void command(world *w, unsigned what, unsigned arg, const uint8_t **data,
     case 19: fan_out(w, i, arg); break;
     default: {
         unsigned n = 0;
-        for (xc_link *d = xc_router_take_dirty(&w->router); d; d = d->dirty) {
-            CHECK(w->models[d - w->links].dirty && n++ < LINKS);
-            w->models[d - w->links].dirty = false;
+        for (xc_link *d = xc_router_take_dirty(&w->router, arg & 1); d; d = d->dirty) {
+            model *o = &w->models[d - w->links];
+            CHECK(o->dirty && (arg & 1 || !o->late) && n++ < LINKS);
+            o->dirty = o->late = false;
         }
+        for (int k = 0; k < LINKS; k++) CHECK(!w->models[k].dirty || (w->models[k].late && !(arg & 1)));
     }
     }
 }

@@ -139,6 +139,7 @@ void xc_link_free(xc_router *r, xc_link *l) {
 }
 
 void xc_link_mark(xc_router *r, xc_link *l) {
+    l->flags &= (uint8_t)~XC_LINK_LATE;
     if (l->flags & XC_LINK_DIRTY) return;
     l->flags |= XC_LINK_DIRTY;
     l->dirty = NULL;
@@ -149,17 +150,28 @@ void xc_link_mark(xc_router *r, xc_link *l) {
     r->dirty_last = l;
 }
 
-xc_link *xc_router_take_dirty(xc_router *r) {
-    xc_link *first = r->dirty;
-    for (xc_link *l = first; l; l = l->dirty) l->flags &= (uint8_t)~XC_LINK_DIRTY;
-    r->dirty = r->dirty_last = NULL;
+xc_link *xc_router_take_dirty(xc_router *r, bool late) {
+    xc_link *first = NULL, **taken = &first, **left = &r->dirty, *next;
+    r->dirty_last = NULL;
+    for (xc_link *l = r->dirty; l; l = next) {
+        next = l->dirty;
+        if (!late && l->flags & XC_LINK_LATE) {
+            *left = r->dirty_last = l;
+            left = &l->dirty;
+        } else {
+            l->flags &= (uint8_t)~(XC_LINK_DIRTY | XC_LINK_LATE);
+            *taken = l;
+            taken = &l->dirty;
+        }
+    }
+    *left = *taken = NULL;
     return first;
 }
 
 xc_link *xc_router_next_dirty(xc_router *r) {
     xc_link *first = r->dirty;
     if (!first) return NULL;
-    first->flags &= (uint8_t)~XC_LINK_DIRTY;
+    first->flags &= (uint8_t)~(XC_LINK_DIRTY | XC_LINK_LATE);
     r->dirty = first->dirty;
     if (!r->dirty) r->dirty_last = NULL;
     return first;
@@ -380,7 +392,10 @@ static bool answer(xc_router *r, xc_link *l) {
     while (h /= 10);
     size_t n = (size_t)(first + DIGITS + 3 - p);
     memmove(first, p, n);
-    return xc_link_write(r, l, (const uint8_t *)text, (size_t)(first - text) + n);
+    const bool late = !(l->flags & XC_LINK_DIRTY) || l->flags & XC_LINK_LATE;
+    if (!xc_link_write(r, l, (const uint8_t *)text, (size_t)(first - text) + n)) return false;
+    if (late) l->flags |= XC_LINK_LATE;
+    return true;
 }
 
 /* <r/> and <a/> of XEP-0198, section 4. Returns 1 if that was one, and it is done; 0 if it is for the caller; -1 if memory is out. */

@@ -33,12 +33,13 @@ enum {
 
 /* xc_link.flags */
 enum {
-    XC_LINK_BOUND = 1,      /* registered under its full JID */
-    XC_LINK_DIRTY = 2,      /* has output since xc_router_take_dirty() */
-    XC_LINK_STALLED = 4,    /* does not drain: nothing is routed to it here */
-    XC_LINK_PENDING = 8,    /* the caller is busy with a stanza of it: all later ones go to the caller */
-    XC_LINK_CLIENT = 16,    /* its stream's default namespace is jabber:client */
-    XC_LINK_AWAITED = 64,   /* somebody waits until its load is low: XC_LINK_SLOW names the link itself when it is */
+    XC_LINK_BOUND = 1,    /* registered under its full JID */
+    XC_LINK_DIRTY = 2,    /* has output since xc_router_take_dirty() */
+    XC_LINK_STALLED = 4,  /* does not drain: nothing is routed to it here */
+    XC_LINK_PENDING = 8,  /* the caller is busy with a stanza of it: all later ones go to the caller */
+    XC_LINK_CLIENT = 16,  /* its stream's default namespace is jabber:client */
+    XC_LINK_AWAITED = 64, /* somebody waits until its load is low: XC_LINK_SLOW names the link itself when it is */
+    XC_LINK_LATE = 128,   /* dirty with nothing but answers to <r/>, which may wait for what else comes (XEP-0198 section 4: a time-out) */
     XC_LINK_RESTARTED = 32, /* white space that comes next belongs to the stream before: none may stand before an XML declaration */
 };
 
@@ -139,8 +140,8 @@ bool xc_link_resume(xc_router *r, xc_link *l, xc_link *from);
 /* Ask for acknowledgements of all that was sent without asking. */
 bool xc_router_ask(xc_router *r);
 void xc_link_mark(xc_router *r, xc_link *l);
-/* The dirty list, first marked first; the router forgets it. */
-xc_link *xc_router_take_dirty(xc_router *r);
+/* The dirty list, first marked first; the router forgets it. Unless `late`, links with XC_LINK_LATE stay in it. */
+xc_link *xc_router_take_dirty(xc_router *r, bool late);
 /* The first of the dirty list, and no longer in it; NULL if there is none. */
 xc_link *xc_router_next_dirty(xc_router *r);
 

@@ -340,10 +340,10 @@ class Pump:
             if self._epoll is not None:
                 self._epoll.close()
 
-    def flush(self) -> None:
-        """Send what was written since the last turn: for code that writes outside of a turn."""
+    def flush(self, *, late: bool = True) -> None:
+        """Send what was written since the last turn: for code that writes outside of a turn. `late`: see `Drain.flush`."""
         while True:
-            for link in self.router.take_dirty() if self._drain is None else self._drain.flush():
+            for link in self.router.take_dirty() if self._drain is None else self._drain.flush(late):
                 if link.owner is not None:
                     self.send(link.owner)
             if not self._resumed:
@@ -373,7 +373,7 @@ class Pump:
             end = monotonic() + TURN_S
             while True:
                 if drain.turn(self._ready, not (self._called or self._pausing or self._securing)):
-                    self.flush()
+                    self.flush(late=False)
                 elif self._securing:
                     self._shake_hands()
                 else:
