@@ -103,6 +103,9 @@ class Plan:
     "--json", "target", type=click.Path(path_type=Path), help="Default: results.json (sessions.json) in the cache."
 )
 @click.option(
+    "--add", is_flag=True, help="Keep what the file has of other cases: so they can be measured a few at a time."
+)
+@click.option(
     "--patience", default=0.0, show_default=True, help="Seconds for which a run disturbed by others is repeated."
 )
 def main(
@@ -114,6 +117,7 @@ def main(
     rounds: int,
     seconds: float,
     target: Path | None,
+    add: bool,
     patience: float,
 ) -> None:
     """Measure servers, and C programs that do nothing but what they must, side by side on this machine's loopback."""
@@ -137,7 +141,10 @@ def main(
     console.print(_table(rows))
     console.print("* the generator was busy: it may have been the limit of per s; others: CPU of foreign processes")
     target = target or cache / ("sessions.json" if sessions else "results.json")
-    target.write_text(json.dumps(_document(kinds, rows, plan), indent=1), encoding="utf-8")
+    document = _document(kinds, rows, plan)
+    if add and target.exists():
+        document = _joined(json.loads(target.read_text(encoding="utf-8")), document)
+    target.write_text(json.dumps(document, indent=1), encoding="utf-8")
     console.print(f"[dim]{target}")
 
 
@@ -304,6 +311,15 @@ def _document(kinds: list[Kind], rows: list[Row], plan: Plan) -> dict[str, Any]:
         "servers": {kind.name: {"version": kind.version(), "words": dict(kind.words or {})} for kind in kinds},
         "rows": rows,
     }
+
+
+def _joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The new document with the old one's other cases, in the order of ALL_CASES."""
+    again = {row["case"] for row in now["rows"]}
+    rows = [row for row in before["rows"] if row["case"] not in again] + now["rows"]
+    rows.sort(key=lambda row: ALL_CASES.index(row["case"]) if row["case"] in ALL_CASES else len(ALL_CASES))
+    fewest = {name: min(before[name], now[name]) for name in ("rounds", "seconds")}
+    return now | fewest | {"servers": before["servers"] | now["servers"], "rows": rows}
 
 
 def _cpu_name() -> str:

@@ -202,13 +202,20 @@ def test_generator_builds_without_tls(tmp_path: Path) -> None:
     assert (done.returncode, "TLS is not built in" in done.stderr) == (2, True)
 
 
-def test_runner_writes_medians_of_all_rounds(cache: Path, tools: Any, tmp_path: Path) -> None:
+def test_runner_writes_medians_of_all_rounds_and_keeps_other_cases(cache: Path, tools: Any, tmp_path: Path) -> None:
     target = tmp_path / "results.json"
-    options = ["--cache", str(cache), "--server", "relay", "--case", "chat/2/w4", "--rounds", "3", "--seconds", "0.1"]
-    subprocess.run(
-        [sys.executable, str(LOAD / "run.py"), *options, "--json", str(target)], check=True, capture_output=True
-    )
-    (row,) = json.loads(target.read_text())["rows"]
+
+    def run(case: str, rounds: int) -> list[dict[str, Any]]:
+        options = ["--cache", str(cache), "--server", "relay", "--case", case, "--seconds", "0.1", "--add"]
+        command = [sys.executable, str(LOAD / "run.py"), *options, "--rounds", str(rounds), "--json", str(target)]
+        subprocess.run(command, check=True, capture_output=True)
+        rows: list[dict[str, Any]] = json.loads(target.read_text())["rows"]
+        return rows
+
+    run("chat/2/w4", 1)
+    run("chat/10/w64", 1)
+    other, row = run("chat/2/w4", 3)
+    assert other["case"] == "chat/10/w64"
     assert (row["server"], row["case"], row["wrong"], len(row["runs"])) == ("relay", "chat/2/w4", 0, 3)
     assert row["per_s"] == sorted(run["per_s"] for run in row["runs"])[1]
 
