@@ -345,9 +345,10 @@ cdef class Encoder(_Coder):
         return 0
 
     cdef int put(self, xe_span *to, str text, list held) except -1:
-        cdef bytes raw = text.encode()
+        cdef bytes raw = text.encode() + bytes(XE_PAD)
         held.append(raw)
-        to[0] = span(raw)
+        to.p = <const uint8_t *>PyBytes_AS_STRING(raw)
+        to.n = len(raw) - XE_PAD
         return 0
 
     cdef int name(self, xe_qname *to, str uri, str local, object prefix, list held) except -1:

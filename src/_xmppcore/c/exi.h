@@ -69,7 +69,6 @@ bool xe_coder_init(xe_coder *c, const xe_grammar *g, const xe_options *o, const 
 void xe_coder_free(xe_coder *c);
 void xe_coder_begin(xe_coder *c, bool keep);
 bool xe_fail(xe_coder *c, unsigned error, const char *why); /* returns false */
-bool xe_push(xe_coder *c, uint32_t name, uint16_t element);
 void xe_cast(xe_coder *c, xe_frame *f, uint16_t type);
 xe_second xe_second_of(const xe_coder *c, const xe_frame *f);
 /* Are there two-part codes in that state? */
@@ -77,6 +76,28 @@ static inline bool xe_has_second(const xe_coder *c, const xe_frame *f) {
     return f->grammar != XE_NONE || !c->o.strict || (f->where == XE_FIRST && (f->castable || f->nillable));
 }
 static inline xe_frame *xe_top(xe_coder *c) { return c->frames + c->depth; }
+
+bool xe_more_frames(xe_coder *c); /* as many as the limit allows */
+bool xe_push_learned(xe_coder *c, uint32_t name);
+/* Open an element: by its declaration, or without one. */
+static inline bool xe_push(xe_coder *c, uint32_t name, uint16_t element) {
+    const xe_grammar *g = c->t.g;
+    if (XE_RARE(c->depth + 1 >= c->cap_frames) && !xe_more_frames(c)) return false;
+    xe_frame *f = c->frames + ++c->depth;
+    *f = (xe_frame){.name = name, .grammar = XE_NONE, .where = XE_FIRST};
+    if (element != XE_NO16) {
+        f->type = g->elements[element].type & 0x7FFFu;
+        f->nillable = g->elements[element].type >> 15;
+    } else if (name == XE_NONE) { /* declared differently in different places */
+        f->type = g->relaxed;
+        f->nillable = true;
+    } else {
+        return xe_push_learned(c, name);
+    }
+    f->castable = g->types[f->type].castable;
+    f->state = g->types[f->type].start;
+    return true;
+}
 static inline bool xe_third(const xe_coder *c) { return c->o.comments && c->o.pis; }
 static inline bool xe_other(const xe_coder *c) { return c->o.comments || c->o.pis; }
 

@@ -27,6 +27,7 @@ typedef enum xe_error {
 } xe_error;
 
 #define XE_COLD __attribute__((noinline, unused)) static /* out of the way of the rest */
+#define XE_INLINE static inline __attribute__((always_inline))
 
 static inline uint64_t xe_load_be64(const uint8_t *p) {
     uint64_t v;
@@ -37,38 +38,10 @@ static inline void xe_store_be64(uint8_t *p, uint64_t v) {
     v = __builtin_bswap64(v);
     memcpy(p, &v, 8);
 }
-/* n bytes, 1 to 7, as one number, the first the highest. */
-static inline uint64_t xe_load_few(const uint8_t *p, size_t n) {
-    uint64_t v = 0;
-    if (n >= 4) {
-        uint32_t a, b;
-        memcpy(&a, p, 4);
-        memcpy(&b, p + n - 4, 4);
-        return (uint64_t)__builtin_bswap32(a) << 8 * (n - 4) | __builtin_bswap32(b);
-    }
-    while (n--) v = v << 8 | *p++;
-    return v;
-}
 
-/* memcpy() of what is mostly short, without a call. */
-static inline void xe_copy(uint8_t *to, const uint8_t *p, size_t n) {
-    uint64_t a, b;
-    uint32_t c, d;
-    if (n > 16) {
-        memcpy(to, p, n);
-    } else if (n >= 8) {
-        memcpy(&a, p, 8);
-        memcpy(&b, p + n - 8, 8);
-        memcpy(to, &a, 8);
-        memcpy(to + n - 8, &b, 8);
-    } else if (n >= 4) {
-        memcpy(&c, p, 4);
-        memcpy(&d, p + n - 4, 4);
-        memcpy(to, &c, 4);
-        memcpy(to + n - 4, &d, 4);
-    } else {
-        while (n--) *to++ = *p++;
-    }
+/* memcpy() of what is mostly short, without a call: up to XE_PAD bytes behind the text are copied with it. */
+static inline void xe_copy_padded(uint8_t *to, const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i += XE_PAD) memcpy(to + i, p + i, XE_PAD);
 }
 
 /* Bits that numbers from 0 to m - 1 take. */
@@ -141,29 +114,24 @@ static inline void xe_put_unsigned(xe_out *o, uint64_t v) {
     }
     xe_put_byte(o, (uint8_t)v);
 }
-/* Bytes as they are, which is also how ASCII characters are written: eight at a time. */
-static inline void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n) {
+/* Bytes as they are, which is also how ASCII characters are written: eight at a time. Behind them XE_PAD more may be read. */
+static inline void xe_put_padded(xe_out *o, const uint8_t *p, size_t n) {
     xe_out_drain(o);
-    if (o->cap - o->len < n + 8 && !xe_out_room(o, n + 8)) return;
-    if (o->n == 0) {
-        if (n) memcpy(o->p + o->len, p, n);
-        o->len += n;
-        return;
-    }
+    if (n == 0 || (o->cap - o->len < n + 8 && !xe_out_room(o, n + 8))) return;
     uint8_t *to = o->p + o->len;
-    unsigned shift = o->n;
-    uint64_t acc = o->acc;
-    for (; n >= 8; n -= 8, p += 8, to += 8) {
-        uint64_t v = xe_load_be64(p);
-        xe_store_be64(to, acc << (64 - shift) | v >> shift);
-        acc = v;
+    uint64_t before = o->acc;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t v = xe_load_be64(p + i);
+        xe_store_be64(to + i, before << (63 - o->n) << 1 | v >> o->n);
+        before = v;
     }
-    o->len = (size_t)(to - o->p);
-    if (n) { /* less than 8 bits and 7 bytes fit into the accumulator */
-        acc = acc << 8 * n | xe_load_few(p, n);
-        o->n += 8 * (unsigned)n;
-    }
-    o->acc = acc;
+    o->len += n;
+    o->acc = p[n - 1]; /* the last bits of which wait, as many as before */
+}
+static inline void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n) {
+    size_t most = n > XE_PAD ? n - XE_PAD : 0;
+    xe_put_padded(o, p, most);
+    for (; most < n; most++) xe_put_byte(o, p[most]);
     xe_out_drain(o);
 }
 /* Fill the last byte with zero bits. */

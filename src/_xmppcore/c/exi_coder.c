@@ -15,10 +15,10 @@ bool xe_coder_init(xe_coder *c, const xe_grammar *g, const xe_options *o, const 
     c->o = *o;
     c->l = *l;
     xe_tables_init(&c->t, g, l->table_bytes, seed);
-    c->t.value_max = o->value_max;
+    c->t.value_max = o->value_capacity ? o->value_max : 0;
     c->t.value_capacity = o->value_capacity;
     c->t.local_values = o->local_values;
-    c->cap_frames = 8;
+    c->cap_frames = l->depth < 7 ? l->depth + 1 : 8;
     c->frames = malloc(c->cap_frames * sizeof *c->frames);
     return c->frames != NULL;
 }
@@ -37,32 +37,21 @@ void xe_coder_begin(xe_coder *c, bool keep) {
     c->frames[0] = (xe_frame){.grammar = XE_NONE};
 }
 
-/* Open an element: by its declaration, or without one. */
-bool xe_push(xe_coder *c, uint32_t name, uint16_t element) {
-    const xe_grammar *g = c->t.g;
+bool xe_more_frames(xe_coder *c) {
     if (c->depth >= c->l.depth) return xe_fail(c, XE_E_LIMIT, "elements are nested too deep");
-    if (c->depth + 1 == c->cap_frames) {
-        xe_frame *frames = realloc(c->frames, 2 * c->cap_frames * sizeof *frames);
-        if (!frames) return xe_fail(c, XE_E_MEMORY, "out of memory");
-        c->frames = frames;
-        c->cap_frames *= 2;
-    }
-    xe_frame *f = c->frames + ++c->depth;
-    *f = (xe_frame){.name = name, .grammar = XE_NONE, .where = XE_FIRST};
-    if (element != XE_NO16) {
-        f->type = g->elements[element].type & 0x7FFFu;
-        f->nillable = g->elements[element].type >> 15;
-    } else if (name == XE_NONE) { /* declared differently in different places */
-        f->type = g->relaxed;
-        f->nillable = true;
-    } else {
-        f->grammar = xe_grammar_of(&c->t, name);
-        if (f->grammar == XE_NONE) f->grammar = xe_add_grammar(&c->t, name);
-        return !c->t.error || xe_fail(c, c->t.error, "too many names and values");
-    }
-    f->castable = g->types[f->type].castable;
-    f->state = g->types[f->type].start;
+    uint32_t more = c->cap_frames > c->l.depth / 2 ? c->l.depth + 1 : 2 * c->cap_frames;
+    xe_frame *frames = realloc(c->frames, more * sizeof *frames);
+    if (!frames) return xe_fail(c, XE_E_MEMORY, "out of memory");
+    c->frames = frames;
+    c->cap_frames = more;
     return true;
+}
+
+bool xe_push_learned(xe_coder *c, uint32_t name) {
+    xe_frame *f = xe_top(c);
+    f->grammar = xe_grammar_of(&c->t, name);
+    if (f->grammar == XE_NONE) f->grammar = xe_add_grammar(&c->t, name);
+    return !c->t.error || xe_fail(c, c->t.error, "too many names and values");
 }
 
 /* Go on with another type. */

@@ -147,6 +147,13 @@ static inline uint32_t row_of(const xe_encoder *e, const xe_frame *f, uint32_t l
         if (rows[i].label == label) return i;
     return XE_NONE;
 }
+static inline uint32_t row_of_end(const xe_encoder *e, const xe_frame *f) { /* it is the last, or the one before */
+    const xe_state *s = e->c.t.g->states + f->state;
+    uint32_t i = s->n;
+    if (!XE_STATE_ENDS(s)) return XE_NONE;
+    while (e->c.t.g->rows[s->first + --i].label != XE_L_EE) continue;
+    return i;
+}
 
 static inline const xe_row *row_at(const xe_encoder *e, const xe_frame *f, uint32_t i) {
     return e->c.t.g->rows + e->c.t.g->states[f->state].first + i;
@@ -207,6 +214,7 @@ static bool hold(xe_encoder *e, uint32_t name, uint16_t datatype, xe_span text) 
     channel->count++;
     e->held[i] = (xe_held){name, XE_NONE, (uint32_t)e->text.len, (uint32_t)text.n, datatype};
     xe_text(&e->text, text.p, text.n);
+    xe_out_room(&e->text, XE_PAD);
     e->n_held++;
     return e->n_held < e->c.o.block_size || flush_block(e);
 }
@@ -438,27 +446,6 @@ static bool limit_learning(xe_encoder *e, xe_frame *f) {
     return true;
 }
 
-static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a);
-
-static bool put_learned_attribute(xe_encoder *e, const xe_attribute *a, bool type) {
-    xe_frame *f = xe_top(&e->c);
-    uint32_t owner = XE_OWNER(f->grammar, 0), n = one_part_codes(e, f), name = find_name(e, &a->name);
-    uint32_t ordinal = lookup(e, owner, XE_P_AT, name);
-    if (ordinal != XE_NONE) {
-        put_first(e, n - 1 - ordinal, n, true);
-        put_prefix(e, xe_uri_of_name(&e->c.t, name), a->name.prefix);
-    } else if (!type && limit_learning(e, f)) {
-        return put_declared_attribute(e, a);
-    } else {
-        xe_second s = xe_second_of(&e->c, f);
-        put_second(e, f, &s, s.any);
-        name = put_name(e, &a->name);
-        xe_learn(&e->c.t, owner, XE_P_AT, name);
-    }
-    f->where = XE_START;
-    return type ? put_type(e, a) : put_untyped(e, name, a->value);
-}
-
 /* The third part of an attribute with an untyped value: `code` of the state's attributes, or behind them for any other. */
 static void put_untyped_code(xe_encoder *e, const xe_frame *f, const xe_second *s, uint32_t code) {
     put_second(e, f, s, s->untyped);
@@ -498,28 +485,11 @@ static bool put_nil(xe_encoder *e, const xe_attribute *a) {
     return true;
 }
 
-static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
-    xe_frame *f = xe_top(&e->c);
+/* An attribute that the state does not name. */
+static bool put_other_attribute(xe_encoder *e, const xe_frame *f, const xe_attribute *a) {
     const xe_grammar *g = e->c.t.g;
     const xe_state *state = g->states + f->state;
     uint32_t n = XE_STATE_ATTRIBUTES(state), name = find_name(e, &a->name);
-    for (uint32_t i = 0; i < n; i++) {
-        const xe_row *row = g->rows + state->first + i;
-        if (row->label != name) continue;
-        xe_rep r = xe_rep_of(g, &e->c.o, row->arg);
-        xe_val v;
-        bool good = r.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(g, &e->c.o, &r, a->value, &v));
-        if (good) {
-            put_row(e, f, i);
-        } else {
-            xe_second s = xe_second_of(&e->c, f);
-            if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
-            put_untyped_code(e, f, &s, i);
-        }
-        put_prefix(e, xe_uri_of_name(&e->c.t, name), a->name.prefix);
-        go(e, f, row->next);
-        return good ? put_typed(e, name, row->arg, &r, a->value, &v) : put_untyped(e, name, a->value);
-    }
     uint16_t datatype = name < g->n[XE_S_NAMES] ? g->names[name].attribute : XE_NO16;
     xe_rep r = xe_rep_of(g, &e->c.o, datatype);
     xe_val v = {0};
@@ -551,6 +521,47 @@ static bool put_declared_attribute(xe_encoder *e, const xe_attribute *a) {
     return put_typed(e, name, datatype, &r, a->value, &v);
 }
 
+XE_INLINE bool put_declared_attribute(xe_encoder *e, xe_frame *f, const xe_attribute *a) {
+    const xe_grammar *g = e->c.t.g;
+    const xe_state *state = g->states + f->state;
+    const xe_row *first = g->rows + state->first, *row = first, *end = first + XE_STATE_ATTRIBUTES(state);
+    uint32_t name = find_name(e, &a->name);
+    while (row < end && row->label != name) row++;
+    if (row == end) return put_other_attribute(e, f, a);
+    xe_rep r = xe_rep_of(g, &e->c.o, row->arg);
+    xe_val v;
+    bool good = r.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(g, &e->c.o, &r, a->value, &v));
+    if (good) {
+        put_row(e, f, (uint32_t)(row - first));
+    } else {
+        xe_second s = xe_second_of(&e->c, f);
+        if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
+        put_untyped_code(e, f, &s, (uint32_t)(row - first));
+    }
+    put_prefix(e, g->names[name].uri, a->name.prefix);
+    go(e, f, row->next);
+    return good ? put_typed(e, name, row->arg, &r, a->value, &v) : put_untyped(e, name, a->value);
+}
+
+static bool put_learned_attribute(xe_encoder *e, const xe_attribute *a, bool type) {
+    xe_frame *f = xe_top(&e->c);
+    uint32_t owner = XE_OWNER(f->grammar, 0), n = one_part_codes(e, f), name = find_name(e, &a->name);
+    uint32_t ordinal = lookup(e, owner, XE_P_AT, name);
+    if (ordinal != XE_NONE) {
+        put_first(e, n - 1 - ordinal, n, true);
+        put_prefix(e, xe_uri_of_name(&e->c.t, name), a->name.prefix);
+    } else if (!type && limit_learning(e, f)) {
+        return put_declared_attribute(e, f, a);
+    } else {
+        xe_second s = xe_second_of(&e->c, f);
+        put_second(e, f, &s, s.any);
+        name = put_name(e, &a->name);
+        xe_learn(&e->c.t, owner, XE_P_AT, name);
+    }
+    f->where = XE_START;
+    return type ? put_type(e, a) : put_untyped(e, name, a->value);
+}
+
 static int order(xe_span a, xe_span b) {
     int x = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
     return x ? x : (a.n > b.n) - (a.n < b.n);
@@ -567,14 +578,6 @@ static inline bool in_order(const xe_attribute *a, const xe_attribute *b, uint32
     return by_name(a, b) <= 0;
 }
 enum { FEW = 16 };
-static void sort_few(const xe_encoder *e, const xe_attribute *attributes, uint32_t n, const xe_attribute *sorted[FEW]) {
-    uint32_t known = e->c.t.g->n[XE_S_NAMES];
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t k = i;
-        for (; k && !in_order(sorted[k - 1], attributes + i, known); k--) sorted[k] = sorted[k - 1];
-        sorted[k] = attributes + i;
-    }
-}
 static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, uint32_t place) {
     for (uint32_t i = place; i < n; i++) {
         if (attributes[i].name.name_id != name) continue;
@@ -591,44 +594,46 @@ bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint
     uint16_t element;
     bool relaxed;
     xe_coder *c = &e->c;
-    if (!check(e)) return false;
     if (n + n_bindings > c->l.attributes) return xe_fail(c, XE_E_LIMIT, "too many attributes");
-    if (!(c->depth ? start_in_element : start_in_document)(e, q, &name, &element, &relaxed) || !check(e)) return false;
+    if (!(c->depth ? start_in_element : start_in_document)(e, q, &name, &element, &relaxed)) return false;
     if (!xe_push(c, relaxed ? XE_NONE : name, element)) return false;
-    xe_top(c)->name = name;
-    if (c->o.prefixes && !put_bindings(e, q, bindings, n_bindings)) return false;
-    if (!n) return true;
-    bool xsi = false;
-    for (uint32_t i = 0; i < n; i++) {
-        xe_qname *a = &attributes[i].name;
-        a->uri_id = find_uri(e, a);
-        a->name_id = find_name(e, a);
-        xsi = xsi || a->uri_id == XE_URI_XSI;
-    }
+    xe_frame *f = xe_top(c);
+    f->name = name;
+    if (XE_RARE(c->o.prefixes) && !put_bindings(e, q, bindings, n_bindings)) return false;
     const xe_attribute *sorted[FEW];
-    bool by_names = n > 1 && (c->t.g->informed || c->o.sorted), few = by_names && n <= FEW && !xsi;
-    if (few)
-        sort_few(e, attributes, n, sorted);
-    else if (by_names)
-        qsort(attributes, n, sizeof *attributes, by_name);
-    uint32_t types = xsi ? to_front(attributes, n, xsi_name(e, 1), 0) : 0, nils = xsi ? to_front(attributes, n, xsi_name(e, 0), types) : 0;
+    uint32_t known = c->t.g->n[XE_S_NAMES], types = 0, nils = 0;
+    bool xsi = false, by_names = c->t.g->informed || c->o.sorted, few = n <= FEW;
+    for (uint32_t i = 0, k; i < n; i++) {
+        xe_attribute *a = attributes + i;
+        a->name.uri_id = find_uri(e, &a->name);
+        a->name.name_id = find_name(e, &a->name);
+        xsi = xsi || a->name.uri_id == XE_URI_XSI;
+        for (k = i; few && k && by_names && !in_order(sorted[k - 1], a, known); k--) sorted[k] = sorted[k - 1];
+        if (few) sorted[k] = a;
+    }
+    if (XE_RARE(xsi || !few)) {
+        if (by_names) qsort(attributes, n, sizeof *attributes, by_name);
+        types = to_front(attributes, n, xsi_name(e, 1), 0);
+        nils = to_front(attributes, n, xsi_name(e, 0), types);
+        few = false;
+    }
     for (uint32_t i = 0; i < n; i++) {
         const xe_attribute *a = few ? sorted[i] : attributes + i;
         bool good;
-        if (xe_top(c)->grammar != XE_NONE) {
+        if (XE_RARE(f->grammar != XE_NONE)) {
             good = put_learned_attribute(e, a, i < types);
         } else if (XE_RARE(i < types)) {
-            xe_second s = xe_second_of(c, xe_top(c));
+            xe_second s = xe_second_of(c, f);
             if (s.type < 0) return cannot(e, "xsi:type on an element whose type has no others derived from it");
-            put_second(e, xe_top(c), &s, s.type);
+            put_second(e, f, &s, s.type);
             put_prefix(e, XE_URI_XSI, a->name.prefix);
             good = put_type(e, a);
         } else {
-            good = i < nils ? put_nil(e, a) : put_declared_attribute(e, a);
+            good = XE_RARE(i < nils) ? put_nil(e, a) : put_declared_attribute(e, f, a);
         }
-        if (!good || !check(e)) return false;
+        if (!good) return false;
     }
-    return true;
+    return check(e);
 }
 
 static bool blank(xe_span s) {
@@ -639,7 +644,6 @@ static bool blank(xe_span s) {
 
 bool xe_characters_event(xe_encoder *e, xe_span text) {
     xe_frame *f = xe_top(&e->c);
-    if (!check(e)) return false;
     if (!e->c.depth) return blank(text) || xe_fail(&e->c, XE_E_XML, "text outside of the root element");
     if (!text.n) return true;
     if (f->grammar != XE_NONE) {
@@ -679,7 +683,6 @@ bool xe_characters_event(xe_encoder *e, xe_span text) {
 bool xe_end(xe_encoder *e) {
     xe_coder *c = &e->c;
     xe_frame *f = xe_top(c);
-    if (!check(e)) return false;
     if (!c->depth) return xe_fail(c, XE_E_XML, "an end without a start");
     if (f->grammar != XE_NONE) {
         uint32_t n = one_part_codes(e, f);
@@ -698,7 +701,7 @@ bool xe_end(xe_encoder *e) {
             }
         }
     } else {
-        uint32_t row = row_of(e, f, XE_L_EE);
+        uint32_t row = row_of_end(e, f);
         if (row == XE_NONE && c->o.strict && (row = row_of(e, f, XE_L_CH)) != XE_NONE) { /* no text is text, too */
             const xe_row *r = row_at(e, f, row);
             xe_rep rep = xe_rep_of(c->t.g, &c->o, r->arg);
@@ -709,7 +712,7 @@ bool xe_end(xe_encoder *e) {
                 go(e, f, r->next);
                 if (!put_typed(e, f->name, r->arg, &rep, nothing, &v)) return false;
             }
-            row = row_of(e, f, XE_L_EE);
+            row = row_of_end(e, f);
         }
         if (row != XE_NONE) {
             put_row(e, f, row);

@@ -71,9 +71,9 @@ void xe_grammar_index(xe_grammar *g, void *memory) {
         xe_span text = xe_name_text(g, i);
         uint64_t key = xc_load(text.p, text.n);
         uint32_t at = xe_quick_hash(g->names[i].uri, key, text.p, text.n), end = at + XE_QUICK_PROBES;
-        while (at < end && quick[at & (names - 1)].len) at++;
+        while (at < end && quick[at & (names - 1)].uri_len) at++;
         if (at < end && text.n)
-            quick[at & (names - 1)] = (xe_quick){key, (uint16_t)i, g->names[i].uri, (uint16_t)text.n, 0};
+            quick[at & (names - 1)] = (xe_quick){key, (uint32_t)g->names[i].uri << 16 | (uint32_t)text.n, i};
         else
             g->partial = true;
     }

@@ -138,9 +138,10 @@ typedef struct xe_fragment {
     uint16_t name, element; /* element is none if elements of that name are declared differently */
 } xe_fragment;
 
-typedef struct xe_quick { /* a slot of the index; without a key it is free: no name is of no bytes */
+typedef struct xe_quick { /* a slot of the index */
     uint64_t key;         /* xc_load() of the name */
-    uint16_t name, uri, len, unused;
+    uint32_t uri_len;     /* namespace << 16 | bytes; 0: free */
+    uint32_t name;
 } xe_quick;
 
 typedef struct xe_grammar {
@@ -180,6 +181,17 @@ void xe_grammar_index(xe_grammar *g, void *memory);
 uint32_t xe_find_uri(const xe_grammar *g, xe_span text);
 uint32_t xe_find_name(const xe_grammar *g, uint32_t uri, xe_span text);
 
+static const uint64_t xe_low_bytes[9] = {0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFF, 0xFFFFFFFFFFFF, 0xFFFFFFFFFFFFFF, UINT64_MAX};
+/* The first n bytes, at most 8, as a number like xc_load()'s: of text followed by XE_PAD bytes. */
+static inline uint64_t xe_load_padded(const uint8_t *p, size_t n) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v & xe_low_bytes[n < 8 ? n : 8];
+}
+
 static inline xe_span xe_name_text(const xe_grammar *g, uint32_t name) {
     uint32_t t = g->names[name].text_len;
     return (xe_span){g->strings + (t >> 8), t & 0xFF};
@@ -196,9 +208,9 @@ static inline uint32_t xe_quick_name(const xe_grammar *g, uint32_t uri, uint64_t
     uint32_t at = xe_quick_hash(uri, key, text.p, text.n);
     for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
         const xe_quick *slot = g->quick + (at & g->quick_mask);
-        if (slot->key == key && slot->len == text.n && slot->uri == uri) {
-            if (text.n <= 8 || !memcmp(xe_name_text(g, slot->name).p + 8, text.p + 8, text.n - 8)) return slot->name;
-        } else if (!slot->len) {
+        if (slot->key == key && slot->uri_len == (uri << 16 | (uint32_t)text.n)) {
+            if (text.n <= 8 || (text.n <= 0xFF && !memcmp(xe_name_text(g, slot->name).p + 8, text.p + 8, text.n - 8))) return slot->name;
+        } else if (!slot->uri_len) {
             break;
         }
     }

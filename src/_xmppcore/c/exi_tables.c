@@ -37,34 +37,27 @@ static inline bool grow(xe_tables *t, void *array, uint32_t *cap, uint32_t n, si
 static uint32_t hash2(const xe_tables *t, uint32_t a, uint32_t b) {
     return (uint32_t)xc_hash_mix(((uint64_t)a << 32 | b) ^ t->seed[0], t->seed[1] | 1);
 }
-static void put(xe_tables *t, xe_map *m, uint32_t hash, uint32_t index) {
-    if (t->error) return;
-    if (!m->slots || m->used * 4 >= m->mask * 3) {
-        uint32_t size = m->slots ? (m->mask + 1) * 2 : 16;
-        if (!charge(t, (size_t)(m->slots ? size / 2 : size) * sizeof(xe_slot))) return;
-        xe_slot *slots = calloc(size, sizeof *slots);
-        if (!slots) {
-            t->error = XE_E_MEMORY;
-            return;
-        }
-        for (uint32_t i = 0; m->slots && i <= m->mask; i++) {
-            xe_slot s = m->slots[i];
-            if ((s.index_epoch & 0xFF) != m->epoch) continue;
-            uint32_t at = s.hash;
-            while (slots[at & (size - 1)].index_epoch) at++;
-            slots[at & (size - 1)] = (xe_slot){s.hash, (s.index_epoch & ~0xFFu) | 1};
-        }
-        free(m->slots);
-        m->slots = slots;
-        m->mask = size - 1;
-        m->epoch = 1;
+bool xe_grow_map(xe_tables *t, xe_map *m) {
+    uint32_t size = m->slots ? (m->mask + 1) * 2 : 16;
+    if (!charge(t, (size_t)(m->slots ? size / 2 : size) * sizeof(xe_slot))) return false;
+    xe_slot *slots = calloc(size, sizeof *slots);
+    if (!slots) {
+        t->error = XE_E_MEMORY;
+        return false;
     }
-    uint32_t at = hash;
-    while ((m->slots[at & m->mask].index_epoch & 0xFF) == m->epoch) at++;
-    m->slots[at & m->mask] = (xe_slot){hash, index << 8 | m->epoch};
-    m->used++;
+    for (uint32_t i = 0; m->slots && i <= m->mask; i++) {
+        xe_slot s = m->slots[i];
+        if ((s.index_epoch & 0xFF) != m->epoch) continue;
+        uint32_t at = s.hash;
+        while (slots[at & (size - 1)].index_epoch) at++;
+        slots[at & (size - 1)] = (xe_slot){s.hash, (s.index_epoch & ~0xFFu) | 1};
+    }
+    free(m->slots);
+    m->slots = slots;
+    m->mask = size - 1;
+    m->epoch = 1;
+    return true;
 }
-
 /* Take the slot (hash, index) out, and move those behind it up. */
 static void take(xe_map *m, uint32_t hash, uint32_t index) {
     uint32_t at = hash;
@@ -205,7 +198,7 @@ uint32_t xe_add_uri(xe_tables *t, xe_span text) {
     if (!grow(t, &t->uris, &t->cap_uris, i, sizeof *t->uris) || !count_locals(t, uri) || !keep_text(t, text, &off)) return 0;
     t->uris[i] = (xe_string){off, (uint32_t)text.n, 0, 0};
     t->locals[uri] = 0;
-    put(t, &t->by_name, xe_hash_text(t, XE_NONE, text), i | 0x800000u);
+    xe_map_put(t, &t->by_name, xe_hash_text(t, XE_NONE, text), i | 0x800000u);
     t->n_uris++;
     return uri;
 }
@@ -215,8 +208,8 @@ uint32_t xe_add_name(xe_tables *t, uint32_t uri, xe_span text) {
     if (i >= 0x7FFFFF) t->error = XE_E_LIMIT;
     if (!grow(t, &t->names, &t->cap_names, i, sizeof *t->names) || !count_locals(t, uri) || !keep_text(t, text, &off)) return 0;
     t->names[i] = (xe_string){off, (uint32_t)text.n, uri, t->locals[uri]};
-    put(t, &t->by_name, xe_hash_text(t, uri, text), i);
-    if (t->decodes) put(t, &t->by_local, hash2(t, uri, t->locals[uri]), i);
+    xe_map_put(t, &t->by_name, xe_hash_text(t, uri, text), i);
+    if (t->decodes) xe_map_put(t, &t->by_local, hash2(t, uri, t->locals[uri]), i);
     t->locals[uri]++;
     t->n_names++;
     return t->g->n[XE_S_NAMES] + i;
@@ -278,12 +271,12 @@ static bool count_values(xe_tables *t) {
             p = t->n_partitions;
             if (!grow(t, &t->partitions, &t->cap_partitions, p, sizeof *t->partitions)) return false;
             t->partitions[p] = (xe_partition){v->name, 0};
-            put(t, &t->by_partition, hash2(t, v->name, 0), p);
+            xe_map_put(t, &t->by_partition, hash2(t, v->name, 0), p);
             if (t->error) return false;
             t->n_partitions++;
         }
         v->local = t->partitions[p].count;
-        if (t->decodes) put(t, &t->by_local_value, hash2(t, v->name, v->local), i);
+        if (t->decodes) xe_map_put(t, &t->by_local_value, hash2(t, v->name, v->local), i);
         if (t->error) return false;
         t->partitions[p].count++;
     }
@@ -320,7 +313,7 @@ static bool ring_room(xe_tables *t, uint32_t n, uint32_t live, uint32_t *off) {
         while (cap < live_bytes + n + 1) cap += cap / 2;
         if (cap > UINT32_MAX / 2) t->error = XE_E_LIMIT;
         if (!charge(t, cap - t->ring_cap)) return false;
-        uint8_t *p = malloc(cap);
+        uint8_t *p = malloc(cap + XE_PAD);
         if (!p) {
             t->error = XE_E_MEMORY;
             return false;
@@ -356,40 +349,27 @@ static bool keep_old(xe_tables *t, uint32_t i) {
 }
 
 /* A value takes the place of the oldest, i. */
-XE_COLD bool overwrite(xe_tables *t, uint32_t i) {
+static bool overwrite(xe_tables *t, uint32_t i) {
+    bool ascii;
     if (!count_values(t) || (t->marked && !keep_old(t, i))) return false;
     if (t->decodes)
         take(&t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
     else
-        take(&t->by_value, xe_hash_value(t, xe_value_text(t, i)), i);
+        take(&t->by_value, xe_hash_value(t, xe_value_text(t, i), &ascii), i);
     return true;
 }
 
-void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash) {
-    if (characters == 0 || characters > t->value_max || t->value_capacity == 0 || t->error) return;
-    uint32_t i = t->next_value, live = t->n_values, off = t->ring_head;
-    if (text.n >= UINT32_MAX / 4) {
-        t->error = XE_E_LIMIT;
-        return;
-    }
-    if (i < t->n_values) {
+/* A place in the ring for value i, which may be there already. */
+bool xe_value_room(xe_tables *t, uint32_t i, size_t n, uint32_t *off) {
+    uint32_t live = t->n_values;
+    if (n >= UINT32_MAX / 4) t->error = XE_E_LIMIT;
+    if (i < live) {
         live--;
-        if (!overwrite(t, i)) return;
+        if (!overwrite(t, i)) return false;
     } else if (!grow(t, &t->values, &t->cap_values, i, sizeof *t->values)) {
-        return;
+        return false;
     }
-    if (i == t->n_values && t->ring_cap - off >= text.n && t->ring_cap) /* nothing was overwritten yet: they lie in a row */
-        t->ring_head = off + (uint32_t)text.n;
-    else if (!ring_room(t, (uint32_t)text.n, live, &off))
-        return;
-    xe_copy(t->ring + off, text.p, text.n);
-    t->values[i] = (xe_value){off, (uint32_t)text.n, name, 0};
-    if (!t->decodes) put(t, &t->by_value, hash, i);
-    if (t->error) return;
-    t->added++;
-    t->uncounted++;
-    if (i == t->n_values) t->n_values++;
-    t->next_value = i + 1 == t->value_capacity ? 0 : i + 1;
+    return ring_room(t, (uint32_t)n, live, off);
 }
 
 /* -- grammars of undeclared elements */
@@ -404,7 +384,7 @@ uint32_t xe_add_grammar(xe_tables *t, uint32_t name) {
     uint32_t i = t->n_grammars;
     if (!grow(t, &t->grammars, &t->cap_grammars, i, sizeof *t->grammars)) return XE_NONE;
     t->grammars[i] = (xe_element_grammar){name, {0, 0}, {XE_NONE, XE_NONE}};
-    put(t, &t->by_grammar, hash2(t, name, 1), i);
+    xe_map_put(t, &t->by_grammar, hash2(t, name, 1), i);
     if (t->error) return XE_NONE;
     t->n_grammars++;
     return i;
@@ -429,8 +409,8 @@ void xe_learn(xe_tables *t, uint32_t owner, uint8_t kind, uint32_t name) {
     uint32_t *n = owner == XE_OWNER_FRAGMENT ? &t->n_fragment : &t->grammars[owner >> 1].n[owner & 1];
     if (!grow(t, &t->learned, &t->cap_learned, i, sizeof *t->learned)) return;
     t->learned[i] = (xe_learned){owner, name, *n, kind};
-    put(t, &t->by_event, hash2(t, owner * 4 + kind, name), i);
-    if (t->decodes) put(t, &t->by_ordinal, hash2(t, owner, *n), i);
+    xe_map_put(t, &t->by_event, hash2(t, owner * 4 + kind, name), i);
+    if (t->decodes) xe_map_put(t, &t->by_ordinal, hash2(t, owner, *n), i);
     if (t->error) return;
     ++*n;
     t->n_learned++;
@@ -446,7 +426,7 @@ void xe_tables_mark(xe_tables *t) {
 
 /* Values: the last first. If some of them took the place of others, the ring is laid out anew, with the bytes of those that come back. */
 static void values_back(xe_tables *t) {
-    uint8_t *p = t->n_undo ? malloc(t->ring_cap) : NULL;
+    uint8_t *p = t->n_undo ? malloc(t->ring_cap + XE_PAD) : NULL;
     uint32_t *saved = t->n_undo ? calloc(t->n_values, sizeof *saved) : NULL; /* of each value where its bytes were saved, + 1 */
     if (t->n_undo && (!p || !saved)) {
         free(p);
@@ -467,7 +447,7 @@ static void values_back(xe_tables *t) {
         if (t->n_undo) {
             t->values[i] = t->undo[--t->n_undo].value;
             saved[i] = t->n_undo + 1;
-            put(t, &t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
+            xe_map_put(t, &t->by_local_value, hash2(t, t->values[i].name, t->values[i].local), i);
         } else {
             t->n_values--;
             t->ring_head = v->off;

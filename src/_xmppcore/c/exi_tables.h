@@ -180,14 +180,54 @@ void xe_add_prefix(xe_tables *t, uint32_t uri, xe_span text);
 /* Index into values, or XE_NONE. */
 uint32_t xe_local_value_at(const xe_tables *t, uint32_t name, uint32_t local);
 uint32_t xe_partition_size(xe_tables *t, uint32_t name); /* counts what is uncounted, and so has to be asked first */
-static inline uint32_t xe_hash_value(const xe_tables *t, xe_span text) { return xe_hash_text(t, 0, text); }
+/* Values to be encoded, and those in the ring, are followed by XE_PAD bytes that mean nothing. *ascii: it has no byte of 0x80 or above. */
+static inline uint32_t xe_hash_value(const xe_tables *t, xe_span text, bool *ascii) {
+    uint64_t h = t->seed[0] ^ text.n, any = 0, a, b;
+    for (; text.n > 16; text.p += 16, text.n -= 16) {
+        a = xe_load_padded(text.p, 8);
+        b = xe_load_padded(text.p + 8, 8);
+        any |= a | b;
+        h = xc_hash_mix(a ^ h, b ^ t->seed[1]);
+    }
+    a = xe_load_padded(text.p, text.n);
+    b = xe_load_padded(text.p + 8, text.n > 8 ? text.n - 8 : 0);
+    *ascii = !((any | a | b) & 0x8080808080808080u);
+    return (uint32_t)xc_hash_mix(xc_hash_mix(a ^ h, b ^ t->seed[1]) ^ 0x9E3779B97F4A7C15u, t->seed[0] | 1);
+}
 static inline uint32_t xe_lookup_value(const xe_tables *t, xe_span text, uint32_t hash) {
     for (uint32_t at = hash, i; (i = xe_next(&t->by_value, hash, &at)) != XE_NONE;)
         if (t->values[i].len == text.n && !memcmp(t->ring + t->values[i].off, text.p, text.n)) return i;
     return XE_NONE;
 }
 static inline xe_span xe_value_text(const xe_tables *t, uint32_t i) { return (xe_span){t->ring + t->values[i].off, t->values[i].len}; }
-void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash);
+bool xe_grow_map(xe_tables *t, xe_map *m);
+static inline void xe_map_put(xe_tables *t, xe_map *m, uint32_t hash, uint32_t index) {
+    uint32_t at = hash;
+    if (t->error || (XE_RARE(m->used * 4 >= m->mask * 3) && !xe_grow_map(t, m))) return;
+    while ((m->slots[at & m->mask].index_epoch & 0xFF) == m->epoch) at++;
+    m->slots[at & m->mask] = (xe_slot){hash, index << 8 | m->epoch};
+    m->used++;
+}
+
+bool xe_value_room(xe_tables *t, uint32_t i, size_t n, uint32_t *off);
+static inline void xe_add_value(xe_tables *t, uint32_t name, xe_span text, size_t characters, uint32_t hash) {
+    uint32_t i = t->next_value, off = t->ring_head;
+    if (characters > t->value_max || t->error) return;
+    if (i == t->n_values && i < t->cap_values && text.n <= t->ring_cap - off) { /* nothing was overwritten yet: they lie in a row */
+        xe_copy_padded(t->ring + off, text.p, text.n);
+        t->ring_head = off + (uint32_t)text.n;
+        t->n_values++;
+    } else {
+        if (!xe_value_room(t, i, text.n, &off)) return;
+        memcpy(t->ring + off, text.p, text.n);
+        if (i == t->n_values) t->n_values++;
+    }
+    t->values[i] = (xe_value){off, (uint32_t)text.n, name, 0};
+    if (!t->decodes) xe_map_put(t, &t->by_value, hash, i);
+    t->added++;
+    t->uncounted++;
+    t->next_value = i + 1 == t->value_capacity ? 0 : i + 1;
+}
 
 uint32_t xe_grammar_of(const xe_tables *t, uint32_t name); /* XE_NONE: not learned */
 uint32_t xe_add_grammar(xe_tables *t, uint32_t name);

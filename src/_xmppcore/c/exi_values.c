@@ -283,7 +283,7 @@ static bool parse_enum(const xe_grammar *g, const xe_options *o, const xe_dataty
 bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span text, xe_val *v) {
     xe_span s = text, item;
     if (r->kind == XE_STRING) return true;
-    if (r->kind != XE_ENUM || r->d->collapse) s = trim(text);
+    if (s.n && (s.p[0] <= ' ' || s.p[s.n - 1] <= ' ') && (r->kind != XE_ENUM || r->d->collapse)) s = trim(text);
     switch (r->kind) {
     case XE_BOOLEAN:
         if (s.n == 1) {
@@ -424,11 +424,7 @@ static inline uint32_t take_character(xe_span *s) {
     return c;
 }
 
-static void put_characters(xe_out *out, xe_span s, size_t characters) {
-    if (characters == s.n) { /* ASCII */
-        xe_put_bytes(out, s.p, s.n);
-        return;
-    }
+static void put_characters(xe_out *out, xe_span s) {
     while (s.n) {
         uint32_t c = take_character(&s);
         if (XE_RARE(out->aligned) || c >= 1u << 21)
@@ -444,7 +440,10 @@ static void put_characters(xe_out *out, xe_span s, size_t characters) {
 
 void xe_put_string(xe_out *out, xe_span s, size_t characters, unsigned more) {
     xe_put_unsigned(out, characters + more);
-    put_characters(out, s, characters);
+    if (characters == s.n) /* ASCII */
+        xe_put_padded(out, s.p, s.n);
+    else
+        put_characters(out, s);
 }
 
 static void put_restricted(xe_out *out, const xe_grammar *g, const xe_set *set, xe_span s) {
@@ -482,17 +481,24 @@ XE_COLD void put_hit(xe_tables *t, xe_out *out, uint32_t name, uint32_t i) {
 }
 
 void xe_put_string_value(xe_tables *t, xe_out *out, uint32_t name, xe_span s, const xe_rep *r) {
-    uint32_t hash = xe_hash_value(t, s), i = s.n ? xe_lookup_value(t, s, hash) : XE_NONE;
+    if (!s.n) {
+        xe_put_unsigned(out, 2);
+        return;
+    }
+    bool ascii;
+    uint32_t hash = xe_hash_value(t, s, &ascii), i = xe_lookup_value(t, s, hash);
     if (i != XE_NONE) {
         put_hit(t, out, name, i);
         return;
     }
-    size_t characters = xe_characters(s);
+    size_t characters = ascii ? s.n : xe_characters(s);
     xe_put_unsigned(out, characters + 2);
-    if (r && r->set != XE_NO16)
+    if (XE_RARE(r->set != XE_NO16))
         put_restricted(out, t->g, t->g->sets + r->set, s);
+    else if (ascii)
+        xe_put_padded(out, s.p, s.n);
     else
-        put_characters(out, s, characters);
+        put_characters(out, s);
     xe_add_value(t, name, s, characters, hash);
 }
 
@@ -901,8 +907,10 @@ static void get_string_value(xe_tables *t, const xe_limits *l, xe_in *in, const 
         return;
     }
     size_t start = text->len;
+    if (n == 2) return;
     xe_get_string(in, text, n - 2, t->g, r->set, l->value_bytes);
     if (in->error || text->error) return;
+    if (!xe_out_room(text, XE_PAD)) return;
     xe_span s = {text->p + start, text->len - start};
     xe_add_value(t, name, s, (size_t)(n - 2), 0);
 }

@@ -51,8 +51,8 @@ typedef struct xe_val { /* a value of one item, taken apart */
 static inline xe_rep xe_rep_of(const xe_grammar *g, const xe_options *o, uint16_t datatype) {
     if (datatype == XE_NO16) return (xe_rep){XE_STRING, XE_NO16, NULL};
     const xe_datatype *d = g->datatypes + datatype;
-    if (o->lexical) return (xe_rep){XE_STRING, d->lexical, d};
-    if (o->remap && o->remap[datatype] != 0xFF) return (xe_rep){o->remap[datatype], d->set, d};
+    if (XE_RARE(o->lexical)) return (xe_rep){XE_STRING, d->lexical, d};
+    if (XE_RARE(o->remap != NULL) && o->remap[datatype] != 0xFF) return (xe_rep){o->remap[datatype], d->set, d};
     return (xe_rep){d->kind, d->set, d};
 }
 /* Can that representation carry that text? Fills *v, except for strings, binaries and lists. */

@@ -3,7 +3,7 @@
  * one refuses what documents may have, and hands out headers, not events. */
 #include "exi.h"
 
-#include "scan.h"
+#include "scan_all.h"
 
 static uint32_t character(const uint8_t *p, size_t n, unsigned *length) { /* of valid UTF-8 */
     uint32_t c = p[0];
@@ -56,14 +56,13 @@ static inline bool white(uint8_t c) { return c == ' ' || c == '\t' || c == '\n' 
 
 typedef struct open_tag {
     xe_span name;
-    uint32_t bindings; /* how many there were before it */
+    uint32_t bindings, space; /* before it: how many, and which of them is the default namespace */
 } open_tag;
 
 enum { AT_HAND = 16 }; /* rows of arrays that need no allocation */
 
 typedef struct scanner {
     xe_encoder *e;
-    const xc_kernels *kernels;
     const uint8_t *p, *end;
     uint8_t *scratch; /* what had to be decoded; never more than the input, so it does not move */
     size_t scratch_len, size;
@@ -71,6 +70,7 @@ typedef struct scanner {
     uint32_t n_open, cap_open;
     xe_binding *bindings;
     uint32_t n_bindings, cap_bindings;
+    uint32_t space; /* the binding of the default namespace, XE_NONE: none */
     xe_attribute *attributes;
     uint32_t cap_attributes;
     xe_span text; /* collected */
@@ -96,7 +96,7 @@ static inline bool grow(scanner *s, void *array, const void *hand, uint32_t *cap
 }
 
 static bool need_scratch(scanner *s) {
-    if (!s->scratch) s->scratch = malloc(s->size + 1);
+    if (!s->scratch) s->scratch = malloc(s->size + 1 + XE_PAD);
     return s->scratch || xe_fail(&s->e->c, XE_E_MEMORY, "out of memory");
 }
 
@@ -194,10 +194,10 @@ static bool flush_text(scanner *s) {
     return !text.n || xe_characters_event(s->e, text);
 }
 
-static bool plain_text(scanner *s) {
+XE_INLINE bool plain_text(scanner *s, const xc_kernels *k) {
     const uint8_t *start = s->p, *q = s->p;
     for (;;) {
-        q = s->kernels->text(q);
+        q = k->text(q);
         if (*q == ']') {
             if (q[1] == ']' && q[2] == '>') return broken(s, "]]> in text");
             q++;
@@ -220,19 +220,13 @@ static bool plain_text(scanner *s) {
     return add_text(s, start, (size_t)(q - start));
 }
 
-/* A value between quotes, its white space normalised. */
-static bool attribute_value(scanner *s, xe_span *value) {
+/* A value between quotes, its white space normalised; `stop` is the first byte of it that is not as simple as that. */
+static bool attribute_value(scanner *s, const xc_kernels *k, const uint8_t *stop, xe_span *value) {
     uint8_t quote = *s->p;
-    if (quote != '"' && quote != '\'') return broken(s, "an attribute without quotes");
-    const uint8_t *start = ++s->p, *q = s->kernels->value(start, quote), *at;
-    if (*q == quote) {
-        *value = (xe_span){start, (size_t)(q - start)};
-        s->p = q + 1;
-        return true;
-    }
+    const uint8_t *start = ++s->p, *q = stop, *at;
     if (!need_scratch(s)) return false;
     at = s->scratch + s->scratch_len;
-    for (;; q = s->kernels->value(q, quote)) {
+    for (;; q = k->value(q, quote)) {
         keep(s, start, (size_t)(q - start));
         if (*q == quote) break;
         if (*q == '&') {
@@ -251,7 +245,7 @@ static bool attribute_value(scanner *s, xe_span *value) {
     return true;
 }
 
-static inline bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
+static bool qualified_name(scanner *s, xe_span *prefix, xe_span *local) {
     const uint8_t *p = s->p;
     *prefix = *local = (xe_span){p, 0};
     if (ascii_name[*p] == 2) /* what is at the end stops it */
@@ -281,20 +275,32 @@ static const uint8_t xmlns_uri[] = "http://www.w3.org/2000/xmlns/";
 
 static inline bool is(xe_span s, const char *text) { return s.n == strlen(text) && !memcmp(s.p, text, s.n); }
 
-static bool resolve(scanner *s, xe_qname *q) {
-    q->name_id = XE_NONE;
+static inline void take_uri(scanner *s, xe_qname *q, xe_binding *b) {
+    if (b->uri_id == XE_NONE) b->uri_id = b->uri.n ? xe_lookup_uri(&s->e->c.t, b->uri) : XE_URI_NONE;
+    q->uri = b->uri;
+    q->uri_id = b->uri_id;
+}
+
+static bool resolve_prefix(scanner *s, xe_qname *q) {
     for (uint32_t i = s->n_bindings; i--;) {
-        xe_binding *b = s->bindings + i;
-        if (b->prefix.n != q->prefix.n || (q->prefix.n && memcmp(b->prefix.p, q->prefix.p, q->prefix.n))) continue;
-        if (b->uri_id == XE_NONE) b->uri_id = b->uri.n ? xe_lookup_uri(&s->e->c.t, b->uri) : XE_URI_NONE;
-        q->uri = b->uri;
-        q->uri_id = b->uri_id;
-        return b->uri.n || !q->prefix.n;
+        if (!xe_same(s->bindings[i].prefix, q->prefix)) continue;
+        take_uri(s, q, s->bindings + i);
+        return true;
     }
-    bool xml = is(q->prefix, "xml");
-    q->uri = (xe_span){xml_uri, xml ? sizeof xml_uri - 1 : 0};
-    q->uri_id = xml ? XE_URI_XML : XE_URI_NONE;
-    return xml || !q->prefix.n;
+    q->uri = (xe_span){xml_uri, sizeof xml_uri - 1};
+    q->uri_id = XE_URI_XML;
+    return is(q->prefix, "xml");
+}
+
+static inline bool resolve(scanner *s, xe_qname *q) {
+    if (XE_RARE(q->prefix.n)) return resolve_prefix(s, q);
+    if (s->space != XE_NONE) {
+        take_uri(s, q, s->bindings + s->space);
+    } else {
+        q->uri = (xe_span){xml_uri, 0};
+        q->uri_id = XE_URI_NONE;
+    }
+    return true;
 }
 
 static bool declare(scanner *s, xe_span prefix, xe_span uri) {
@@ -304,13 +310,14 @@ static bool declare(scanner *s, xe_span prefix, xe_span uri) {
     if (prefix.n && !uri.n) return broken(s, "a prefix of no namespace");
     if (xml) return true;
     if (!grow(s, &s->bindings, s->bindings_at_hand, &s->cap_bindings, s->n_bindings, sizeof *s->bindings)) return false;
+    if (!prefix.n) s->space = s->n_bindings;
     s->bindings[s->n_bindings++] = (xe_binding){prefix, uri, XE_NONE};
     return true;
 }
 
 /* A QName in a value: xsi:type. With an unknown prefix it is of no namespace, prefix and all (EXI section 8.5.4.4.1). */
 static xe_qname value_name(scanner *s, xe_span value) {
-    xe_qname q = {0};
+    xe_qname q = {.name_id = XE_NONE};
     while (value.n && white(value.p[0])) value.p++, value.n--;
     while (value.n && white(value.p[value.n - 1])) value.n--;
     xe_span prefix = {value.p, 0}, local = value;
@@ -332,110 +339,136 @@ static xe_qname value_name(scanner *s, xe_span value) {
 
 /* The number of a name in the document, which is padded. */
 static inline uint32_t number_of(const xe_tables *t, const xe_qname *q) {
-    uint64_t key;
     if (q->uri_id == XE_NONE) return XE_NONE;
-    memcpy(&key, q->local.p, 8);
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-    key = __builtin_bswap64(key);
-#endif
-    if (q->local.n < 8) key &= ((uint64_t)1 << 8 * q->local.n) - 1;
-    return xe_lookup_name_by(t, q->uri_id, key, q->local);
+    return xe_lookup_name_by(t, q->uri_id, xe_load_padded(q->local.p, q->local.n), q->local);
 }
 
 static inline bool is_xmlns(xe_span s) { return s.n == 5 && !memcmp(s.p, "xmlns", 5); }
 
-/* An attribute of the common shape: behind one space, a name of ASCII without a prefix, a value without references. Else nothing is read. */
-static inline bool simple_attribute(scanner *s, xe_attribute *a) {
-    const uint8_t *name = s->p + 1, *p = name;
-    if (*s->p != ' ' || ascii_name[*p] != 2) return false;
-    do p++;
-    while (ascii_name[*p]);
-    if (p[0] != '=' || (p[1] != '\'' && p[1] != '"')) return false;
-    const uint8_t *value = p + 2, *end = s->kernels->value(value, p[1]);
-    if (*end != p[1]) return false;
-    a->name.local = (xe_span){name, (size_t)(p - name)};
-    a->name.prefix = (xe_span){name, 0};
-    a->value = (xe_span){value, (size_t)(end - value)};
-    s->p = end + 1;
-    return true;
+/* A declaration in the tag that began with `before` bindings. */
+static bool binding(scanner *s, xe_span prefix, xe_span uri, uint32_t before) {
+    for (uint32_t i = before; i < s->n_bindings; i++)
+        if (xe_same(s->bindings[i].prefix, prefix)) return broken(s, "two declarations of a prefix");
+    return declare(s, prefix, uri);
 }
 
-static bool start_tag(scanner *s) {
-    const uint8_t *name = ++s->p;
-    uint32_t before = s->n_bindings, n = 0, most = s->e->c.l.attributes;
-    xe_qname q;
-    if (!qualified_name(s, &q.prefix, &q.local)) return false;
-    xe_span whole = {name, (size_t)(s->p - name)};
-    bool empty = false;
-    for (;;) {
-        xe_attribute *a = s->attributes + n;
-        if (XE_RARE(n + s->n_bindings - before >= most || n == s->cap_attributes) || !simple_attribute(s, a)) {
-            bool gap = skip_white(s);
-            if (*s->p == '>') break;
-            if (*s->p == '/' && s->p[1] == '>') {
-                empty = true;
-                s->p++;
-                break;
-            }
-            if (!gap) return broken(s, "a start tag that is damaged or does not end");
-            if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
-            if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
-            a = s->attributes + n;
-            if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
-            skip_white(s);
-            if (*s->p++ != '=') return broken(s, "an attribute without a value");
-            skip_white(s);
-            if (!attribute_value(s, &a->value)) return false;
-        }
-        bool defaults = !a->name.prefix.n && is_xmlns(a->name.local);
-        if (!defaults && !is_xmlns(a->name.prefix)) {
-            n++;
-            continue;
-        }
-        xe_span prefix = defaults ? (xe_span){name, 0} : a->name.local;
-        for (uint32_t i = before; i < s->n_bindings; i++)
-            if (xe_same(s->bindings[i].prefix, prefix)) return broken(s, "two declarations of a prefix");
-        if (!declare(s, prefix, a->value)) return false;
-    }
-    s->p++;
-    if (!resolve(s, &q)) return broken(s, "a prefix that is not declared");
+/* Give attributes that have a prefix their names, and look for two of one name. */
+static bool name_attributes(scanner *s, uint32_t n) {
     const xe_tables *t = &s->e->c.t;
     for (uint32_t i = 0; i < n; i++) {
         xe_attribute *a = s->attributes + i;
-        if (!a->name.prefix.n) {
-            a->name.uri = a->name.prefix;
-            a->name.uri_id = XE_URI_NONE;
-        } else if (!resolve(s, &a->name)) {
-            return broken(s, "a prefix that is not declared");
+        if (a->name.prefix.n) {
+            if (!resolve(s, &a->name)) return broken(s, "a prefix that is not declared");
+            a->name.name_id = number_of(t, &a->name);
+            if (a->name.uri_id == XE_URI_XSI && a->name.name_id == t->g->uris[XE_URI_XSI].first + 1u) a->type = value_name(s, a->value);
         }
-        a->name.name_id = number_of(t, &a->name);
         for (uint32_t k = 0; k < i; k++) {
             const xe_qname *other = &s->attributes[k].name;
-            if (other->local.n != a->name.local.n || other->name_id != a->name.name_id) continue;
-            if (xe_same(a->name.local, other->local) && xe_same(a->name.uri, other->uri)) return broken(s, "two attributes of one name");
+            if (other->name_id == a->name.name_id && xe_same(a->name.local, other->local) && xe_same(a->name.uri, other->uri))
+                return broken(s, "two attributes of one name");
         }
-        if (a->name.uri_id == XE_URI_XSI && a->name.name_id == t->g->uris[XE_URI_XSI].first + 1u) a->type = value_name(s, a->value);
     }
+    return true;
+}
+
+/* An attribute, or '=' and value of one, where the common shape (a space, a name of ASCII without prefix, '=', a quote) is seen first. */
+XE_INLINE bool attribute(scanner *s, const xc_kernels *k, xe_attribute *a, bool *done) {
+    const uint8_t *name = s->p + 1, *p = name;
+    a->name.prefix = (xe_span){name, 0};
+    if (*s->p == ' ' && ascii_name[*p] == 2) {
+        do p++;
+        while (ascii_name[*p]);
+    }
+    if (XE_RARE(p == name || *p != '=')) {
+        bool gap = skip_white(s);
+        *done = *s->p == '>' || (*s->p == '/' && s->p[1] == '>');
+        if (*done) return true;
+        if (!gap) return broken(s, "a start tag that is damaged or does not end");
+        if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
+        skip_white(s);
+        p = s->p;
+        if (*p != '=') return broken(s, "an attribute without a value");
+    } else {
+        a->name.local = (xe_span){name, (size_t)(p - name)};
+    }
+    s->p = p + 1;
+    if (XE_RARE(*s->p != '\'' && *s->p != '"')) {
+        skip_white(s);
+        if (*s->p != '\'' && *s->p != '"') return broken(s, "an attribute without quotes");
+    }
+    const uint8_t *value = s->p + 1, *stop = k->value(value, *s->p);
+    if (XE_RARE(*stop != *s->p)) return attribute_value(s, k, stop, &a->value);
+    a->value = (xe_span){value, (size_t)(stop - value)};
+    s->p = stop + 1;
+    return true;
+}
+
+XE_INLINE bool start_tag(scanner *s, const xc_kernels *k) {
+    const uint8_t *name = ++s->p;
+    const xe_tables *t = &s->e->c.t;
+    uint32_t before = s->n_bindings, space = s->space, n = 0, most = s->e->c.l.attributes;
+    uint64_t seen = 0; /* of numbers of names: which there were */
+    bool unsure = false, done = false;
+    xe_qname q;
+    if (!qualified_name(s, &q.prefix, &q.local)) return false;
+    xe_span whole = {name, (size_t)(s->p - name)};
+    while (*s->p != '>') {
+        if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
+        xe_attribute *a = s->attributes + n;
+        if (!attribute(s, k, a, &done)) return false;
+        if (done) break;
+        if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
+        if (XE_RARE(a->name.prefix.n)) {
+            if (is_xmlns(a->name.prefix)) {
+                if (!binding(s, a->name.local, a->value, before)) return false;
+                continue;
+            }
+            unsure = true;
+        } else if (is_xmlns(a->name.local)) {
+            if (!binding(s, a->name.prefix, a->value, before)) return false;
+            continue;
+        } else {
+            a->name.uri = a->name.prefix;
+            a->name.uri_id = XE_URI_NONE;
+            a->name.name_id = number_of(t, &a->name);
+            uint64_t bit = (uint64_t)1 << (a->name.name_id & 63);
+            unsure = unsure || (seen & bit);
+            seen |= bit;
+        }
+        n++;
+    }
+    bool empty = *s->p == '/';
+    s->p += 1 + empty;
+    if (!resolve(s, &q)) return broken(s, "a prefix that is not declared");
+    if (XE_RARE(unsure) && !name_attributes(s, n)) return false;
     q.name_id = number_of(t, &q);
     if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
     if (empty) {
         s->n_bindings = before;
+        s->space = space;
         return xe_end(s->e);
     }
     if (!grow(s, &s->open, s->open_at_hand, &s->cap_open, s->n_open, sizeof *s->open)) return false;
-    s->open[s->n_open++] = (open_tag){whole, before};
+    s->open[s->n_open++] = (open_tag){whole, before, space};
     return true;
+}
+
+/* Does the document, which is padded, go on at p with that text of it? */
+static inline bool goes_on(const uint8_t *p, const uint8_t *end, xe_span text) {
+    if (text.n <= 8) return xe_load_padded(p, text.n) == xe_load_padded(text.p, text.n);
+    return (size_t)(end - p) >= text.n && !memcmp(p, text.p, text.n);
 }
 
 static bool end_tag(scanner *s) {
     if (!s->n_open) return broken(s, "an end tag without a start tag");
     const open_tag *o = s->open + --s->n_open;
     s->p += 2;
-    if ((size_t)(s->end - s->p) < o->name.n || memcmp(s->p, o->name.p, o->name.n)) return broken(s, "an end tag of another name");
+    if (!goes_on(s->p, s->end, o->name)) return broken(s, "an end tag of another name");
     s->p += o->name.n;
     skip_white(s);
     if (*s->p++ != '>') return broken(s, "an end tag of another name");
     s->n_bindings = o->bindings;
+    s->space = o->space;
     return xe_end(s->e);
 }
 
@@ -514,12 +547,14 @@ static bool declaration(scanner *s) {
     return true;
 }
 
-static bool document(scanner *s) {
+XE_INLINE bool document_with(scanner *s, const xc_kernels *k) {
+    bool invalid;
+    if (k->utf8(s->p, s->size, &invalid) != s->size) return broken(s, "bytes that are not UTF-8");
     if (!declaration(s)) return false;
     for (;;) {
         if (*s->p != '<') {
             if (s->p >= s->end) break;
-            if (!plain_text(s)) return false;
+            if (!plain_text(s, k)) return false;
             continue;
         }
         if (s->p[1] == '!') {
@@ -542,9 +577,34 @@ static bool document(scanner *s) {
             continue;
         }
         if (!flush_text(s)) return false;
-        if (!(s->p[1] == '/' ? end_tag : start_tag)(s)) return false;
+        if (s->p[1] == '/' ? !end_tag(s) : !start_tag(s, k)) return false;
     }
     return s->n_open ? broken(s, "the document is not whole") : flush_text(s);
+}
+
+/* One for each kernel, so that it stands in the loop. */
+static bool document_scalar(scanner *s) { return document_with(s, &xc_kernels_scalar); }
+#ifdef XC_HAS_SSE2
+static bool document_sse2(scanner *s) { return document_with(s, &xc_kernels_sse2); }
+#endif
+#ifdef XC_HAS_AVX2
+XC_AVX2 static bool document_avx2(scanner *s) { return document_with(s, &xc_kernels_avx2); }
+#endif
+#ifdef XC_HAS_NEON
+static bool document_neon(scanner *s) { return document_with(s, &xc_kernels_neon); }
+#endif
+
+static bool document(scanner *s, const char *kernel) {
+#ifdef XC_HAS_AVX2
+    if (strcmp(kernel, "avx2") == 0) return document_avx2(s);
+#endif
+#ifdef XC_HAS_SSE2
+    if (strcmp(kernel, "sse2") == 0) return document_sse2(s);
+#endif
+#ifdef XC_HAS_NEON
+    if (strcmp(kernel, "neon") == 0) return document_neon(s);
+#endif
+    return document_scalar(s);
 }
 
 bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
@@ -552,21 +612,20 @@ bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
     xe_binding bindings[AT_HAND];
     xe_attribute attributes[AT_HAND];
     scanner s = {.e = e,
-                 .kernels = e->kernels ? e->kernels : xc_kernels_default(),
                  .p = bytes,
                  .end = bytes + n,
                  .size = n,
                  .open = open,
                  .bindings = bindings,
                  .attributes = attributes,
+                 .space = XE_NONE,
                  .cap_open = AT_HAND,
                  .cap_bindings = AT_HAND,
                  .cap_attributes = AT_HAND,
                  .open_at_hand = open,
                  .bindings_at_hand = bindings,
                  .attributes_at_hand = attributes};
-    bool invalid, good = s.kernels->utf8(bytes, n, &invalid) == n || xe_fail(&e->c, XE_E_XML, "bytes that are not UTF-8");
-    good = good && document(&s);
+    bool good = document(&s, (e->kernels ? e->kernels : xc_kernels_default())->name);
     if (XE_RARE(s.scratch != NULL)) free(s.scratch);
     if (XE_RARE(s.open != open)) free(s.open);
     if (XE_RARE(s.bindings != bindings)) free(s.bindings);
