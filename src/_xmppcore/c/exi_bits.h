@@ -116,17 +116,20 @@ static inline void xe_put_unsigned(xe_out *o, uint64_t v) {
 }
 /* Bytes as they are, which is also how ASCII characters are written: eight at a time. Behind them XE_PAD more may be read. */
 static inline void xe_put_padded(xe_out *o, const uint8_t *p, size_t n) {
-    xe_out_drain(o);
-    if (n == 0 || (o->cap - o->len < n + 8 && !xe_out_room(o, n + 8))) return;
-    uint8_t *to = o->p + o->len;
+    unsigned shift = o->n & 7, left = 63 - shift;
     uint64_t before = o->acc;
+    if (n == 0 || (o->cap - o->len < n + 16 && !xe_out_room(o, n + 16))) return;
+    uint8_t *to = o->p + o->len;
+    if (o->n >= 8) xe_store_be64(to, before << (64 - o->n));
+    to += o->n >> 3;
+    o->len += (o->n >> 3) + n;
+    o->n = shift;
+    o->acc = p[n - 1]; /* the last bits of which wait, as many as before */
     for (size_t i = 0; i < n; i += 8) {
         uint64_t v = xe_load_be64(p + i);
-        xe_store_be64(to + i, before << (63 - o->n) << 1 | v >> o->n);
+        xe_store_be64(to + i, before << left << 1 | v >> shift);
         before = v;
     }
-    o->len += n;
-    o->acc = p[n - 1]; /* the last bits of which wait, as many as before */
 }
 static inline void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n) {
     size_t most = n > XE_PAD ? n - XE_PAD : 0;

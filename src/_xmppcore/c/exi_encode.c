@@ -125,9 +125,10 @@ static void put_second(xe_encoder *e, const xe_frame *f, const xe_second *s, int
     xe_put(&e->out, (uint32_t)code, xe_width(s->n));
 }
 
-static inline void put_row(xe_encoder *e, const xe_frame *f, uint32_t row) {
-    put_first(e, row, e->c.t.g->states[f->state].n, xe_has_second(&e->c, f));
+static inline void put_row_of(xe_encoder *e, const xe_frame *f, const xe_state *s, uint32_t row) {
+    put_first(e, row, s->n, xe_has_second(&e->c, f));
 }
+static inline void put_row(xe_encoder *e, const xe_frame *f, uint32_t row) { put_row_of(e, f, e->c.t.g->states + f->state, row); }
 
 static inline void go(xe_encoder *e, xe_frame *f, uint16_t state) {
     f->state = state;
@@ -189,6 +190,8 @@ static inline bool put_typed(xe_encoder *e, uint32_t name, uint16_t datatype, co
     if (XE_RARE(e->c.o.channels)) return hold(e, name, datatype, text);
     if (r->kind == XE_STRING)
         xe_put_string_value(&e->c.t, &e->out, name, text, r);
+    else if (v->bits)
+        xe_put(&e->out, (uint32_t)v->u, v->bits);
     else
         xe_put_value(&e->c.t, &e->c.o, &e->out, r, name, text, v);
     return true;
@@ -532,13 +535,13 @@ XE_INLINE bool put_declared_attribute(xe_encoder *e, xe_frame *f, const xe_attri
     xe_val v;
     bool good = r.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(g, &e->c.o, &r, a->value, &v));
     if (good) {
-        put_row(e, f, (uint32_t)(row - first));
+        put_row_of(e, f, state, (uint32_t)(row - first));
     } else {
         xe_second s = xe_second_of(&e->c, f);
         if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
         put_untyped_code(e, f, &s, (uint32_t)(row - first));
     }
-    put_prefix(e, g->names[name].uri, a->name.prefix);
+    if (XE_RARE(e->c.o.prefixes)) put_known_prefix(e, g->names[name].uri, a->name.prefix);
     go(e, f, row->next);
     return good ? put_typed(e, name, row->arg, &r, a->value, &v) : put_untyped(e, name, a->value);
 }
@@ -572,12 +575,13 @@ static int by_name(const void *x, const void *y) {
     return c ? c : order(a->name.uri, b->name.uri);
 }
 
-/* Names of the grammar are numbered by name within a namespace. */
-static inline bool in_order(const xe_attribute *a, const xe_attribute *b, uint32_t known) {
-    if (a->name.uri_id == b->name.uri_id && a->name.name_id < known && b->name.name_id < known) return a->name.name_id <= b->name.name_id;
-    return by_name(a, b) <= 0;
-}
 enum { FEW = 16 };
+static void sort_few(const xe_attribute *attributes, uint32_t n, uint64_t places[FEW]) {
+    for (uint32_t i = 0, k; i < n; i++) {
+        for (k = i; k && by_name(attributes + places[k - 1], attributes + i) > 0; k--) places[k] = places[k - 1];
+        places[k] = i;
+    }
+}
 static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, uint32_t place) {
     for (uint32_t i = place; i < n; i++) {
         if (attributes[i].name.name_id != name) continue;
@@ -600,25 +604,37 @@ bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint
     xe_frame *f = xe_top(c);
     f->name = name;
     if (XE_RARE(c->o.prefixes) && !put_bindings(e, q, bindings, n_bindings)) return false;
-    const xe_attribute *sorted[FEW];
+    uint64_t places[FEW]; /* in the order of names: number of the name << 32 (which then does not count) | place in `attributes` */
     uint32_t known = c->t.g->n[XE_S_NAMES], types = 0, nils = 0;
-    bool xsi = false, by_names = c->t.g->informed || c->o.sorted, few = n <= FEW;
+    bool few = n <= FEW, xsi = false,
+         plain = c->t.g->informed && few; /* all are names of the grammar, of no namespace: their numbers are in the order of names */
     for (uint32_t i = 0, k; i < n; i++) {
-        xe_attribute *a = attributes + i;
-        a->name.uri_id = find_uri(e, &a->name);
-        a->name.name_id = find_name(e, &a->name);
-        xsi = xsi || a->name.uri_id == XE_URI_XSI;
-        for (k = i; few && k && by_names && !in_order(sorted[k - 1], a, known); k--) sorted[k] = sorted[k - 1];
-        if (few) sorted[k] = a;
+        xe_qname *a = &attributes[i].name;
+        if (a->name_id == XE_NONE) {
+            a->uri_id = find_uri(e, a);
+            a->name_id = find_name(e, a);
+        }
+        xsi = xsi || a->uri_id == XE_URI_XSI;
+        plain = plain && a->uri_id == XE_URI_NONE && a->name_id < known;
+        if (!plain) continue;
+        uint64_t place = (uint64_t)a->name_id << 32 | i;
+        for (k = i; k && places[k - 1] > place; k--) places[k] = places[k - 1];
+        places[k] = place;
     }
-    if (XE_RARE(xsi || !few)) {
-        if (by_names) qsort(attributes, n, sizeof *attributes, by_name);
-        types = to_front(attributes, n, xsi_name(e, 1), 0);
-        nils = to_front(attributes, n, xsi_name(e, 0), types);
-        few = false;
+    if (XE_RARE(!plain)) {
+        bool by_names = c->t.g->informed || c->o.sorted;
+        few = by_names && few && !xsi;
+        if (few)
+            sort_few(attributes, n, places);
+        else if (by_names)
+            qsort(attributes, n, sizeof *attributes, by_name);
+        if (xsi) {
+            types = to_front(attributes, n, xsi_name(e, 1), 0);
+            nils = to_front(attributes, n, xsi_name(e, 0), types);
+        }
     }
     for (uint32_t i = 0; i < n; i++) {
-        const xe_attribute *a = few ? sorted[i] : attributes + i;
+        const xe_attribute *a = attributes + (few ? (uint32_t)places[i] : i);
         bool good;
         if (XE_RARE(f->grammar != XE_NONE)) {
             good = put_learned_attribute(e, a, i < types);

@@ -65,13 +65,13 @@ void xe_grammar_index(xe_grammar *g, void *memory) {
     uint32_t names = quick_size(g->n[XE_S_NAMES]), uris = quick_size(g->n[XE_S_URIS]);
     uint16_t *quick_uris = (uint16_t *)(quick + names);
     g->partial = false;
-    memset(quick, 0, names * sizeof *quick);
+    memset(quick, 0xFF, names * sizeof *quick);
     memset(quick_uris, 0xFF, uris * sizeof *quick_uris);
     for (uint32_t i = 0; i < g->n[XE_S_NAMES]; i++) {
         xe_span text = xe_name_text(g, i);
         uint64_t key = xc_load(text.p, text.n);
         uint32_t at = xe_quick_hash(g->names[i].uri, key, text.p, text.n), end = at + XE_QUICK_PROBES;
-        while (at < end && quick[at & (names - 1)].uri_len) at++;
+        while (at < end && quick[at & (names - 1)].uri_len != XE_NONE) at++;
         if (at < end && text.n)
             quick[at & (names - 1)] = (xe_quick){key, (uint32_t)g->names[i].uri << 16 | (uint32_t)text.n, i};
         else
@@ -90,6 +90,18 @@ void xe_grammar_index(xe_grammar *g, void *memory) {
     g->quick_uris = quick_uris;
     g->quick_mask = names - 1;
     g->quick_uris_mask = uris - 1;
+}
+
+uint32_t xe_quick_search(const xe_grammar *g, uint32_t at, uint32_t uri, uint64_t key, xe_span text) {
+    for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
+        const xe_quick *slot = g->quick + (at & g->quick_mask);
+        if (slot->key == key && slot->uri_len == (uri << 16 | (uint32_t)text.n)) {
+            if (text.n <= 8 || (text.n <= 0xFF && !memcmp(xe_name_text(g, slot->name).p + 8, text.p + 8, text.n - 8))) return slot->name;
+        } else if (slot->uri_len == XE_NONE) {
+            break;
+        }
+    }
+    return XE_RARE(g->partial) ? xe_find_name(g, uri, text) : XE_NONE;
 }
 
 /* Is x a row of that section, or none? */

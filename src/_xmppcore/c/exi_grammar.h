@@ -140,7 +140,7 @@ typedef struct xe_fragment {
 
 typedef struct xe_quick { /* a slot of the index */
     uint64_t key;         /* xc_load() of the name */
-    uint32_t uri_len;     /* namespace << 16 | bytes; 0: free */
+    uint32_t uri_len;     /* namespace << 16 | bytes; XE_NONE: free */
     uint32_t name;
 } xe_quick;
 
@@ -203,18 +203,13 @@ static inline uint32_t xe_quick_hash(uint32_t uri, uint64_t key, const uint8_t *
     return (uint32_t)(((key ^ last << 5 ^ (uint64_t)(uri + n * 64) << 40) * 0x9E3779B97F4A7C15u) >> 40);
 }
 enum { XE_QUICK_PROBES = 16 };
+uint32_t xe_quick_search(const xe_grammar *g, uint32_t at, uint32_t uri, uint64_t key, xe_span text); /* at: the first slot */
 static inline uint32_t xe_quick_name(const xe_grammar *g, uint32_t uri, uint64_t key, xe_span text) {
     if (XE_RARE(!g->quick)) return xe_find_name(g, uri, text);
     uint32_t at = xe_quick_hash(uri, key, text.p, text.n);
-    for (uint32_t end = at + XE_QUICK_PROBES; at < end; at++) {
-        const xe_quick *slot = g->quick + (at & g->quick_mask);
-        if (slot->key == key && slot->uri_len == (uri << 16 | (uint32_t)text.n)) {
-            if (text.n <= 8 || (text.n <= 0xFF && !memcmp(xe_name_text(g, slot->name).p + 8, text.p + 8, text.n - 8))) return slot->name;
-        } else if (!slot->uri_len) {
-            break;
-        }
-    }
-    return XE_RARE(g->partial) ? xe_find_name(g, uri, text) : XE_NONE;
+    const xe_quick *slot = g->quick + (at & g->quick_mask);
+    if (slot->key == key && slot->uri_len == (uri << 16 | (uint32_t)text.n) && text.n <= 8) return slot->name;
+    return xe_quick_search(g, at, uri, key, text);
 }
 static inline uint32_t xe_quick_uri(const xe_grammar *g, xe_span text) {
     if (!g->quick) return xe_find_uri(g, text);

@@ -286,14 +286,19 @@ bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span
     if (s.n && (s.p[0] <= ' ' || s.p[s.n - 1] <= ' ') && (r->kind != XE_ENUM || r->d->collapse)) s = trim(text);
     switch (r->kind) {
     case XE_BOOLEAN:
+        v->bits = 1;
         if (s.n == 1) {
             v->u = *s.p == '1';
             return v->u || *s.p == '0';
         }
         v->u = s.n == 4 && !memcmp(s.p, "true", 4);
         return v->u || is(s, "false");
-    case XE_BOOLEAN_PATTERN: v->u = is(s, "0") ? 1 : is(s, "true") ? 2 : is(s, "1") ? 3 : 0; return v->u || is(s, "false");
+    case XE_BOOLEAN_PATTERN:
+        v->bits = 2;
+        v->u = is(s, "true") ? 2 : is(s, "0") ? 1 : is(s, "1") ? 3 : 0;
+        return v->u || is(s, "false");
     case XE_NBIT: {
+        v->bits = r->d->bits;
         if (!parse_integer(s, v) || v->digits.n || v->u > (uint64_t)INT64_MAX) return false;
         int64_t x = v->negative ? -(int64_t)v->u : (int64_t)v->u;
         if (x < r->d->low || (uint64_t)(x - r->d->low) > 4095) return false;
@@ -309,7 +314,7 @@ bool xe_parse(const xe_grammar *g, const xe_options *o, const xe_rep *r, xe_span
         for (size_t i = 0; i < s.n; i++)
             if (hex_digit(s.p[i]) < 0) return false;
         return s.n % 2 == 0;
-    case XE_ENUM: return parse_enum(g, o, r->d, s, v);
+    case XE_ENUM: v->bits = r->d->bits; return parse_enum(g, o, r->d, s, v);
     case XE_LIST: {
         xe_rep of = xe_rep_of(g, o, r->d->first);
         while (next_item(&s, &item)) {

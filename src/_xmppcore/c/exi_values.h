@@ -39,6 +39,7 @@ typedef struct xe_limits {
 
 typedef struct xe_val { /* a value of one item, taken apart */
     bool negative, has_zone;
+    uint8_t bits;     /* it is `u` in so many bits; 0: it is not as simple as that */
     uint64_t u;       /* a number; the position in an enumeration */
     xe_span digits;   /* a number of more than 19 digits: use this in place of u */
     xe_span fraction; /* digits as written, without zeros at the end */

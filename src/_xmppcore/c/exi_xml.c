@@ -343,7 +343,7 @@ static inline uint32_t number_of(const xe_tables *t, const xe_qname *q) {
     return xe_lookup_name_by(t, q->uri_id, xe_load_padded(q->local.p, q->local.n), q->local);
 }
 
-static inline bool is_xmlns(xe_span s) { return s.n == 5 && !memcmp(s.p, "xmlns", 5); }
+static const uint64_t xmlns_key = 'x' | 'm' << 8 | 'l' << 16 | (uint64_t)'n' << 24 | (uint64_t)'s' << 32;
 
 /* A declaration in the tag that began with `before` bindings. */
 static bool binding(scanner *s, xe_span prefix, xe_span uri, uint32_t before) {
@@ -371,77 +371,116 @@ static bool name_attributes(scanner *s, uint32_t n) {
     return true;
 }
 
-/* An attribute, or '=' and value of one, where the common shape (a space, a name of ASCII without prefix, '=', a quote) is seen first. */
+/* Of eight bytes: 0x80 in each that is c, up to the first of them (and perhaps in others behind it). */
+static inline uint64_t bytes_that_are(uint64_t word, uint8_t c) {
+    word ^= 0x0101010101010101u * c;
+    return (word - 0x0101010101010101u) & ~word & 0x8080808080808080u;
+}
+
+static inline uint64_t bytes_below(uint64_t word, uint8_t c) { /* c: at most 0x80 */
+    return (word - 0x0101010101010101u * c) & ~word & 0x8080808080808080u;
+}
+
+/* A name of less than 8 bytes before the first byte marked by `stop`, as xe_load_padded() would read it. */
+static inline uint64_t key_before(uint64_t word, uint64_t stop) { return word & (stop ^ (stop - 1)) >> 8; }
+
+/* The name of an attribute of any shape; or where there is none, *done. Nobody knows yet whether it is a name of the grammar. */
+static bool attribute_name(scanner *s, xe_qname *name, bool *done) {
+    bool gap = skip_white(s);
+    *done = *s->p == '>' || (*s->p == '/' && s->p[1] == '>');
+    if (*done) return true;
+    if (!gap) return broken(s, "a start tag that is damaged or does not end");
+    if (!qualified_name(s, &name->prefix, &name->local)) return false;
+    if (!name->prefix.n) name->name_id = number_of(&s->e->c.t, name);
+    skip_white(s);
+    return *s->p == '=' || broken(s, "an attribute without a value");
+}
+
+/* An attribute: first as one of no namespace that the grammar knows, behind a space; then as any. */
 XE_INLINE bool attribute(scanner *s, const xc_kernels *k, xe_attribute *a, bool *done) {
-    const uint8_t *name = s->p + 1, *p = name;
-    a->name.prefix = (xe_span){name, 0};
-    if (*s->p == ' ' && ascii_name[*p] == 2) {
-        do p++;
-        while (ascii_name[*p]);
+    const xe_tables *t = &s->e->c.t;
+    const uint8_t *name = s->p + 1;
+    uint64_t word = xe_load_padded(name, 8), stop = bytes_that_are(word, '='), key = key_before(word, stop);
+    a->name.prefix = a->name.uri = (xe_span){name, 0};
+    a->name.uri_id = XE_URI_NONE;
+    a->name.name_id = XE_NONE;
+    bool known = false;
+    if (*s->p == ' ') {
+        if (stop) {
+            a->name.local = (xe_span){name, (unsigned)__builtin_ctzll(stop) >> 3};
+            known = key == xmlns_key;
+            if (!known) a->name.name_id = xe_quick_name(t->g, XE_URI_NONE, key, a->name.local);
+        } else {
+            a->name.local = (xe_span){name, 8};
+            while (ascii_name[name[a->name.local.n]]) a->name.local.n++;
+            if (name[a->name.local.n] == '=') a->name.name_id = xe_quick_name(t->g, XE_URI_NONE, word, a->name.local);
+        }
     }
-    if (XE_RARE(p == name || *p != '=')) {
-        bool gap = skip_white(s);
-        *done = *s->p == '>' || (*s->p == '/' && s->p[1] == '>');
-        if (*done) return true;
-        if (!gap) return broken(s, "a start tag that is damaged or does not end");
-        if (!qualified_name(s, &a->name.prefix, &a->name.local)) return false;
-        skip_white(s);
-        p = s->p;
-        if (*p != '=') return broken(s, "an attribute without a value");
+    if (known || a->name.name_id != XE_NONE) {
+        s->p = name + a->name.local.n;
     } else {
-        a->name.local = (xe_span){name, (size_t)(p - name)};
+        if (!attribute_name(s, &a->name, done)) return false;
+        if (*done) return true;
     }
-    s->p = p + 1;
+    s->p++;
     if (XE_RARE(*s->p != '\'' && *s->p != '"')) {
         skip_white(s);
         if (*s->p != '\'' && *s->p != '"') return broken(s, "an attribute without quotes");
     }
-    const uint8_t *value = s->p + 1, *stop = k->value(value, *s->p);
-    if (XE_RARE(*stop != *s->p)) return attribute_value(s, k, stop, &a->value);
-    a->value = (xe_span){value, (size_t)(stop - value)};
-    s->p = stop + 1;
+    const uint8_t *value = s->p + 1, *end = k->value(value, *s->p);
+    if (XE_RARE(*end != *s->p)) return attribute_value(s, k, end, &a->value);
+    a->value = (xe_span){value, (size_t)(end - value)};
+    s->p = end + 1;
+    return true;
+}
+
+/* The name of an element that is not a short one of the grammar, in the default namespace: again, and exactly. */
+static bool element_name(scanner *s, xe_qname *q, xe_span whole) {
+    const uint8_t *behind = s->p;
+    s->p = whole.p;
+    if (!qualified_name(s, &q->prefix, &q->local)) return false;
+    if (s->p != whole.p + whole.n) return broken(s, "a start tag that is damaged or does not end");
+    s->p = behind;
+    if (!resolve(s, q)) return broken(s, "a prefix that is not declared");
+    q->name_id = number_of(&s->e->c.t, q);
     return true;
 }
 
 XE_INLINE bool start_tag(scanner *s, const xc_kernels *k) {
     const uint8_t *name = ++s->p;
-    const xe_tables *t = &s->e->c.t;
-    uint32_t before = s->n_bindings, space = s->space, n = 0, most = s->e->c.l.attributes;
+    uint32_t before = s->n_bindings, space = s->space, n = 0, left = s->e->c.l.attributes;
     uint64_t seen = 0; /* of numbers of names: which there were */
     bool unsure = false, done = false;
-    xe_qname q;
-    if (!qualified_name(s, &q.prefix, &q.local)) return false;
+    uint64_t word = xe_load_padded(name, 8), stop = bytes_below(word, '!') | bytes_that_are(word, '>') | bytes_that_are(word, '/');
+    xe_qname q = {.local = {name, stop ? (unsigned)__builtin_ctzll(stop) >> 3 : 0}, .prefix = {name, 0}};
+    s->p += q.local.n;
+    bool exact = !q.local.n;
+    if (exact && !qualified_name(s, &q.prefix, &q.local)) return false;
     xe_span whole = {name, (size_t)(s->p - name)};
-    while (*s->p != '>') {
+    for (; *s->p != '>'; left--) {
         if (!grow(s, &s->attributes, s->attributes_at_hand, &s->cap_attributes, n, sizeof *s->attributes)) return false;
         xe_attribute *a = s->attributes + n;
         if (!attribute(s, k, a, &done)) return false;
         if (done) break;
-        if (n + s->n_bindings - before >= most) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
-        if (XE_RARE(a->name.prefix.n)) {
-            if (is_xmlns(a->name.prefix)) {
-                if (!binding(s, a->name.local, a->value, before)) return false;
+        if (!left) return xe_fail(&s->e->c, XE_E_LIMIT, "too many attributes");
+        if (XE_RARE(a->name.name_id == XE_NONE)) {
+            bool defaults = !a->name.prefix.n && is(a->name.local, "xmlns");
+            if (defaults || is(a->name.prefix, "xmlns")) {
+                if (!binding(s, defaults ? a->name.prefix : a->name.local, a->value, before)) return false;
                 continue;
             }
-            unsure = true;
-        } else if (is_xmlns(a->name.local)) {
-            if (!binding(s, a->name.prefix, a->value, before)) return false;
-            continue;
-        } else {
-            a->name.uri = a->name.prefix;
-            a->name.uri_id = XE_URI_NONE;
-            a->name.name_id = number_of(t, &a->name);
-            uint64_t bit = (uint64_t)1 << (a->name.name_id & 63);
-            unsure = unsure || (seen & bit);
-            seen |= bit;
         }
+        uint64_t bit = (uint64_t)1 << (a->name.name_id & 63);
+        unsure = unsure || a->name.prefix.n || (seen & bit);
+        seen |= bit;
         n++;
     }
     bool empty = *s->p == '/';
     s->p += 1 + empty;
     if (!resolve(s, &q)) return broken(s, "a prefix that is not declared");
+    q.name_id = number_of(&s->e->c.t, &q);
+    if (XE_RARE(q.name_id == XE_NONE && !exact) && !element_name(s, &q, whole)) return false;
     if (XE_RARE(unsure) && !name_attributes(s, n)) return false;
-    q.name_id = number_of(t, &q);
     if (!xe_start(s->e, &q, s->bindings + before, s->n_bindings - before, s->attributes, n)) return false;
     if (empty) {
         s->n_bindings = before;
@@ -549,7 +588,8 @@ static bool declaration(scanner *s) {
 
 XE_INLINE bool document_with(scanner *s, const xc_kernels *k) {
     bool invalid;
-    if (k->utf8(s->p, s->size, &invalid) != s->size) return broken(s, "bytes that are not UTF-8");
+    size_t n = (s->size + 31) & ~(size_t)31; /* with zeros of the pad, which are valid: so there is no rest */
+    if (k->utf8(s->p, n, &invalid) != n) return broken(s, "bytes that are not UTF-8");
     if (!declaration(s)) return false;
     for (;;) {
         if (*s->p != '<') {
@@ -576,7 +616,7 @@ XE_INLINE bool document_with(scanner *s, const xc_kernels *k) {
             if (!instruction(s)) return false;
             continue;
         }
-        if (!flush_text(s)) return false;
+        if (s->text.n && !flush_text(s)) return false;
         if (s->p[1] == '/' ? !end_tag(s) : !start_tag(s, k)) return false;
     }
     return s->n_open ? broken(s, "the document is not whole") : flush_text(s);
