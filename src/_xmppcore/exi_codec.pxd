@@ -57,12 +57,13 @@ cdef extern from "exi.h" nogil:
 
     ctypedef struct xe_out:
         uint8_t *p
-        size_t len
+        size_t len, cap
         size_t most
         uint8_t error
 
     void xe_put_bytes(xe_out *o, const uint8_t *p, size_t n)
     c_bool xe_out_room(xe_out *o, size_t n)
+    void xe_out_free(xe_out *o)
 
     ctypedef struct xe_qname:
         xe_span uri, local, prefix
@@ -97,10 +98,12 @@ cdef extern from "exi.h" nogil:
 
     ctypedef struct xe_encoder:
         xe_coder c
+        xe_out out
         const xc_kernels *kernels
 
     ctypedef struct xe_decoder:
         xe_coder c
+        xe_out text
 
     ctypedef struct xe_sink:
         c_bool (*start)(void *ctx, const xe_qname *name) noexcept
@@ -115,7 +118,7 @@ cdef extern from "exi.h" nogil:
         void *ctx
 
     ctypedef struct xe_writer:
-        xe_out out
+        xe_out out, names
 
     c_bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t *seed)
     void xe_encoder_free(xe_encoder *e)

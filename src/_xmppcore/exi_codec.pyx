@@ -6,7 +6,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_New
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 import os
@@ -35,6 +35,33 @@ _REPRESENTATIONS = {
 # Built-in types that have a representation of their own: what is chosen for a type that they are derived from does not reach them.
 _OWN = (*_REPRESENTATIONS, "float")
 _XSD = "http://www.w3.org/2001/XMLSchema"
+
+
+# Buffers that no coder uses at the moment, so that a session has none between bodies. A coder that has failed keeps its own until it goes on.
+cdef struct Spare:
+    uint8_t *p
+    size_t cap
+
+cdef Spare[5] spares
+
+cdef enum:
+    XML_READ, BITS_WRITTEN, TEXT, NAMES, XML_WRITTEN
+    SPARE_BYTES = 1 << 16  # larger ones are not kept
+
+
+cdef inline void lend(int which, xe_out *to) noexcept:
+    if to.p is NULL:
+        to.p, to.cap = spares[which].p, spares[which].cap
+        spares[which].p, spares[which].cap = NULL, 0
+
+
+cdef inline void give_back(int which, xe_out *of) noexcept:
+    if of.p is not NULL and spares[which].p is NULL and of.cap <= SPARE_BYTES:
+        spares[which].p, spares[which].cap = of.p, of.cap
+    else:
+        xe_out_free(of)
+    of.p = NULL
+    of.len = of.cap = 0
 
 
 cdef object error_of(const xe_coder *c):
@@ -215,20 +242,20 @@ cdef class Encoder(_Coder):
     """XML or events to one EXI body after the other. See `_xmppcore.exi.Session`."""
     cdef xe_encoder e
     cdef bint ready
-    cdef uint8_t *buffer
-    cdef size_t buffer_size
+    cdef xe_out read
 
     def __init__(self, grammar, options, **limits):
         self.ready = xe_encoder_init(&self.e, self.g, &self.o, &self.l, seed)
         if not self.ready:
             raise MemoryError
         self.e.c.zip.deflate = deflate
+        self.read.most = <size_t>-1
         self.e.kernels = xc_kernels_default()
 
     def __dealloc__(self):
         if self.ready:
             xe_encoder_free(&self.e)
-        free(self.buffer)
+        xe_out_free(&self.read)
 
     @property
     def table_bytes(self):
@@ -240,20 +267,24 @@ cdef class Encoder(_Coder):
         cdef uint64_t bits
         if not xe_finish(&self.e, pad, &bytes, &bits):
             raise error_of(&self.e.c)
-        return PyBytes_FromStringAndSize(<const char *>bytes, (bits + 7) // 8), bits
+        made = PyBytes_FromStringAndSize(<const char *>bytes, (bits + 7) // 8)
+        self.rest()
+        return made, bits
+
+    cdef void rest(self) noexcept:
+        give_back(XML_READ, &self.read)
+        give_back(BITS_WRITTEN, &self.e.out)
 
     cdef int begin(self, const uint8_t *p, size_t n, const uint8_t *header, size_t bits, bint keep) except -1:
-        cdef uint8_t *buffer
-        if n + XC_PAD > self.buffer_size:
-            buffer = <uint8_t *>realloc(self.buffer, n + n // 4 + XC_PAD)
-            if buffer is NULL:
-                raise MemoryError
-            self.buffer = buffer
-            self.buffer_size = n + n // 4 + XC_PAD
-        memcpy(self.buffer, p, n)
-        memset(self.buffer + n, 0, XC_PAD)
+        lend(XML_READ, &self.read)
+        lend(BITS_WRITTEN, &self.e.out)
+        self.read.error = 0
+        if not xe_out_room(&self.read, n + XC_PAD):
+            raise MemoryError
+        memcpy(self.read.p, p, n)
+        memset(self.read.p + n, 0, XC_PAD)
         xe_encoder_begin(&self.e, header, bits, keep)
-        if not xe_encode_xml(&self.e, self.buffer, n):
+        if not xe_encode_xml(&self.e, self.read.p, n):
             raise error_of(&self.e.c)
         return 0
 
@@ -274,7 +305,9 @@ cdef class Encoder(_Coder):
         self.xml(data, header, bits, keep)
         if not xe_finish(&self.e, True, &made, &made_bits):
             raise error_of(&self.e.c)
-        return PyBytes_FromStringAndSize(<const char *>made, <Py_ssize_t>(made_bits // 8))
+        body = PyBytes_FromStringAndSize(<const char *>made, <Py_ssize_t>(made_bits // 8))
+        self.rest()
+        return body
 
     def encode(self, data, bytes header=b"", size_t bits=0, bint keep=False, bint pad=True):
         """Encode an XML document (bytes) behind `bits` bits of `header`. Returns the bytes, and how many bits of them count."""
@@ -284,6 +317,7 @@ cdef class Encoder(_Coder):
     def encode_events(self, events, header=b"", bits=0, keep=False, pad=True):
         """Encode events: what `Decoder.events` returns."""
         cdef bytes raw = header
+        lend(BITS_WRITTEN, &self.e.out)
         xe_encoder_begin(&self.e, <const uint8_t *>PyBytes_AS_STRING(raw), bits, keep)
         scopes = []
         pending = None
@@ -454,6 +488,9 @@ cdef class Decoder(_Coder):
         cdef bint good
         if at > n * 8:
             raise ValueError("the start is behind the end")
+        lend(TEXT, &self.d.text)
+        lend(NAMES, &self.w.names)
+        lend(XML_WRITTEN, &self.w.out)
         if sink is not NULL:
             good = xe_decode(&self.d, p, n, at, keep, sink, &end)
         elif head is not NULL:
@@ -474,14 +511,24 @@ cdef class Decoder(_Coder):
         finally:
             PyBuffer_Release(&view)
 
+    cdef void rest(self) noexcept:
+        give_back(TEXT, &self.d.text)
+        give_back(NAMES, &self.w.names)
+        give_back(XML_WRITTEN, &self.w.out)
+
+    cdef bytes xml(self):
+        made = PyBytes_FromStringAndSize(<const char *>self.w.out.p, <Py_ssize_t>self.w.out.len)
+        self.rest()
+        return made
+
     cdef bytes body(self, object data, uint64_t at, bint keep):
         self.run(data, at, keep, NULL, NULL)
-        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, <Py_ssize_t>self.w.out.len)
+        return self.xml()
 
     def decode(self, data, uint64_t at=0, bint keep=False):
         """Decode one body that begins at bit `at`. Returns its XML as bytes, and the bit behind it."""
         cdef uint64_t end = self.run(data, at, keep, NULL, NULL)
-        return PyBytes_FromStringAndSize(<const char *>self.w.out.p, <Py_ssize_t>self.w.out.len), end
+        return self.xml(), end
 
     def head(self, data, uint64_t at=0, bint keep=False):
         """What routing asks of the body that begins at bit `at`, without decoding the rest: namespace and name of its root, and the
@@ -496,7 +543,9 @@ cdef class Decoder(_Coder):
         else:
             root = self.root(h.name)
         uri, name = <tuple>root
-        return uri, name, string_or_none(h.to), string_or_none(h.from_), string_or_none(h.id), string_or_none(h.type)
+        found = uri, name, string_or_none(h.to), string_or_none(h.from_), string_or_none(h.id), string_or_none(h.type)
+        self.rest()
+        return found
 
     cdef tuple root(self, uint32_t name):
         return string(xe_uri_of(&self.d.c.t, xe_uri_of_name(&self.d.c.t, name))), string(xe_name_of(&self.d.c.t, name))
@@ -519,6 +568,7 @@ cdef class Decoder(_Coder):
         events = []
         cdef xe_sink sink = self.events_sink(events)
         end = self.run(data, at, keep, &sink, NULL)
+        self.rest()
         return events, end
 
     def peek(self, data, at=0, keep=False):
@@ -531,6 +581,7 @@ cdef class Decoder(_Coder):
         except ExiError as error:
             if error.condition != "stopped":
                 raise
+        self.rest()
         return events
 
 

@@ -39,9 +39,11 @@ void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool ke
     xe_out_reset(&e->piece);
     for (uint32_t i = 0; i < e->n_channels; i++) e->channel_of[e->channels[i].name] = 0; /* of a block that failed */
     e->n_held = e->n_channels = 0;
-    xe_out_room(&e->out, 1); /* so that their bytes are somewhere */
-    xe_out_room(&e->text, 1);
-    xe_out_room(&e->piece, 1);
+    xe_out_room(&e->out, 1); /* so that its bytes are somewhere */
+    if (e->c.o.channels) {
+        xe_out_room(&e->text, 1);
+        xe_out_room(&e->piece, 1);
+    }
     xe_out *to = e->c.o.channels ? &e->done : &e->out;
     to->aligned = false;
     xe_put_bytes(to, header, bits / 8);
