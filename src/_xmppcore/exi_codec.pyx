@@ -37,7 +37,7 @@ _OWN = (*_REPRESENTATIONS, "float")
 _XSD = "http://www.w3.org/2001/XMLSchema"
 
 
-# Buffers that no coder uses at the moment, so that a session has none between bodies. A coder that has failed keeps its own until it goes on.
+# Buffers that no coder uses at the moment, so that a session has none between bodies; one that has failed keeps its own until it goes on.
 cdef struct Spare:
     uint8_t *p
     size_t cap
