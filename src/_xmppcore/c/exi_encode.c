@@ -526,26 +526,33 @@ static bool put_other_attribute(xe_encoder *e, const xe_frame *f, const xe_attri
     return put_typed(e, name, datatype, &r, a->value, &v);
 }
 
+/* An attribute that the state names, with a value that is not of its type. */
+static bool put_mistyped_attribute(xe_encoder *e, xe_frame *f, const xe_attribute *a, const xe_row *row) {
+    xe_second s = xe_second_of(&e->c, f);
+    if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
+    put_untyped_code(e, f, &s, (uint32_t)(row - row_at(e, f, 0)));
+    put_prefix(e, e->c.t.g->names[row->label].uri, a->name.prefix);
+    go(e, f, row->next);
+    return put_untyped(e, row->label, a->value);
+}
+
 XE_INLINE bool put_declared_attribute(xe_encoder *e, xe_frame *f, const xe_attribute *a) {
     const xe_grammar *g = e->c.t.g;
     const xe_state *state = g->states + f->state;
     const xe_row *first = g->rows + state->first, *row = first, *end = first + XE_STATE_ATTRIBUTES(state);
     uint32_t name = find_name(e, &a->name);
     while (row < end && row->label != name) row++;
-    if (row == end) return put_other_attribute(e, f, a);
+    if (XE_RARE(row == end)) return put_other_attribute(e, f, a);
     xe_rep r = xe_rep_of(g, &e->c.o, row->arg);
     xe_val v;
-    bool good = r.kind == XE_STRING || (memset(&v, 0, sizeof v), xe_parse(g, &e->c.o, &r, a->value, &v));
-    if (good) {
-        put_row_of(e, f, state, (uint32_t)(row - first));
-    } else {
-        xe_second s = xe_second_of(&e->c, f);
-        if (s.untyped < 0) return cannot(e, "an attribute whose value is not of its type");
-        put_untyped_code(e, f, &s, (uint32_t)(row - first));
+    if (r.kind != XE_STRING) {
+        memset(&v, 0, sizeof v);
+        if (XE_RARE(!xe_parse(g, &e->c.o, &r, a->value, &v))) return put_mistyped_attribute(e, f, a, row);
     }
+    put_row_of(e, f, state, (uint32_t)(row - first));
     if (XE_RARE(e->c.o.prefixes)) put_known_prefix(e, g->names[name].uri, a->name.prefix);
     go(e, f, row->next);
-    return good ? put_typed(e, name, row->arg, &r, a->value, &v) : put_untyped(e, name, a->value);
+    return put_typed(e, name, row->arg, &r, a->value, &v);
 }
 
 static bool put_learned_attribute(xe_encoder *e, const xe_attribute *a, bool type) {
@@ -595,62 +602,66 @@ static uint32_t to_front(xe_attribute *attributes, uint32_t n, uint32_t name, ui
     return place;
 }
 
+/* Attributes of all sorts. */
+static bool put_attributes(xe_encoder *e, xe_frame *f, xe_attribute *attributes, uint32_t n) {
+    uint64_t places[FEW];
+    uint32_t types = 0, nils = 0;
+    bool by_names = e->c.t.g->informed || e->c.o.sorted, few = by_names && n <= FEW;
+    for (uint32_t i = 0; i < n; i++) {
+        xe_qname *a = &attributes[i].name;
+        a->uri_id = find_uri(e, a);
+        a->name_id = find_name(e, a);
+        few = few && a->uri_id != XE_URI_XSI;
+    }
+    if (few) {
+        sort_few(attributes, n, places);
+    } else {
+        if (by_names) qsort(attributes, n, sizeof *attributes, by_name);
+        types = to_front(attributes, n, xsi_name(e, 1), 0);
+        nils = to_front(attributes, n, xsi_name(e, 0), types);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const xe_attribute *a = attributes + (few ? places[i] : i);
+        bool good;
+        if (f->grammar != XE_NONE) {
+            good = put_learned_attribute(e, a, i < types);
+        } else if (i < types) {
+            xe_second s = xe_second_of(&e->c, f);
+            if (s.type < 0) return cannot(e, "xsi:type on an element whose type has no others derived from it");
+            put_second(e, f, &s, s.type);
+            put_prefix(e, XE_URI_XSI, a->name.prefix);
+            good = put_type(e, a);
+        } else {
+            good = i < nils ? put_nil(e, a) : put_declared_attribute(e, f, a);
+        }
+        if (!good) return false;
+    }
+    return check(e);
+}
+
 bool xe_start(xe_encoder *e, const xe_qname *q, const xe_binding *bindings, uint32_t n_bindings, xe_attribute *attributes, uint32_t n) {
     uint32_t name;
     uint16_t element;
     bool relaxed;
     xe_coder *c = &e->c;
     if (n + n_bindings > c->l.attributes) return xe_fail(c, XE_E_LIMIT, "too many attributes");
-    if (!(c->depth ? start_in_element : start_in_document)(e, q, &name, &element, &relaxed)) return false;
+    if (c->depth ? !start_in_element(e, q, &name, &element, &relaxed) : !start_in_document(e, q, &name, &element, &relaxed)) return false;
     if (!xe_push(c, relaxed ? XE_NONE : name, element)) return false;
     xe_frame *f = xe_top(c);
     f->name = name;
     if (XE_RARE(c->o.prefixes) && !put_bindings(e, q, bindings, n_bindings)) return false;
-    uint64_t places[FEW]; /* in the order of names: number of the name << 32 (which then does not count) | place in `attributes` */
-    uint32_t known = c->t.g->n[XE_S_NAMES], types = 0, nils = 0;
-    bool few = n <= FEW, xsi = false,
-         plain = c->t.g->informed && few; /* all are names of the grammar, of no namespace: their numbers are in the order of names */
-    for (uint32_t i = 0, k; i < n; i++) {
-        xe_qname *a = &attributes[i].name;
-        if (a->name_id == XE_NONE) {
-            a->uri_id = find_uri(e, a);
-            a->name_id = find_name(e, a);
-        }
-        xsi = xsi || a->uri_id == XE_URI_XSI;
-        plain = plain && a->uri_id == XE_URI_NONE && a->name_id < known;
-        if (!plain) continue;
+    if (n > FEW || f->grammar != XE_NONE) return put_attributes(e, f, attributes, n);
+    uint64_t places[FEW]; /* number of the name << 32 | place in `attributes` */
+    uint32_t known = c->t.g->n[XE_S_NAMES];
+    for (uint32_t i = 0, k; i < n; i++) { /* numbers of the grammar's names of no namespace are in the order of the names */
+        const xe_qname *a = &attributes[i].name;
+        if (XE_RARE(a->name_id >= known || a->uri_id != XE_URI_NONE)) return put_attributes(e, f, attributes, n);
         uint64_t place = (uint64_t)a->name_id << 32 | i;
         for (k = i; k && places[k - 1] > place; k--) places[k] = places[k - 1];
         places[k] = place;
     }
-    if (XE_RARE(!plain)) {
-        bool by_names = c->t.g->informed || c->o.sorted;
-        few = by_names && few && !xsi;
-        if (few)
-            sort_few(attributes, n, places);
-        else if (by_names)
-            qsort(attributes, n, sizeof *attributes, by_name);
-        if (xsi) {
-            types = to_front(attributes, n, xsi_name(e, 1), 0);
-            nils = to_front(attributes, n, xsi_name(e, 0), types);
-        }
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        const xe_attribute *a = attributes + (few ? (uint32_t)places[i] : i);
-        bool good;
-        if (XE_RARE(f->grammar != XE_NONE)) {
-            good = put_learned_attribute(e, a, i < types);
-        } else if (XE_RARE(i < types)) {
-            xe_second s = xe_second_of(c, f);
-            if (s.type < 0) return cannot(e, "xsi:type on an element whose type has no others derived from it");
-            put_second(e, f, &s, s.type);
-            put_prefix(e, XE_URI_XSI, a->name.prefix);
-            good = put_type(e, a);
-        } else {
-            good = XE_RARE(i < nils) ? put_nil(e, a) : put_declared_attribute(e, f, a);
-        }
-        if (!good) return false;
-    }
+    for (uint32_t i = 0; i < n; i++)
+        if (!put_declared_attribute(e, f, attributes + (uint32_t)places[i])) return false;
     return check(e);
 }
 
