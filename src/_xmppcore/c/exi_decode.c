@@ -151,17 +151,20 @@ static bool room(xe_decoder *d, size_t n) {
     return xe_out_room(o, n + 64) || failed(d);
 }
 
-/* What was written from `start` on: with references, if it needs them. */
-static bool escape(xe_decoder *d, size_t start, bool attribute) {
+/* What was written from `start` on: with references, if it needs them. Then there is room for a quote. */
+XE_COLD bool with_references(xe_decoder *d, size_t start, bool attribute) {
     xe_out *o = &d->xml->out;
-    if (!xe_out_room(o, 16)) return failed(d);
-    if (plain(o->p + start, o->len - start)) return true;
     d->text.len = 0;
     xe_text(&d->text, o->p + start, o->len - start);
     o->len = start;
     xe_write_escaped(d->xml, (xe_span){d->text.p, d->text.len}, attribute);
     d->text.len = 0;
-    return !(o->error | d->text.error) || failed(d);
+    return (!(o->error | d->text.error) && xe_out_room(o, 16)) || failed(d);
+}
+static inline bool escape(xe_decoder *d, size_t start, bool attribute) {
+    xe_out *o = &d->xml->out;
+    if (!xe_out_room(o, 16)) return failed(d);
+    return plain(o->p + start, o->len - start) || with_references(d, start, attribute);
 }
 
 static uint8_t *close_start(xe_decoder *d, uint8_t *to) {
@@ -311,8 +314,10 @@ static bool write_value(xe_decoder *d, bool attribute, uint32_t name, uint16_t d
         }
         d->tag_open = false;
     }
-    if ((r.kind == XE_STRING || r.kind == XE_ENUM || r.kind == XE_LIST) && !escape(d, start, attribute)) return false;
-    return !attribute || quote(d);
+    if (r.kind != XE_STRING && r.kind != XE_ENUM && r.kind != XE_LIST) return !attribute || quote(d);
+    if (!escape(d, start, attribute)) return false;
+    if (attribute) o->p[o->len++] = '"';
+    return true;
 }
 
 /* -- heads */

@@ -876,8 +876,15 @@ void xe_get_string(xe_in *in, xe_out *text, uint64_t n, const xe_grammar *g, uin
         size_t i = (size_t)(in->at >> 3);
         unsigned skip = (unsigned)in->at & 7;
         uint8_t *to = text->p + text->len, *most = text->p + text->cap - 8;
-        while (n && in->len - i >= 9 && to <= most) { /* ASCII: up to eight characters a step */
-            uint64_t w = xe_load_be64(in->p + i) << skip | (uint64_t)in->p[i + 8] >> (8 - skip);
+        while (n && to <= most) { /* ASCII: up to eight characters a step */
+            uint64_t w;
+            size_t left = in->len - i;
+            if (left >= 9)
+                w = xe_load_be64(in->p + i) << skip | (uint64_t)in->p[i + 8] >> (8 - skip);
+            else if (in->len >= 8 && n * 8 + skip <= left * 8) /* the last of the body */
+                w = xe_load_be64(in->p + in->len - 8) << 8 * (8 - left) << skip;
+            else
+                break;
             if (n < 8) w = w >> (64 - 8 * n) << (64 - 8 * n) | 0x2020202020202020u >> 8 * n;
             if ((w | ((w - 0x2020202020202020u) & ~w)) & 0x8080808080808080u) break;
             xe_store_be64(to, w);
