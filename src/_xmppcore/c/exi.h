@@ -130,7 +130,8 @@ bool xe_encoder_init(xe_encoder *e, const xe_grammar *g, const xe_options *o, co
 void xe_encoder_free(xe_encoder *e);
 /* Begin a document behind `bits` bits that are written as they are: the header. `keep`: go on with what was learned. */
 void xe_encoder_begin(xe_encoder *e, const uint8_t *header, size_t bits, bool keep);
-/* Numbers of names that are XE_NONE are looked up. Attributes may be put into another order. */
+/* All texts are followed by XE_PAD bytes that may be read. Numbers of names that are XE_NONE are looked up. Attributes may be put into another
+ * order. */
 bool xe_start(xe_encoder *e, const xe_qname *name, const xe_binding *bindings, uint32_t n_bindings, xe_attribute *attributes, uint32_t n);
 bool xe_characters_event(xe_encoder *e, xe_span text);
 bool xe_end(xe_encoder *e);

@@ -416,8 +416,13 @@ XE_INLINE bool attribute(scanner *s, const xc_kernels *k, xe_attribute *a, bool 
             if (name[a->name.local.n] == '=') a->name.name_id = xe_quick_name(t->g, XE_URI_NONE, word, a->name.local);
         }
     }
+    size_t n = a->name.local.n;
+    if (!known && a->name.name_id == XE_NONE && *s->p == ' ' && n && name[n] == '=' && ncname(name, n) == n) {
+        known = true;
+        if (t->n_names) a->name.name_id = xe_lookup_learned_name(t, XE_URI_NONE, a->name.local);
+    }
     if (known || a->name.name_id != XE_NONE) {
-        s->p = name + a->name.local.n;
+        s->p = name + n;
     } else {
         if (!attribute_name(s, &a->name, done)) return false;
         if (*done) return true;
