@@ -139,9 +139,9 @@ void xc_link_free(xc_router *r, xc_link *l) {
 }
 
 void xc_link_mark(xc_router *r, xc_link *l) {
-    l->flags &= (uint8_t)~XC_LINK_LATE;
-    if (l->flags & XC_LINK_DIRTY) return;
-    l->flags |= XC_LINK_DIRTY;
+    const uint8_t before = l->flags;
+    l->flags = (before | XC_LINK_DIRTY) & (uint8_t)~XC_LINK_LATE;
+    if (before & XC_LINK_DIRTY) return;
     l->dirty = NULL;
     if (r->dirty)
         r->dirty_last->dirty = l;
@@ -150,21 +150,30 @@ void xc_link_mark(xc_router *r, xc_link *l) {
     r->dirty_last = l;
 }
 
-xc_link *xc_router_take_dirty(xc_router *r, bool late) {
+/* The dirty list without the late ones, which stay in it. */
+static xc_link *take_urgent(xc_router *r) {
     xc_link *first = NULL, **taken = &first, **left = &r->dirty, *next;
     r->dirty_last = NULL;
     for (xc_link *l = r->dirty; l; l = next) {
         next = l->dirty;
-        if (!late && l->flags & XC_LINK_LATE) {
+        if (l->flags & XC_LINK_LATE) {
             *left = r->dirty_last = l;
             left = &l->dirty;
         } else {
-            l->flags &= (uint8_t)~(XC_LINK_DIRTY | XC_LINK_LATE);
+            l->flags &= (uint8_t)~XC_LINK_DIRTY;
             *taken = l;
             taken = &l->dirty;
         }
     }
     *left = *taken = NULL;
+    return first;
+}
+
+xc_link *xc_router_take_dirty(xc_router *r, bool late) {
+    if (!late) return take_urgent(r);
+    xc_link *first = r->dirty;
+    for (xc_link *l = first; l; l = l->dirty) l->flags &= (uint8_t)~(XC_LINK_DIRTY | XC_LINK_LATE);
+    r->dirty = r->dirty_last = NULL;
     return first;
 }
 
