@@ -33,6 +33,7 @@ SOURCES = {  # module: the C files it is linked with
         "exi_encode",
         "exi_decode",
         "exi_xml",
+        "exi_move",
     ],
     "router": [*XML, "jid", "outbuf", "sm", "router"],
     "layer": [],

@@ -24,7 +24,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import native
-from _xmppcore import exi
+from _xmppcore import JID, Link, Router, exi
+from _xmppcore.exi_stream import Exi, ExiStream, Kind, Setup
 from _xmppcore.xml import StreamParser
 from xiot.cli import corpora
 
@@ -145,6 +146,52 @@ def head() -> int:
     for body in bodies():
         call(body)
     return len(bodies())
+
+
+# -- from one link in EXI to another
+
+
+def relay(moved: bool) -> int:
+    """Bodies in, bodies out: to a link of the same setup, or of one that is only equal, so that each is coded again."""
+    router = Router()
+    setups = [Setup(FRESH, exi.xmpp_schemas()) for _ in range(2)]
+    header = b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+    ends = []
+    for name, setup in zip("ab", [setups[0], setups[not moved]], strict=True):
+        link, layer, client = router.link(), Exi(ExiStream(Kind.BOUND, setup)), ExiStream(Kind.BOUND, setup)
+        link.restart(logged_in=True)
+        _give(link, layer, client.send(header))
+        link.bind(JID(f"{name}@example.org/device"))
+        link.write(header)
+        ends.append((link, layer, client))
+    (one, above, client), (other, below, _) = ends
+    octets = [client.send(CHAT % number) for number in range(64)]
+    for _ in range(100):
+        for each in octets:
+            _give(one, above, each)
+        while data := below.output(other, False):
+            below.sent(len(data))
+    assert one.stanzas == 6400
+    return 6400
+
+
+CHAT = b"<message to='b@example.org/device' type='chat' id='m%d'><body>A message of the usual length, as people write them.</body></message>"
+
+
+def _give(link: Link, layer: Exi, octets: bytes) -> None:
+    link.router.buffer[: len(octets)] = octets
+    layer.receive(link, len(octets))
+    while layer.feed(link) is not None:
+        while link.feed() is not None:
+            pass
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "coded again"])
+@pytest.mark.benchmark(group="EXI to EXI through the router", timer=time.process_time)
+def test_relay(benchmark: BenchmarkFixture, moved: bool) -> None:
+    count = benchmark.pedantic(relay, [moved], rounds=15, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    if benchmark.stats is not None:
+        benchmark.extra_info["us a stanza"] = round(benchmark.stats.stats.median / count * 1e6, 2)
 
 
 RIVALS: dict[str, Callable[[], int]] = {

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from _xmppcore.coding cimport xc_coding, xc_piece
 from _xmppcore.cxml cimport c_bool, xc_kernels
 
 
@@ -101,9 +102,14 @@ cdef extern from "exi.h" nogil:
         xe_out out
         const xc_kernels *kernels
 
+    ctypedef struct xe_seam:
+        uint64_t at
+        size_t xml
+
     ctypedef struct xe_decoder:
         xe_coder c
         xe_out text
+        xe_seam seam
 
     ctypedef struct xe_sink:
         c_bool (*start)(void *ctx, const xe_qname *name) noexcept
@@ -131,6 +137,8 @@ cdef extern from "exi.h" nogil:
     c_bool xe_instruction(xe_encoder *e, xe_span target, xe_span data)
     c_bool xe_finish(xe_encoder *e, c_bool pad, const uint8_t **bytes, uint64_t *bits)
     c_bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n)
+    c_bool xe_encode_start(xe_encoder *e, const uint8_t *bytes, size_t n)
+    c_bool xe_move(xe_encoder *e, const xe_decoder *d, const uint8_t *body, uint64_t end)
 
     c_bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t *seed)
     void xe_decoder_free(xe_decoder *d)
@@ -154,3 +162,19 @@ cdef class Grammar:
     cdef void *index  # owned
     cdef list roots  # for each name its namespace and itself, once it was the root of a body
     cdef size_t size
+
+
+cdef class Mover:
+    """Bodies to stanzas in a buffer, and on to other links as they came."""
+    cdef object encoder, decoder
+    cdef bint keep
+    cdef const uint8_t *body  # decoded last; borrowed from whoever called `read`
+    cdef uint64_t end
+    cdef xc_coding coding
+    cdef const uint8_t *xml  # of it: borrowed from the decoder
+    cdef size_t size  # of it, without what is left out: `cut` bytes behind the name
+    cdef size_t name, cut
+    cdef int read(self, bytearray octets, uint64_t at, bint keep) except -1
+    cdef void put(self, uint8_t *to) noexcept
+    cdef bint says(self, bytes text, size_t within) noexcept
+    cdef bint move(self, const xc_piece *tag, int count, const uint8_t **octets, size_t *n) noexcept

@@ -40,6 +40,10 @@ class Decoder:
     def head(self, data: _Bytes, at: int = 0, keep: bool = False) -> _Head: ...
 
 @final
+class Mover:
+    def __new__(cls, encoder: Encoder, decoder: Decoder, keep: bool) -> Self: ...
+
+@final
 class Session:
     def __init__(
         self,

@@ -2,12 +2,13 @@
 """EXI documents to bits and back: the compiled part of `_xmppcore.exi`, which is what to use."""
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_New
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 import os
 import zlib
@@ -15,6 +16,9 @@ import zlib
 from _xmppcore.errors import ExiError
 
 from _xmppcore.cxml cimport XC_PAD, c_bool, xc_kernels_default
+
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *p, size_t n, const void *part, size_t size)
 
 cdef uint64_t[2] seed
 _random = os.urandom(16)
@@ -275,14 +279,20 @@ cdef class Encoder(_Coder):
         give_back(XML_READ, &self.read)
         give_back(BITS_WRITTEN, &self.e.out)
 
-    cdef int begin(self, const uint8_t *p, size_t n, const uint8_t *header, size_t bits, bint keep) except -1:
+    cdef uint8_t *room(self, size_t n) noexcept:
+        """Where XML to be encoded stands, with zeros behind n bytes; NULL if memory is out."""
         lend(XML_READ, &self.read)
         lend(BITS_WRITTEN, &self.e.out)
         self.read.error = 0
         if not xe_out_room(&self.read, n + XC_PAD):
+            return NULL
+        memset(self.read.p + n, 0, XC_PAD)
+        return self.read.p
+
+    cdef int begin(self, const uint8_t *p, size_t n, const uint8_t *header, size_t bits, bint keep) except -1:
+        if self.room(n) is NULL:
             raise MemoryError
         memcpy(self.read.p, p, n)
-        memset(self.read.p + n, 0, XC_PAD)
         xe_encoder_begin(&self.e, header, bits, keep)
         if not xe_encode_xml(&self.e, self.read.p, n):
             raise error_of(&self.e.c)
@@ -583,6 +593,87 @@ cdef class Decoder(_Coder):
                 raise
         self.rest()
         return events
+
+
+cdef enum:
+    DECLARED = 22  # bytes of ' xmlns="jabber:client"', as the decoder writes it
+
+cdef c_bool move(xc_coding *coding, const xc_piece *tag, int count, const uint8_t **octets, size_t *n) noexcept:
+    return (<Mover>coding.owner).move(tag, count, octets, n)
+
+
+@cython.final
+cdef class Mover:
+    """Bodies to stanzas in a buffer, and on to other links as they came, where `keep` does not hinder it."""
+
+    def __cinit__(self, Encoder encoder not None, Decoder decoder not None, bint keep):
+        self.encoder = encoder
+        self.decoder = decoder
+        self.keep = keep
+        self.coding.move = move
+        self.coding.owner = <void *>self
+
+    cdef int read(self, bytearray octets, uint64_t at, bint keep) except -1:
+        """Decode the body that begins at bit `at`. Until `octets` change, it can be moved once it was `put`."""
+        cdef Decoder d = <Decoder>self.decoder
+        self.coding.raw = NULL
+        self.body = <const uint8_t *>PyByteArray_AS_STRING(octets)
+        self.end = d.read(self.body, PyByteArray_GET_SIZE(octets), at, keep, NULL, NULL)
+        self.xml, self.size = d.w.out.p, d.w.out.len
+        self.name, self.cut = 1, 0
+        while self.name < self.size and self.xml[self.name] not in b" />":
+            self.name += 1
+        if self.size > self.name + DECLARED and not memcmp(self.xml + self.name, b' xmlns="jabber:client"', DECLARED):
+            self.cut = DECLARED
+            self.size -= DECLARED
+        return 0
+
+    cdef void put(self, uint8_t *to) noexcept:
+        """Write the XML of the body, without jabber:client as the default namespace."""
+        memcpy(to, self.xml, self.name)
+        memcpy(to + self.name, self.xml + self.name + self.cut, self.size - self.name)
+        if self.cut and not self.keep and (<Decoder>self.decoder).d.seam.at:
+            self.coding.raw = to
+            self.coding.size = <uint32_t>self.size
+            self.coding.tag = <uint32_t>((<Decoder>self.decoder).d.seam.xml - self.cut)
+        (<Decoder>self.decoder).rest()
+
+    cdef bint says(self, bytes text, size_t within) noexcept:
+        """Whether the first bytes of the XML have this text."""
+        return memmem(self.xml, min(within, self.size + self.cut), PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)) is not NULL
+
+    cdef bint move(self, const xc_piece *tag, int count, const uint8_t **octets, size_t *n) noexcept:
+        """The body behind a start tag in pieces, of which the second is the attribute from."""
+        cdef Encoder e = <Encoder>self.encoder
+        cdef const uint8_t *jid = tag[1].p + 7
+        cdef size_t jid_size = tag[1].n - 8, size = DECLARED + 1
+        cdef uint8_t *to
+        cdef uint64_t bits
+        cdef int i
+        # Another encoder would write an address that stands in the content, too, by its number.
+        if memchr(jid, c"&", jid_size) is not NULL:
+            return False
+        if memmem(self.coding.raw + self.coding.tag, self.coding.size - self.coding.tag, jid, jid_size) is not NULL:
+            return False
+        for i in range(count):
+            size += tag[i].n
+        to = e.room(size)
+        if to is NULL:
+            return False
+        for i in range(count):
+            memcpy(to, tag[i].p, tag[i].n)
+            to += tag[i].n
+            if i == 0:
+                memcpy(to, b' xmlns="jabber:client"', DECLARED)
+                to += DECLARED
+        to[0] = c">"
+        xe_encoder_begin(&e.e, NULL, 0, False)
+        if not xe_encode_start(&e.e, e.read.p, size) or not xe_move(&e.e, &(<Decoder>self.decoder).d, self.body, self.end):
+            return False
+        if not xe_finish(&e.e, True, octets, &bits):
+            return False
+        n[0] = <size_t>(bits // 8)
+        return True
 
 
 _BOUNDS = {

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # A stream of XMPP as EXI bodies; exi_stream.pyx opens with the theory of operation.
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 cimport cython
 
+from _xmppcore.coding cimport xc_coding
 from _xmppcore.cxml cimport xc_xml
+from _xmppcore.exi_codec cimport Mover
 from _xmppcore.layer cimport Layer
 from _xmppcore.router cimport Link
 
@@ -17,6 +19,7 @@ cdef class ExiStream:
     cdef object choose              # callable: the Setup that a header asks for, None if there is none; None: headers are not looked for
     cdef object proposed            # Setup that the next streamStart may use
     cdef object encoder, decoder
+    cdef Mover mover                # of these two
     cdef bint encoded, decoded      # a body was: tables may be kept from now on
     cdef bint starting              # the next body is a streamStart
     cdef bint closed                # streamEnd was sent
@@ -26,6 +29,7 @@ cdef class ExiStream:
     cdef int front_bits
     cdef bint reopened              # the last piece begins a stream within one, in another setup
     cdef bytearray buffer           # received, not decoded
+    cdef bytes held                 # what `next` returns without decoding
     cdef size_t tried               # octets that were decoded in vain: their body was not there to its end
     cdef xc_xml out                 # cuts what is sent into elements
     cdef bytes tail                 # of it: the part of an element
@@ -36,7 +40,13 @@ cdef class ExiStream:
     cpdef bytes send(self, bytes data)
     cpdef restart(self)
     cdef _reset(self)
+    cdef bint _more(self, error) except -1
+    cdef Py_ssize_t _next_into(self, uint8_t *to, size_t room) except -2
+    cdef int _done(self) except -1
+    cdef bytes _read(self)
+    cdef size_t _moved_at(self, const uint8_t *p, size_t start, size_t end) noexcept
     cdef bint _detect(self) except -1
+    cdef xc_coding *_coding(self) noexcept
     cdef bytes _body(self)
     cdef bytes _start(self)
     cdef _adopt(self, setup)

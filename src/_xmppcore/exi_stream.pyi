@@ -5,7 +5,7 @@ from typing import final
 from typing_extensions import Buffer
 
 from _xmppcore.exi import Options
-from _xmppcore.exi_codec import Decoder, Encoder, Grammar
+from _xmppcore.exi_codec import Decoder, Encoder, Grammar, Mover
 from _xmppcore.layer import Layer
 from _xmppcore.router import Link
 
@@ -29,7 +29,7 @@ class Setup:
         max_depth: int = 64,
         max_attributes: int = 64,
     ) -> None: ...
-    def coders(self) -> tuple[Encoder, Decoder]: ...
+    def coders(self) -> tuple[Encoder, Decoder, Mover]: ...
     def begins(self, octets: bytes, bit: int) -> bool: ...
     def can_carry(self, xml: bytes) -> bool: ...
 

@@ -18,12 +18,14 @@ import enum
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
+from _xmppcore.coding cimport XC_MOVED, xc_coding
 from _xmppcore.cxml cimport (
     XC_CLOSE, XC_IN_CONTEXT, XC_NEED_DATA, XC_OPEN, XC_PAD, XC_STANZA, xc_event, xc_head, xc_kernels_default, xc_limits, xc_shared,
     xc_shared_new, xc_xml_free, xc_xml_init, xc_xml_keep, xc_xml_next, xc_xml_shift,
 )
+from _xmppcore.exi_codec cimport Mover
 from _xmppcore.layer cimport RECORD, Layer, head
 from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link
 from _xmppcore.xml cimport check_limits, stream_open_new
@@ -61,7 +63,6 @@ if shared is NULL:
 cdef bytes PADDING = bytes(XC_PAD)
 cdef bytes NS_BYTES = NS.encode()
 cdef bytes IN_CLIENT = b" xmlns='jabber:client'"
-cdef bytes CLIENT_DECLARED = b' xmlns="jabber:client"'  # as the decoder writes it
 cdef bytes IN_STREAMS = b" xmlns:stream='http://etherx.jabber.org/streams'"
 
 
@@ -91,7 +92,7 @@ class Setup:
         self._shared = self._start = None
 
     def coders(self):
-        """An encoder and a decoder."""
+        """An encoder, a decoder, and the `Mover` of both."""
         if self.keep:
             return self._made()
         if self._shared is None:
@@ -99,7 +100,8 @@ class Setup:
         return self._shared
 
     def _made(self):
-        return Encoder(self.grammar, self.options, **self._out), Decoder(self.grammar, self.options, **self._in)
+        encoder, decoder = Encoder(self.grammar, self.options, **self._out), Decoder(self.grammar, self.options, **self._in)
+        return encoder, decoder, Mover(encoder, decoder, self.keep)
 
     def begins(self, octets, bit):
         """Whether the root that begins at this bit is a streamStart. Raises ExiError: incomplete."""
@@ -174,7 +176,7 @@ cdef class ExiStream:
 
     cdef _adopt(self, setup):
         self.setup = setup
-        self.encoder, self.decoder = setup.coders()
+        self.encoder, self.decoder, self.mover = setup.coders()
         self.encoded = self.decoded = False
         self.proposed = None
 
@@ -196,6 +198,10 @@ cdef class ExiStream:
     cpdef bytes next(self):
         """The next piece of the peer's stream as XML; None if more octets are needed. Raises ExiError: then the stream is over."""
         cdef bytes data
+        if self.held is not None:
+            data, self.held = self.held, None
+            self.xml_in += len(data)
+            return data
         if not self.buffer:
             return None
         try:
@@ -207,15 +213,54 @@ cdef class ExiStream:
             else:
                 data = self._body()
         except ExiError as error:
-            if error.condition != "incomplete":
-                raise
-            self.tried += len(self.buffer)
-            if <size_t>len(self.buffer) > self.max_bytes or self.tried > WASTE * self.max_bytes:
-                raise ExiError("limit", "a body that does not end")
+            self._more(error)
             return None
         self.tried = 0
         self.xml_in += len(data)
         return data
+
+    cdef bint _more(self, error) except -1:
+        # A body could not be decoded: because more of it has to come?
+        if error.condition != "incomplete":
+            raise error
+        self.tried += len(self.buffer)
+        if <size_t>len(self.buffer) > self.max_bytes or self.tried > WASTE * self.max_bytes:
+            raise ExiError("limit", "a body that does not end")
+        return True
+
+    cdef Py_ssize_t _next_into(self, uint8_t *to, size_t room) except -2:
+        # Write what `next` would return, and say how large it is; its octets stay until `_done`. 0: more octets are needed; -1: it is for `next`.
+        cdef bint fresh
+        if self.starting or self.xml or self.proposed is not None or self.per_body or self.held is not None or not self.buffer:
+            return -1
+        fresh = not (self.setup.keep and self.decoded)
+        try:
+            self.mover.read(self.buffer, 0, not fresh)
+        except ExiError as error:
+            self._more(error)
+            return 0
+        self.decoded = True
+        if self.mover.size > room or self.mover.says(b"streamEnd", SHOWN):
+            self.held = self._read()
+            return -1
+        self.tried = 0
+        self.xml_in += self.mover.size
+        self.mover.put(to)
+        return self.mover.size
+
+    cdef bytes _read(self):
+        # What the body was that has been read; its octets go.
+        cdef bytes xml = PyBytes_FromStringAndSize(NULL, self.mover.size)
+        self.mover.put(<uint8_t *>PyBytes_AS_STRING(xml))
+        self._done()
+        if self.mover.says(b"streamEnd", SHOWN) and parse_element(xml).tag == f"{{{NS}}}streamEnd":
+            return b"</stream:stream>"
+        return xml
+
+    cdef int _done(self) except -1:
+        self.mover.coding.raw = NULL
+        del self.buffer[:(self.mover.end + 7) // 8]
+        return 0
 
     cdef bint _detect(self) except -1:
         # What the first octets are: the cookie, distinguishing bits, or else XML.
@@ -226,6 +271,10 @@ cdef class ExiStream:
             self.xml = True
         return True
 
+    cdef xc_coding *_coding(self) noexcept:
+        # Who has the same gives and takes bodies as they are; NULL: nobody.
+        return NULL if self.xml or self.starting or self.per_body or self.mover is None or self.mover.keep else &self.mover.coding
+
     cdef bytes _body(self):
         cdef bytes xml
         cdef int end
@@ -235,13 +284,9 @@ cdef class ExiStream:
                 return xml
         if self.per_body and self.buffer[0] != 0x80:
             raise ExiError("header", "a body without its header")
-        xml, bit = self.decoder.decode(self.buffer, 8 if self.per_body else 0, self.setup.keep and self.decoded)
+        self.mover.read(self.buffer, 8 if self.per_body else 0, self.setup.keep and self.decoded)
         self.decoded = True
-        del self.buffer[:(bit + 7) // 8]
-        if NS_BYTES in xml[:SHOWN] and b"streamEnd" in xml[:SHOWN] and parse_element(xml).tag == f"{{{NS}}}streamEnd":
-            return b"</stream:stream>"
-        end = name_end(xml)
-        return xml[:end] + xml[end + len(CLIENT_DECLARED):] if xml.startswith(CLIENT_DECLARED, end) else xml
+        return self._read()
 
     cdef bytes _start(self):
         # A streamStart as a header of XML. None: this is none, though one may still come.
@@ -274,14 +319,15 @@ cdef class ExiStream:
             raise ExiError("header", "no EXI header")
         if not setup.begins(octets, bit):
             raise ExiError("header", "no stream begins here")
-        encoder, decoder = (self.encoder, self.decoder) if setup is self.setup else setup.coders()
+        coders = (self.encoder, self.decoder, self.mover) if setup is self.setup else setup.coders()
+        decoder = coders[1]
         xml, end = decoder.decode(self.buffer, bit, setup is self.setup and setup.keep and self.decoded)
         element = parse_element(xml, max_bytes=1 << 26)
         if element.tag != f"{{{NS}}}streamStart":
             raise ExiError("header", "no stream begins here")
         if setup is not self.setup:
             self._adopt(setup)
-            self.encoder, self.decoder = encoder, decoder
+            self.encoder, self.decoder, self.mover = coders
         if not self.starting:
             self.reopened = True
             self._reset()
@@ -316,7 +362,8 @@ cdef class ExiStream:
         cdef list octets = []
         cdef xc_head h
         cdef xc_event event
-        cdef size_t at = 0, size, keep
+        cdef size_t at = 0, base = 0, end, n, size, keep
+        cdef uint8_t *p
         cdef bytes whole, raw
         if self.xml:
             self.octets_out += len(data)
@@ -327,8 +374,11 @@ cdef class ExiStream:
         self.xml_out += len(data)
         whole = self.tail + data + PADDING
         size = len(whole) - XC_PAD
+        p = <uint8_t *>PyBytes_AS_STRING(whole)
+        end = self._moved_at(p, base, size)
         while True:
-            event = xc_xml_next(&self.out, shared, <uint8_t *>PyBytes_AS_STRING(whole), size, &h, &at)
+            event = xc_xml_next(&self.out, shared, p + base, end - base, &h, &at)
+            at += base
             if event == XC_STANZA:
                 raw = whole[at:at + h.size]
                 if h.ns_in == XC_IN_CONTEXT or h.outer_prefix:
@@ -338,8 +388,21 @@ cdef class ExiStream:
             elif event == XC_CLOSE:
                 raw = b"<streamEnd xmlns='" + NS_BYTES + b"'/>"
                 self.closed = True
-            elif event == XC_NEED_DATA:
+            elif event == XC_NEED_DATA and end == size:
                 break
+            elif event == XC_NEED_DATA and base + xc_xml_keep(&self.out) == end:
+                xc_xml_shift(&self.out, end - base)
+                base = end
+                if size - base < XC_MOVED:
+                    break
+                n = p[base + 1] | p[base + 2] << 8 | p[base + 3] << 16 | <size_t>p[base + 4] << 24
+                if size - base - XC_MOVED < n:
+                    break
+                base += XC_MOVED
+                octets.append(whole[base:base + n])
+                base += n
+                end = self._moved_at(p, base, size)
+                continue
             else:
                 raise ExiError("xml", "not well-formed")
             if self.closed or not self.refused:
@@ -348,10 +411,15 @@ cdef class ExiStream:
                 break
         keep = xc_xml_keep(&self.out)
         xc_xml_shift(&self.out, keep)
-        self.tail = whole[keep:size]
+        self.tail = whole[base + keep:size]
         raw = b"".join(octets)
         self.octets_out += len(raw)
         return raw
+
+    cdef size_t _moved_at(self, const uint8_t *p, size_t start, size_t end) noexcept:
+        # Where the next octets begin that stand in a link's queue as they are (c/router.h); else the end.
+        cdef const void *found = memchr(p + start, 0, end - start)
+        return end if found is NULL else <size_t>(<const uint8_t *>found - p)
 
     cdef bytes _encode(self, bytes xml):
         cdef bytes data, front = self.front
@@ -362,15 +430,6 @@ cdef class ExiStream:
         self.encoded = True
         self.front, self.front_bits = b"", 0
         return data
-
-
-cdef int name_end(bytes xml):
-    # Where the name of the root ends.
-    cdef const char *p = PyBytes_AS_STRING(xml)
-    cdef int i = 1
-    while p[i] not in b" />\0":
-        i += 1
-    return i
 
 
 def _named_header(setup, cookie):
@@ -440,6 +499,15 @@ cdef class Exi(Layer):
                 try:
                     if self.stream.proposed is not None:
                         self._pull(link, <size_t>-1)
+                    n = self.stream._next_into(link.router.router.buffer + XC_HEADROOM, XC_RECEIVE)
+                    if n == 0:
+                        return None
+                    if n > 0:
+                        event = link.feed(n)
+                        self.stream._done()
+                        if event is not None:
+                            return event
+                        continue
                     xml = self.stream.next()
                 except ExiError as error:
                     self.failed = True
@@ -447,6 +515,7 @@ cdef class Exi(Layer):
                     return error
                 if xml is None:
                     return None
+                link.link.coding = self.stream._coding()
                 if self.stream.reopened:
                     self.stream.reopened = False
                     link.restart(logged_in=True)  # only who is logged in negotiates
@@ -480,4 +549,5 @@ cdef class Exi(Layer):
     def restart(self, Link link not None):
         """A new stream begins in both directions; what is queued belongs to the one before."""
         self._pull(link, <size_t>-1)
+        link.link.coding = NULL
         self.stream.restart()

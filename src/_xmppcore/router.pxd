@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cimport cython
 
+from _xmppcore.coding cimport xc_coding
 from _xmppcore.cxml cimport xc_head, xc_kernels, xc_limits, xc_shared, xc_xml
 
 
@@ -53,6 +54,7 @@ cdef extern from "router.h" nogil:
         uint64_t stanzas
         uint32_t hooks
         uint8_t flags
+        xc_coding *coding
     ctypedef struct xc_router:
         xc_pool pool
         uint8_t *buffer

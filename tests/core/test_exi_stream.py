@@ -98,7 +98,7 @@ def test_streams_without_kept_tables_share_their_coders() -> None:
 def test_a_kept_stream_stays_within_its_memory() -> None:
     """12 KiB at limits 64/64, whatever comes."""
     setup = Setup(OURS.options, OURS.grammar, keep=True)
-    encoder, decoder = setup.coders()
+    encoder, decoder, _ = setup.coders()
     for number in range(2000):
         xml = f"<message xmlns='jabber:client' to='u{number}@example.org' id='{number}'><body>text {number}</body></message>"
         decoder.decode(encoder.encode(xml.encode(), keep=number > 0)[0], keep=number > 0)
@@ -230,7 +230,7 @@ def test_the_streams_of_the_specification_are_decoded_and_their_heads_encode_aga
         assert named(header)
         assert b"xmlns='jabber:client'" in header
         assert b"version='1.0'" in header
-    encoder, decoder = DEFAULT.coders()
+    encoder, decoder, _ = DEFAULT.coders()
     for octets in starts:  # but for the bits that fill up the last octet
         again = encoder.encode(decoder.decode(octets)[0])[0]
         assert again[:-1] == octets[: len(again) - 1]

@@ -189,6 +189,13 @@ typedef struct xe_decoder {
     size_t produced;     /* bytes told to the sink, about */
     uint32_t attributes; /* of the element whose tag is open */
     bool tag_open;
+    struct xe_seam {     /* between the last attribute of the root and what comes then; if XML is written at once */
+        uint64_t at;     /* bit */
+        size_t xml;      /* bytes of the root's tag that were written: all but its end */
+        uint32_t values; /* learned before it */
+        bool learned;    /* names or grammars were, too */
+        xe_frame root;
+    } seam;
 } xe_decoder;
 
 bool xe_decoder_init(xe_decoder *d, const xe_grammar *g, const xe_options *o, const xe_limits *l, const uint64_t seed[2]);
@@ -210,6 +217,8 @@ bool xe_decode_xml(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, b
 
 /* -- XML */
 
+/* Begin a document and write the start tag with which `bytes` begin, which is not empty: XC_PAD bytes behind it are zero. */
+bool xe_encode_start(xe_encoder *e, const uint8_t *bytes, size_t n);
 /* Encode a whole document (or with the option `fragment` a sequence of elements). `bytes` end with XC_PAD zero bytes. */
 bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n);
 
@@ -242,5 +251,12 @@ void xe_writer_free(xe_writer *w);
 xe_sink xe_writer_sink(xe_writer *w);
 /* Text with < > & and so on as references. */
 void xe_write_escaped(xe_writer *w, xe_span s, bool attribute);
+
+/* -- moving */
+
+/* Write, behind the start tag that was encoded last, the content of the body that was decoded last, from `body` up to the bit `end`, as its
+ * bits are. False if they would mean something else there, or might to other decoders; then nothing was written. Both coders have the same
+ * grammar and options, and no tables are kept. exi_move.c says when that is. */
+bool xe_move(xe_encoder *e, const xe_decoder *d, const uint8_t *body, uint64_t end);
 
 #endif

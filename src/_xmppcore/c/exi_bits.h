@@ -152,6 +152,7 @@ typedef struct xe_in {
     size_t len;  /* bytes */
     uint64_t at; /* bits */
     bool aligned;
+    bool padded; /* an integer took more octets than it needs */
     uint8_t error;
 } xe_in;
 
@@ -202,6 +203,7 @@ XE_COLD uint64_t xe_get_larger(xe_in *in, uint64_t v) { /* v: the first 8 bits *
             return 0;
         }
         v |= (uint64_t)(b & 0x7F) << shift;
+        if (!b) in->padded = true;
         if (!(b & 0x80)) return v;
     }
 }

@@ -30,6 +30,8 @@ typedef struct xe_map {
 #define XE_OWNER(grammar, content) ((grammar) * 2 + (content))
 #define XE_OWNER_FRAGMENT 0xFFFFFFFEu
 
+#define XE_PARTITION_BIT(name) ((uint64_t)1 << ((name) & 63))
+
 enum { XE_P_EE, XE_P_CH, XE_P_AT, XE_P_SE };
 
 typedef struct xe_learned {
@@ -91,6 +93,8 @@ typedef struct xe_tables {
     xe_partition *partitions;
     uint32_t n_partitions, cap_partitions;
     xe_map by_value, by_local_value, by_partition;
+    uint64_t hits;   /* decoder: partitions in which a value was found by its number, a bit for each, by XE_PARTITION_BIT() */
+    bool global_hit; /* likewise, in that of all */
 
     bool marked;
     xe_mark mark;

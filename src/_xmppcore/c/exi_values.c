@@ -916,6 +916,10 @@ static void get_string_value(xe_tables *t, const xe_limits *l, xe_in *in, const 
         }
         xe_span s = xe_value_text(t, i);
         xe_text(text, s.p, s.n);
+        if (n == 0)
+            t->hits |= XE_PARTITION_BIT(name);
+        else
+            t->global_hit = true;
         return;
     }
     size_t start = text->len;

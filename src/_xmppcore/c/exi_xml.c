@@ -591,11 +591,14 @@ static bool declaration(scanner *s) {
     return true;
 }
 
-XE_INLINE bool document_with(scanner *s, const xc_kernels *k) {
+XE_INLINE bool valid(scanner *s, const xc_kernels *k) {
     bool invalid;
     size_t n = (s->size + 31) & ~(size_t)31; /* with zeros of the pad, which are valid: so there is no rest */
-    if (k->utf8(s->p, n, &invalid) != n) return broken(s, "bytes that are not UTF-8");
-    if (!declaration(s)) return false;
+    return k->utf8(s->p, n, &invalid) == n || broken(s, "bytes that are not UTF-8");
+}
+
+XE_INLINE bool document_with(scanner *s, const xc_kernels *k) {
+    if (!valid(s, k) || !declaration(s)) return false;
     for (;;) {
         if (*s->p != '<') {
             if (s->p >= s->end) break;
@@ -639,7 +642,9 @@ XC_AVX2 static bool document_avx2(scanner *s) { return document_with(s, &xc_kern
 static bool document_neon(scanner *s) { return document_with(s, &xc_kernels_neon); }
 #endif
 
-static bool document(scanner *s, const char *kernel) {
+static bool document(scanner *s, const xc_kernels *k) {
+    const char *kernel = k->name;
+    (void)kernel;
 #ifdef XC_HAS_AVX2
     if (strcmp(kernel, "avx2") == 0) return document_avx2(s);
 #endif
@@ -652,7 +657,9 @@ static bool document(scanner *s, const char *kernel) {
     return document_scalar(s);
 }
 
-bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
+static bool first_tag(scanner *s, const xc_kernels *k) { return valid(s, k) && start_tag(s, k); }
+
+static bool scan(xe_encoder *e, const uint8_t *bytes, size_t n, bool (*what)(scanner *s, const xc_kernels *k)) {
     open_tag open[AT_HAND];
     xe_binding bindings[AT_HAND];
     xe_attribute attributes[AT_HAND];
@@ -670,13 +677,16 @@ bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) {
                  .open_at_hand = open,
                  .bindings_at_hand = bindings,
                  .attributes_at_hand = attributes};
-    bool good = document(&s, (e->kernels ? e->kernels : xc_kernels_default())->name);
+    bool good = what(&s, e->kernels ? e->kernels : xc_kernels_default());
     if (XE_RARE(s.scratch != NULL)) free(s.scratch);
     if (XE_RARE(s.open != open)) free(s.open);
     if (XE_RARE(s.bindings != bindings)) free(s.bindings);
     if (XE_RARE(s.attributes != attributes)) free(s.attributes);
     return good;
 }
+
+bool xe_encode_xml(xe_encoder *e, const uint8_t *bytes, size_t n) { return scan(e, bytes, n, document); }
+bool xe_encode_start(xe_encoder *e, const uint8_t *bytes, size_t n) { return scan(e, bytes, n, start_tag); }
 
 /* -- writer */
 

@@ -236,6 +236,7 @@ void xc_link_detach(xc_router *r, xc_link *l) {
     unlist(r, l);
     l->sm->detached = true;
     l->flags &= (uint8_t)~(XC_LINK_STALLED | XC_LINK_AWAITED);
+    l->coding = NULL;
     xc_out_drop(&r->pool, &l->out, l->out.bytes);
 }
 
@@ -306,14 +307,19 @@ static xc_link *destination(xc_router *r, xc_link *l, const xc_head *h, const ui
     return to;
 }
 
-typedef struct piece {
-    const uint8_t *p;
-    size_t n;
-} piece;
+/* Queue octets that stand for a stanza which is kept, if it has to be. False if memory is out. */
+static bool queue_moved(xc_router *r, xc_link *to, xc_piece octets) {
+    uint8_t head[XC_MOVED] = {0};
+    for (unsigned i = 0; i < 4; i++) head[1 + i] = (uint8_t)(octets.n >> 8 * i);
+    if (!xc_out_put(&r->pool, &to->out, head, sizeof head) || !xc_out_put(&r->pool, &to->out, octets.p, octets.n)) return false;
+    xc_link_mark(r, to);
+    return !to->sm || count_sent(r, to);
+}
 
-/* Queue a stanza in pieces for a link. False if memory is out. */
-static bool queue(xc_router *r, xc_link *to, const piece *pieces, int count) {
+/* Queue a stanza in pieces for a link; `moved`, if it has bytes, is what goes onto the wire. False if memory is out. */
+static bool queue(xc_router *r, xc_link *to, const xc_piece *pieces, int count, xc_piece moved) {
     size_t total = 0;
+    if (moved.n && !to->sm) return queue_moved(r, to, moved);
     for (int i = 0; i < count; i++) total += pieces[i].n;
     bool kept_only = to->sm && to->sm->detached;
     uint8_t *all = kept_only ? NULL : xc_out_room(&r->pool, &to->out, total), *o = all, *own = NULL;
@@ -323,6 +329,10 @@ static bool queue(xc_router *r, xc_link *to, const piece *pieces, int count) {
         o += pieces[i].n;
     }
     bool done = !to->sm || xc_sm_keep(&r->pool, to->sm, all, total);
+    if (done && moved.n) {
+        free(own);
+        return queue_moved(r, to, moved);
+    }
     if (done && !own)
         xc_out_claim(&to->out, total);
     else if (done && !kept_only)
@@ -336,20 +346,26 @@ static bool queue(xc_router *r, xc_link *to, const piece *pieces, int count) {
 static bool deliver(xc_router *r, xc_link *l, xc_link *to, const xc_head *h, const uint8_t *raw, bool lang) {
     static const char lang_start[] = " xml:lang='";
     const xc_context *c = l->xml.context;
-    piece pieces[7] = {{raw, h->name_end}, {l->stamp->bytes + l->stamp->jid_len, l->stamp->len}};
+    xc_piece pieces[7] = {{raw, h->name_end}, {l->stamp->bytes + l->stamp->jid_len, l->stamp->len}};
     int count = 2;
     if (lang) {
-        pieces[count++] = (piece){(const uint8_t *)lang_start, sizeof lang_start - 1};
-        pieces[count++] = (piece){c->bytes + c->lang.off, c->lang.len};
-        pieces[count++] = (piece){(const uint8_t *)"'", 1};
+        pieces[count++] = (xc_piece){(const uint8_t *)lang_start, sizeof lang_start - 1};
+        pieces[count++] = (xc_piece){c->bytes + c->lang.off, c->lang.len};
+        pieces[count++] = (xc_piece){(const uint8_t *)"'", 1};
     }
     size_t rest = h->name_end;
     if (h->from.off) { /* ours stands in its place */
-        pieces[count++] = (piece){raw + rest, h->from_start - rest};
+        pieces[count++] = (xc_piece){raw + rest, h->from_start - rest};
         rest = h->from.off + h->from.len + 1;
     }
-    pieces[count++] = (piece){raw + rest, h->size - rest};
-    if (!queue(r, to, pieces, count)) return false;
+    xc_coding *coding = l->coding;
+    xc_piece moved = {NULL, 0};
+    if (coding && coding == to->coding && coding->raw == raw && coding->size == h->size && !lang) {
+        pieces[count] = (xc_piece){raw + rest, coding->tag - rest};
+        if (!coding->move(coding, pieces, count + 1, &moved.p, &moved.n)) moved.n = 0;
+    }
+    pieces[count++] = (xc_piece){raw + rest, h->size - rest};
+    if (!queue(r, to, pieces, count, moved)) return false;
     if (l->sm) l->sm->handled++;
     l->stanzas++;
     r->routed++;
@@ -367,8 +383,8 @@ bool xc_router_fan_out(xc_router *r, const xc_reader *readers, size_t n, const u
             left[(*nleft)++] = (uint32_t)i;
             continue;
         }
-        const piece pieces[] = {{p, name}, {words + readers[i].start, readers[i].len}, {p + name, size - name}};
-        if (!queue(r, to, pieces, sizeof pieces / sizeof *pieces)) return false;
+        const xc_piece pieces[] = {{p, name}, {words + readers[i].start, readers[i].len}, {p + name, size - name}};
+        if (!queue(r, to, pieces, sizeof pieces / sizeof *pieces, (xc_piece){NULL, 0})) return false;
     }
     return true;
 }

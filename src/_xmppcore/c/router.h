@@ -50,12 +50,33 @@ typedef struct xc_stamp {       /* the key of the table is at its front: a looku
     uint8_t bytes[];
 } xc_stamp;
 
+typedef struct xc_piece {
+    const uint8_t *p;
+    size_t n;
+} xc_piece;
+
+/* How octets on the wire are coded, where that is not the stream's XML, by what stands between the links and the wire. What comes from a link
+ * of a coding and goes to another of the same need not be coded again. */
+typedef struct xc_coding {
+    const uint8_t *raw; /* borrowed: the stanza that a link is being fed with, where it lies in the buffer; NULL: it did not come in one */
+    uint32_t size, tag; /* its bytes; those of its start tag, but for the end of that */
+    /* The octets of that stanza with another start tag, which is given but for its end; false if it has to be coded again. They are to be copied
+     * at once. */
+    bool (*move)(struct xc_coding *c, const xc_piece *tag, int count, const uint8_t **octets, size_t *n);
+    void *owner;
+} xc_coding;
+
+enum {
+    XC_MOVED = 5
+}; /* bytes in front of octets that stand in a link's queue as they are: zero, which XML has not, and how many, little end first */
+
 typedef struct xc_link { /* what a stanza to it needs is together, down to xml.context */
     xc_out out;
     xc_sm *sm;             /* owned; NULL without stream management */
     struct xc_link *dirty; /* next in the dirty list */
     uint32_t hooks;        /* any bit: all its stanzas, and all to it, go to the caller */
     uint8_t flags;
+    xc_coding *coding; /* borrowed; NULL: what is queued is XML */
     xc_xml xml;
     xc_shared *shared; /* borrowed: limits before or after login */
     xc_stamp *stamp;   /* owned; NULL unless bound */
