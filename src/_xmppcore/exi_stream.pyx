@@ -229,7 +229,8 @@ cdef class ExiStream:
         return True
 
     cdef Py_ssize_t _next_into(self, uint8_t *to, size_t room) except -2:
-        # Write what `next` would return, and say how large it is; its octets stay until `_done`. 0: more octets are needed; -1: it is for `next`.
+        # Write what `next` would return, and say how large it is; its octets stay until `_done`.
+        # 0: more octets are needed; -1: it is for `next`.
         cdef bint fresh
         if self.starting or self.xml or self.proposed is not None or self.per_body or self.held is not None or not self.buffer:
             return -1
@@ -277,7 +278,6 @@ cdef class ExiStream:
 
     cdef bytes _body(self):
         cdef bytes xml
-        cdef int end
         if self.starting or self.proposed is not None:
             xml = self._start()
             if xml is not None:

@@ -896,13 +896,9 @@ static bool in_state(xe_decoder *d) {
     return invalid(d);
 }
 
-static inline bool step(xe_decoder *d, bool *done) {
-    const xe_coder *c = &d->c;
-    return c->depth == 0 ? in_document(d, done) : c->frames[c->depth].grammar != XE_NONE ? in_learned(d) : in_state(d);
-}
-
 /* Here it is, unless an attribute follows. */
 static void note_seam(xe_decoder *d) {
+    if (!d->xml) return;
     xe_tables *t = &d->c.t;
     d->seam = (struct xe_seam){d->in.at, d->xml->out.len, t->n_values, t->n_uris || t->n_names || t->n_grammars, *xe_top(&d->c)};
     t->hits = 0;
@@ -934,15 +930,11 @@ static bool run(xe_decoder *d, const uint8_t *bytes, size_t n, uint64_t at, bool
         if (d->source_at > n) return xe_fail(c, XE_E_MORE, "the input ends too early");
         if (!next_stream(d, &d->plain)) return false;
     }
-    bool good = true;
-    if (d->xml) {
-        while (good && !done && (c->depth == 0 || (c->depth == 1 && d->tag_open))) {
-            if (c->depth) note_seam(d);
-            good = step(d, &done);
-        }
+    while (!done) {
+        if (XE_RARE(d->tag_open && c->depth == 1)) note_seam(d);
+        bool good = c->depth == 0 ? in_document(d, &done) : xe_top(c)->grammar != XE_NONE ? in_learned(d) : in_state(d);
+        if (XE_RARE(!good)) return c->error ? false : xe_fail(c, XE_E_BITS, "damaged");
     }
-    while (good && !done) good = step(d, &done);
-    if (XE_RARE(!good)) return c->error ? false : xe_fail(c, XE_E_BITS, "damaged");
     if (c->o.channels && !end_block(d, true)) return false;
     *end = c->o.compress ? (uint64_t)d->source_at * 8 : d->in.at;
     return check(d);
