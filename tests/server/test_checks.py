@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ import trustme
 
 from xiot.server import checks
 from xiot.server.checks import Finding
-from xiot.server.config import Config, load
+from xiot.server.config import Config, ConfigError, load
 from xiot.store import Store
 
 from .serving import serving
@@ -175,6 +176,44 @@ async def test_ports_are_tried_unless_the_server_has_them(tmp_path: Path) -> Non
         found = list(checks.ports(config))
     assert found[0] == Finding("ok", "server", "not running")
     assert found[1] == Finding("problem", "ports", f"cannot listen on {taken}: Address already in use")
+
+
+def test_schemas_that_clients_may_name_are_compiled(tmp_path: Path) -> None:
+    pytest.importorskip("lxml")
+    head = b"<xs:schema xmlns:xs='http://www.w3.org/2001/XMLSchema' targetNamespace='urn:odd'>"
+    texts = []
+    for name, data in (
+        ("good", head + b"<xs:element name='odd' type='xs:int'/></xs:schema>"),
+        ("bad", head + b"<xs:element name='odd' type='nowhere'/></xs:schema>"),
+        ("absent", b""),
+        ("other", head + b"</xs:schema>"),
+        ("broken", b"<"),
+    ):
+        if data:
+            (tmp_path / f"{name}.xsd").write_bytes(data)
+        md5 = hashlib.md5(data + name.encode() if name == "other" else data, usedforsecurity=False).hexdigest()
+        size = len(data) or 1
+        texts.append(f'[[exi.aliases]]\nnamespace = "urn:odd"\nbytes = {size}\nmd5 = "{md5}"\nfile = "{name}.xsd"\n')
+    texts.append(f'[[exi.aliases]]\nnamespace = "urn:xmpp:ping"\nbytes = 7\nmd5 = "{"0" * 32}"\n')
+    found = list(checks.schemas(configured(tmp_path, "".join(texts))))
+    assert [each.level for each in found] == ["ok", "problem", "problem", "problem", "problem", "ok"]
+    for each, words in zip(
+        found, ["compiles", "nowhere", "No such file", "has namespace", "no XML", "as ours"], strict=True
+    ):
+        assert words in each.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('namespace = "urn:odd"\nbytes = 7', "none of ours|no schema of ours"),
+        ('namespace = "urn:xmpp:ping"\nbytes = 0', "bytes"),
+        ('namespace = "urn:xmpp:ping"\nbytes = 7\nfiel = "a"', "did you mean file"),
+    ],
+)
+def test_an_alias_of_a_schema_needs_what_it_is_for(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        configured(tmp_path, f'[[exi.aliases]]\n{text}\nmd5 = "{"0" * 32}"\n')
 
 
 def test_settings_for_closed_networks_are_pointed_out(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from xiot.proto import exi
 from xiot.server.fetch import FetchError, fetch
 
 from .attacks import HEADER, SASL, Peer
-from .serving import HOST, PASSWORD, Running, next_of, serving
+from .serving import HOST, PASSWORD, Running, next_of, serving, settings
 
 LISTEN = 'listen = ["127.0.0.1:0"]\nlisten_tls = ["127.0.0.1:0"]'
 
@@ -297,6 +297,35 @@ async def test_a_schema_is_taken_from_a_client_only_if_the_operator_lets_it(tmp_
                 assert told.agreement is agreement
     async with serving(tmp_path) as running:  # of the store, though no further ones are taken
         assert (await Once(running).ask(request)).agreement
+
+
+def alias(schema: exi.Schema, file: str = "") -> str:
+    named = f'[[exi.aliases]]\nnamespace = "{schema.namespace}"\nbytes = {schema.bytes}\nmd5 = "{schema.md5}"\n'
+    return named + (f'file = "{file}"\n' if file else "")
+
+
+async def test_a_schema_that_the_operator_has_named_is_known(tmp_path: Path) -> None:
+    """His own, or one of ours under another name; also after a reload."""
+    pytest.importorskip("lxml")
+    (tmp_path / "odd.xsd").write_bytes(XSD)
+    other = exi.Schema("urn:xmpp:ping", 1, "1" * 32)
+    request = exi.Request(LOW, False, (*LISTED[:-1], other, ODD))
+    async with serving(tmp_path, exi="\n" + alias(ODD, "odd.xsd")) as running:
+        await running.account("romeo")
+        assert (await Once(running).ask(request)).missing == (other,)
+        running.config.write_text(settings(exi="\n" + alias(ODD, "odd.xsd") + alias(other)))
+        await running.server.reload()
+        agreed = await Once(running).ask(request)
+        assert agreed.agreement
+        assert (await Once(running).ask(exi.Request(configuration=agreed.request.configuration))).agreement
+        running.config.write_text(settings(exi=""))
+        await running.server.reload()
+        assert (await Once(running).ask(request)).missing == (other, ODD)
+        assert not (await Once(running).ask(exi.Request(configuration=agreed.request.configuration))).agreement
+        (tmp_path / "odd.xsd").write_bytes(XSD + b" ")
+        running.config.write_text(settings(exi="\n" + alias(ODD, "odd.xsd")))
+        with pytest.raises(XiotError, match=f"bytes = {len(XSD) + 1}"):
+            await running.server.reload()
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ LIVE = {
     "Tls": {"certificate", "private_key"},
     "Exi": {
         *("in_band", "session_wide", "value_max_length", "value_partition_capacity"),
-        *("upload", "download_hosts", "schema_bytes", "schemas_bytes"),
+        *("upload", "download_hosts", "schema_bytes", "schemas_bytes", "aliases"),
     },
     "Http": set[str](),
 }

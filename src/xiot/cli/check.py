@@ -48,6 +48,7 @@ def findings(config: Config, *, dns: bool = False, ca_file: Path | None = None) 
     yield from checks.files(config)
     yield from checks.ports(config)
     yield from checks.policy(config)
+    yield from checks.schemas(config)
     for host in config.hosts:
         yield from checks.certificate(config, host, datetime.now(UTC), ca_file)
         if dns:

@@ -133,6 +133,16 @@ def known(namespace: str, size: int, md5: str) -> Path | None:
     return SCHEMAS / name if name is not None else _own().get((namespace, size, md5.lower()))
 
 
+@cache
+def _by_namespace() -> dict[str, Path]:
+    return {triple(path.read_bytes())[0]: path for path in files(XMPP)}
+
+
+def ours(namespace: str) -> Path | None:
+    """Our schema file for a namespace, grammar-equal to the specification's; None if there is none."""
+    return _by_namespace().get(namespace)
+
+
 def files(names: Iterable[str]) -> list[Path]:
     """The schema files of a set, `xiot.exi.sets.XIOT_1` or `XMPP`."""
     return [SCHEMAS / f"{name}.xsd" for name in names]

@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from xiot.errors import XiotError
 from xiot.net.listen import listen
 from xiot.net.tls import client_context
 from xiot.server import control
 from xiot.server.certificates import a_labels
 from xiot.server.config import Address, Config, Host
+from xiot.server.exi import compile_alias
 
 if TYPE_CHECKING:
     import dns.resolver
@@ -105,7 +107,8 @@ def ports(config: Config) -> Iterator[Finding]:
     except Exception as error:
         yield Finding("warning", "server", str(error))
     yield Finding("ok", "server", "running" if running else "not running")
-    for address in (*config.c2s.listen, *config.c2s.listen_tls, *config.http.listen):
+    exi = config.exi
+    for address in (*config.c2s.listen, *config.c2s.listen_tls, *exi.listen, *exi.listen_tls, *config.http.listen):
         if not running:
             yield _port(address)
     for address in config.http.listen:
@@ -134,6 +137,21 @@ def policy(config: Config) -> Iterator[Finding]:
     for host in config.hosts:
         if host.registration == "open":
             yield Finding("warning", host.name, 'registration = "open": expect accounts made by robots')
+
+
+def schemas(config: Config) -> Iterator[Finding]:
+    """Look at the schemas of `[[exi.aliases]]`: whether they are there, what their names say, and compile."""
+    for alias in config.exi.aliases:
+        shown = f"{alias.namespace} {alias.md5[:8]}"
+        if alias.file is None:
+            yield Finding("ok", "exi", f"{shown} is taken to be as ours")
+            continue
+        try:
+            compile_alias(alias)
+        except (XiotError, ValueError, ImportError, RecursionError) as error:  # SchemaError is a ValueError
+            yield Finding("problem", "exi", f"{shown}: {error}")
+        else:
+            yield Finding("ok", "exi", f"{shown} compiles")
 
 
 def _loopback(address: Address) -> bool:

@@ -21,6 +21,7 @@ from msgspec import inspect
 
 from xiot.core import JID
 from xiot.errors import XiotError
+from xiot.exi.aliases import ours
 
 __all__ = [
     "C2S",
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigError",
     "Contact",
     "Exi",
+    "ExiAlias",
     "Host",
     "HostName",
     "HostPort",
@@ -212,6 +214,22 @@ class Accounts(_Table, frozen=True):
     and a lost device has it that long."""
 
 
+class ExiAlias(_Table, frozen=True):
+    """``[[exi.aliases]]``: a schema document that clients name, and what to take for it."""
+
+    namespace: str
+    """Its target namespace."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+    """Its size."""
+
+    md5: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+
+    file: Path | None = None
+    """The document itself. None: our schema of this namespace gives the same bits. EXI has no checksum: if it does not, clients and server
+    understand different things, and nobody notices."""
+
+
 class Exi(_Table, frozen=True):
     """``[exi]``: streams in EXI (XEP-0322)."""
 
@@ -244,6 +262,9 @@ class Exi(_Table, frozen=True):
 
     schemas_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=2**28)] = 4_194_304
     """Of all that are kept; those that were not used for longest go."""
+
+    aliases: tuple[ExiAlias, ...] = ()
+    """Schema documents beside those that the server knows."""
 
 
 class Http(_Table, frozen=True):
@@ -436,6 +457,7 @@ def _convert(data: dict[str, Any], base: Path) -> Config:
         raise ConfigError(f"{place.rstrip('`')}: {message}") from None
     _check_hosts(config)
     _check_listeners(config)
+    _check_aliases(config.exi)
     return msgspec.structs.replace(config, data_dir=base / config.data_dir)
 
 
@@ -504,6 +526,18 @@ def _check_listeners(config: Config) -> None:
             if address in seen and address.port != 0:
                 raise ConfigError(f"{key}[{index}]: {address} is listened on twice")
             seen.add(address)
+
+
+def _check_aliases(config: Exi) -> None:
+    seen: dict[tuple[str, int, str], int] = {}
+    for index, alias in enumerate(config.aliases):
+        place = f"exi.aliases[{index}]"
+        key = alias.namespace, alias.bytes, alias.md5
+        if key in seen:
+            raise ConfigError(f"{place}: the same as exi.aliases[{seen[key]}]")
+        seen[key] = index
+        if alias.file is None and ours(alias.namespace) is None:
+            raise ConfigError(f"{place}.file: missing, and there is no schema of ours for {_toml(alias.namespace)}")
 
 
 def _near(word: str, words: Iterable[str]) -> str:

@@ -7,15 +7,14 @@ worker thread, one set at a time, and kept with what was agreed on under an id t
 on each server of ours, and after a restart. At ports for EXI the id may stand in the first octets, where nobody can wait: so what the
 store has is made again when the server starts.
 
-Schemas are ours, under their own hashes and those that the XEP lists, or those that clients have sent or had fetched, if the configuration
-lets them. What one of ours imports comes with it; what one of a client's imports has to be named.
+Schemas are ours, under their own hashes and those that the XEP lists; those that the operator has named (`[[exi.aliases]]`); or those that clients
+have sent or had fetched, if the configuration lets them. What one of ours imports comes with it; what one of a client's imports has to be named.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +29,7 @@ from xiot.exi import Grammar, Options
 from xiot.exi.configurations import DEFAULT_OPTIONS, NS, ExiStream, Kind, Setup, named
 from xiot.model.exi import MOST_SETUPS, AgreedSetup, StoredSchema, remember_schema, remember_setup
 from xiot.proto import exi
+from xiot.server.config import ConfigError, Exi, ExiAlias
 from xiot.server.fetch import FetchError, fetch
 from xiot.store import StoreError
 
@@ -59,6 +59,7 @@ class ExiService:
         self._named: dict[str, Setup] = {}  # ours, made when first asked for
         self._agreed: dict[str, Setup] = {}  # proposed by clients; the one used last is the last
         self._schemas: dict[exi.Schema, bytes] = {}  # of clients
+        self._aliases = aliases(config.exi)
         self._compiling = trio.Lock()
         self._restored = trio.Event()
 
@@ -75,6 +76,14 @@ class ExiService:
             self._server.log.error("setups of EXI cannot be restored", why=str(error))
         finally:
             self._restored.set()
+
+    def configure(self, aliases: dict[exi.Schema, Path | bytes]) -> None:
+        """Take other aliases: what was agreed on is made again, as far as it can be."""
+        if aliases != self._aliases:
+            self._aliases = aliases
+            self._agreed = {}
+            self._restored = trio.Event()
+            self._server.nursery.start_soon(self.restore)
 
     # ---- streams
 
@@ -133,7 +142,7 @@ class ExiService:
 
     async def _negotiate(self, asked: exi.Request, within_exi: bool) -> tuple[Element, Setup | None]:
         config = self._server.config.exi
-        known = await trio.to_thread.run_sync(_known, asked.schemas, self._schemas)
+        known = await trio.to_thread.run_sync(self._known, asked.schemas)
         bounds = exi.Bounds(config.value_max_length, config.value_partition_capacity, config.session_wide)
         answer = exi.answer(asked, bounds, known.__contains__)
         usual = DEFAULT_OPTIONS if within_exi else Options()
@@ -154,7 +163,9 @@ class ExiService:
     async def _make(self, id: str, asked: exi.Request, within_exi: bool) -> Setup | None:
         """Compile what was agreed on; None if a schema needs what is not there, or costs too much."""
         async with self._compiling:  # of many that ask, each in its turn
-            known = await trio.to_thread.run_sync(_known, asked.schemas, self._schemas)
+            known = await trio.to_thread.run_sync(self._known, asked.schemas)
+            if len(known) < len(asked.schemas):  # of what was agreed on in other times: some are gone
+                return None
             compiling = partial(_compile, list(known.values()), within_exi)
             try:
                 grammar = await trio.to_thread.run_sync(compiling, abandon_on_cancel=True)  # it ends within COMPILE_S
@@ -166,6 +177,18 @@ class ExiService:
         while len(self._agreed) > MOST_SETUPS:
             del self._agreed[next(iter(self._agreed))]
         return setup
+
+    def _known(self, schemas: tuple[exi.Schema, ...]) -> dict[exi.Schema, Path | bytes]:
+        """For those schemas that we have, our file, the operator's, or what a client has sent."""
+        from xiot.exi.aliases import known
+
+        found: dict[exi.Schema, Path | bytes] = {}
+        for schema in schemas:
+            have = known(schema.namespace, schema.bytes, schema.md5) or self._aliases.get(schema)
+            have = have or self._schemas.get(schema)
+            if have is not None:
+                found[schema] = have
+        return found
 
     # ---- schemas of clients: section 3.2.3 and following
 
@@ -219,16 +242,41 @@ def configuration_id(asked: exi.Request, within_exi: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _known(schemas: tuple[exi.Schema, ...], theirs: Mapping[exi.Schema, bytes]) -> dict[exi.Schema, Path | bytes]:
-    """For those schemas that we have, our file, or what a client has sent."""
-    from xiot.exi.aliases import known
+def aliases(config: Exi) -> dict[exi.Schema, Path | bytes]:
+    """What the configuration has for schema documents: our file, or theirs as bytes. Raises ConfigError: a file is not what it should be."""
+    return {exi.Schema(alias.namespace, alias.bytes, alias.md5): _document(alias) for alias in config.aliases}
 
-    found: dict[exi.Schema, Path | bytes] = {}
-    for schema in schemas:
-        have = known(schema.namespace, schema.bytes, schema.md5) or theirs.get(schema)
-        if have is not None:
-            found[schema] = have
-    return found
+
+def _document(alias: ExiAlias) -> Path | bytes:
+    from xiot.exi.aliases import ours, triple
+
+    if alias.file is None:
+        have = ours(alias.namespace)
+        assert have is not None  # the configuration was checked
+        return have
+    try:
+        data = alias.file.read_bytes()
+        namespace, size, md5 = triple(data)
+    except OSError as error:
+        raise ConfigError(f"{alias.file}: {error.strerror}") from None
+    except SyntaxError as error:  # ElementTree.ParseError is one
+        raise ConfigError(f"{alias.file}: no XML: {error}") from None
+    if (namespace, size, md5) != (alias.namespace, alias.bytes, alias.md5):
+        raise ConfigError(f'{alias.file} has namespace = "{namespace}", bytes = {size}, md5 = "{md5}"')
+    return data
+
+
+def compile_alias(alias: ExiAlias) -> None:
+    """Compile the schema of an alias beside all of ours that are for other namespaces. Raises ConfigError, ValueError, ImportError."""
+    from xiot.exi.aliases import CANONICAL, files
+    from xiot.exi.sets import XMPP
+
+    taken = _document(alias)
+    if isinstance(taken, bytes):
+        others = [
+            path for path in files(XMPP) if path.stem != CANONICAL and _namespace(path.read_bytes()) != alias.namespace
+        ]
+        _compile([*others, taken], within_exi=False)
 
 
 def _namespace(data: bytes) -> str:

@@ -35,6 +35,7 @@ from xiot.server.config import Address, Config, ConfigError, Host, takeable
 from xiot.server.control import Control
 from xiot.server.delivery import Delivery
 from xiot.server.exi import ExiService
+from xiot.server.exi import aliases as exi_aliases
 from xiot.server.hooks import Hooks
 from xiot.server.host import LocalHost, Place
 from xiot.server.http import HttpServer
@@ -277,6 +278,7 @@ class Server:
             raise ConfigError("there is no file to read it from")
         config, waiting = takeable(self.config, await trio.to_thread.run_sync(self._read))
         certificates = await trio.to_thread.run_sync(Certificates, config)
+        aliases = await trio.to_thread.run_sync(exi_aliases, config.exi)
         # From here on nobody else runs, so nobody sees one half of it.
         wanted = {host.name for host in config.hosts}
         used = {session.host for session in self.sessions}
@@ -293,6 +295,7 @@ class Server:
         self.pump.stall_close_s = config.limits.stall_s
         self.resumptions.keep_s = config.limits.resume_s
         self.accounts.configure(config)
+        self.exi.configure(aliases)
         self.budgets.configure(config.limits.auth_failures_per_address, config.limits.auth_failures_per_account)
         for domain in self.hosts.keys() - {host.name for host in config.hosts}:
             del self.hosts[domain]
