@@ -56,7 +56,7 @@ listen_tls = {listen_tls}
 # download_hosts = []        # from where the server may fetch schemas for clients, by HTTPS
 # schema_bytes = 131072      # of one of them
 # schemas_bytes = 4194304    # of all that are kept
-# aliases = []               # further schemas of clients: {namespace = "urn:a", bytes = 9, md5 = "0...", file = "a.xsd"}
+# aliases = []               # further schemas that clients may name: tables of namespace, bytes, md5 and file
 
 [http]                       # /metrics, /healthz and /readyz, without names of people
 listen = ["127.0.0.1:5281"]
