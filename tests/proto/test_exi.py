@@ -215,6 +215,43 @@ def test_a_client_binds_in_xml_if_the_server_has_no_exi_or_does_not_agree() -> N
         assert any(isinstance(event, Ready) for event in client.events)
 
 
+def test_a_server_that_always_wants_another_setup_gets_xml() -> None:
+    schema = exi.Schema("urn:a", 1, "0" * 32)
+    asked = []
+
+    def other(stream: Any, event: Any) -> Any:
+        asked.append(event.request)
+        lower = exi.Request(Options(value_max_length=100 - len(asked)), False, (schema,))
+        return stream.exi_answered(exi.build_answer(exi.Answer(lower)))
+
+    end = server_end(policy(mechanisms=["PLAIN"], extra={"exi": True}), answers={NeedExi: other})
+    client = client_end(secure=True, plain_without_tls=True, compress=[exi.Request(Options(), False, (schema,))])
+    talk(client, end)
+    assert client.stream.agreed is None
+    assert len(asked) == 6
+    assert any(isinstance(event, Ready) for event in client.events)
+
+
+def test_a_schema_is_sent_once_to_a_server_that_misses_it() -> None:
+    schema = exi.Schema("urn:a", 4, "0" * 32)
+    asked = []
+
+    def missing(stream: Any, event: Any) -> Any:
+        asked.append(event.request)
+        if event.request.name == "uploadSchema":
+            return stream.exi_answered(None)
+        return stream.exi_answered(exi.build_answer(exi.Answer(exi.Request(), (schema,))))
+
+    end = server_end(policy(mechanisms=["PLAIN"], extra={"exi": True}), answers={NeedExi: missing})
+    client = client_end(
+        secure=True, plain_without_tls=True, compress=[exi.Request(schemas=(schema,))], uploads={schema: b"<a/>"}
+    )
+    talk(client, end)
+    assert [request.name for request in asked] == ["setup", "uploadSchema", "setup"]
+    assert asked[1].text == "PGEvPg=="
+    assert any(isinstance(event, Ready) for event in client.events)
+
+
 def server_end_refusing() -> End:
     element = exi.build_answer(exi.Answer(exi.Request(configuration="x")), quick=True)
     answers = {NeedExi: lambda stream, event: stream.exi_answered(element)}

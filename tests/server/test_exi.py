@@ -71,6 +71,58 @@ async def test_a_client_changes_to_exi_after_its_login(tmp_path: Path, encoding:
             assert connection.exi.octets_in < connection.exi.xml_in / 2
 
 
+def coding(running: Running) -> Setup:
+    """How the only client in EXI is coded."""
+    (connection,) = [c for c in running.server.pump.connections() if c.over_exi]
+    assert connection.exi is not None
+    assert connection.exi.setup is not None
+    return connection.exi.setup
+
+
+@pytest.mark.parametrize("chosen", ["xmpp", "xiot", "file"])
+async def test_a_client_proposes_the_schemas_it_is_told(
+    tmp_path: Path, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The XEPs' own also to a server that has not got our set, and a file of the user's to one that takes it; what is missing is left out."""
+    pytest.importorskip("lxml")
+    (tmp_path / "odd.xsd").write_bytes(XSD)
+    schemas: Any = chosen if chosen != "file" else [tmp_path / "odd.xsd"]
+    if chosen == "xiot":
+        monkeypatch.setattr("xiot.server.exi.named", lambda *_, **__: None)
+    sizes = {}
+    for upload in (False, True) if chosen == "file" else (False,):
+        async with serving(tmp_path, exi="upload = true\nvalue_max_length = 30") as running:
+            with suppress(XiotError):
+                await running.account("romeo", "juliet")
+            async with (
+                running.connect(
+                    "juliet@localhost/balcony", encoding="exi", exi_schemas=schemas, exi_upload=upload
+                ) as juliet,
+                running.connect("romeo@localhost/orchard") as romeo,
+            ):
+                await chat(romeo, juliet)
+                setup = coding(running)
+                assert (setup.options.value_max_length, setup.options.strict) == (30, False)
+                sizes[upload] = len(setup.coders()[0].encode(b"<odd xmlns='urn:odd' n='7'/>")[0])
+                first = setup.id
+                next(c for c in running.server.pump.connections() if c.over_exi).drop("test")
+                with trio.fail_after(20):
+                    await chat(romeo, juliet)
+                assert coding(running).id == first  # named by its id
+    if chosen == "file":
+        assert sizes[True] < sizes[False] / 2
+
+
+async def test_schemas_that_cannot_be_used_are_refused_before_anybody_is_called(tmp_path: Path) -> None:
+    pytest.importorskip("lxml")
+    bad = tmp_path / "bad.xsd"
+    for data in b"<", XSD.replace(b"xs:int", b"nowhere"):
+        bad.write_bytes(data)
+        with pytest.raises(ValueError):
+            async with xiot.connect("a@localhost", "b", address="127.0.0.1:1", encoding="exi", exi_schemas=[bad]):
+                pass
+
+
 async def test_a_thing_in_exi_is_read_by_a_client_in_xml(tmp_path: Path) -> None:
     boiler = xiot.Thing("boiler", allow=lambda *_: True)
 

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from xiot.client.client import Client
+from xiot.client.exi import SchemaSet
 from xiot.client.login import MAX_STANZA_BYTES, Encoding, Login, establish
 from xiot.client.memory import FileMemory, Memory
 from xiot.core import JID
@@ -49,6 +50,8 @@ async def connect(
     durable: bool = False,
     encoding: Encoding = "xml",
     exi_address: str | None = None,
+    exi_schemas: SchemaSet = "xiot",
+    exi_upload: bool = False,
     resolver: Resolver | None = None,
     extensions: Iterable[Extension] | None = None,
 ) -> AsyncIterator[Client]:
@@ -68,7 +71,9 @@ async def connect(
     server, which remembers them for a day, and a receiver of ours, each arrives exactly once. `NotDurable` if it has no durable links.
     `encoding`: "exi", the stream is XML as compact bits (XEP-0322), where the server can do that; "exi-session", and each stanza may refer to
     strings of those before, which makes it smaller still, and lets who sees its size guess whether a whole string came twice. That is agreed on after the login; or EXI is spoken from the first octet,
-    at `exi_address`, or where SRV records of ``_xmpp-bclient._tcp`` lead.
+    at `exi_address`, or where SRV records of ``_xmpp-bclient._tcp`` lead. `exi_schemas`: what is proposed: "xiot", the set of this project, and where
+    the server has not got it the XEPs' own schemas; "xmpp", these alone; or XSD files of yours beside these (``xiot[exi]``), which are sent to a server that misses
+    them if `exi_upload`. What the server has not got is left out, its numbers count, and the stream stays XML if nothing is left.
 
     The first login fails at once; later, if `reconnect`, a lost stream is replaced, until an error comes that is final
     (`xiot.client.reconnect`), and roster, presence and subscriptions are restored. Meanwhile whoever sends waits, at most `outage_s`
@@ -104,6 +109,8 @@ async def connect(
         durable=durable,
         encoding=encoding,
         exi_address=exi_address,
+        exi_schemas=exi_schemas,
+        exi_upload=exi_upload,
     )
     client = Client(
         login,

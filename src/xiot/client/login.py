@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -17,16 +18,16 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from xiot.client.exi import ExiTransport
+from xiot.client.exi import ExiTransport, Proposals, SchemaSet
 from xiot.client.memory import Memory
 from xiot.core import JID, Stanza, StreamClose, StreamOpen, StreamParser, XmlError
 from xiot.errors import AuthError, LinkError, StreamError, XiotError
 from xiot.exi import ExiError
-from xiot.exi.configurations import SESSION, ExiStream, Kind, Setup, named, set_id
+from xiot.exi.configurations import ExiStream, Kind
 from xiot.net.dial import abandon, bindings, parse_address, reach, secure
 from xiot.net.dns import CLIENT_PORT, CLIENT_TLS_PORT, Dns, Resolver, Target, discover, discover_exi
 from xiot.net.tls import make_client_context, own_addresses, verifies
-from xiot.proto import exi, scram, sm
+from xiot.proto import scram, sm
 from xiot.proto.events import (
     Authenticated,
     Closed,
@@ -81,30 +82,24 @@ class Login:
     durable: bool = False
     encoding: Encoding = "xml"
     exi_address: str | None = None
+    exi_schemas: SchemaSet = "xiot"
+    exi_upload: bool = False
+    proposals: Proposals | None = field(default=None, init=False)
+    """Made when first needed; None if the stream stays XML."""
     addresses: list[JID] | None = field(default=None, init=False)
     """Of the certificate; read when first needed: the file may change later, what the context has loaded does not."""
 
-    @property
-    def setups(self) -> list[exi.Request]:
-        """What to propose to a server that can do EXI."""
-        if self.encoding == "xml":
-            return []
-        return [exi.Request(configuration=set_id() + (SESSION if self.encoding == "exi-session" else ""))]
-
-    def setup(self, agreed: exi.Request) -> Setup:
-        """How a stream is coded that a server has agreed to."""
-        assert agreed.configuration is not None
-        setup = named(agreed.configuration, **self.exi_limits)
-        assert setup is not None
-        return setup
-
-    @property
-    def exi_limits(self) -> dict[str, Any]:
-        """Of what is decoded: as those of the parser."""
-        return {"max_stanza_bytes": self.max_stanza_bytes, "max_depth": 1000, "max_attributes": 1024}
-
     async def prepare(self) -> None:
-        """Read the files. Raises LinkError, OSError, ValueError."""
+        """Read the files. Raises LinkError, OSError, ValueError, ImportError (schemas, but no lxml)."""
+        if self.encoding != "xml" and self.proposals is None:
+            # What is decoded has the limits of the parser.
+            limits = {"max_stanza_bytes": self.max_stanza_bytes, "max_depth": 1000, "max_attributes": 1024}
+            wanted: dict[str, Any] = {
+                "keep": self.encoding == "exi-session",
+                "upload": self.exi_upload,
+                "limits": limits,
+            }
+            self.proposals = await anyio.to_thread.run_sync(partial(Proposals, self.exi_schemas, **wanted))
         if self.ssl_context is None and self.tls != "off":
             options: dict[str, Any] = {"pins": self.pins, "certificate": self.certificate, "key": self.key}
             self.ssl_context = await make_client_context(self.ca_file, **options)
@@ -214,7 +209,10 @@ async def establish(
         known = await anyio.to_thread.run_sync(login.memory.get, account.bare)
         machine = _machine(login, account, transport, target, known, resume)
         if target.exi:
-            setup = login.setup(login.setups[0]) if quick else Setup(**login.exi_limits)
+            assert login.proposals is not None
+            setup = login.proposals.quick if quick else None
+            quick = setup is not None
+            setup = setup or login.proposals.default()
             stream = ExiStream(Kind.INITIATING, setup, max_bytes=login.max_stanza_bytes)
             transport = ExiTransport(transport, stream)
         wire = Wire(transport, machine, login.max_stanza_bytes)
@@ -285,7 +283,8 @@ def _machine(
         tokens=True,
         resume=resume,
         durable=login.durable,
-        compress=() if target.exi else login.setups,
+        compress=() if target.exi or login.proposals is None else login.proposals.requests,
+        uploads={} if login.proposals is None else login.proposals.uploads,
     )
 
 
@@ -306,7 +305,12 @@ async def _negotiate(wire: Wire, login: Login) -> None:
                 events += machine.tls_started(bindings(await wire.secure(domain, login.ssl_context)))
             case StartExi():
                 assert machine.agreed is not None
-                setup = login.setup(machine.agreed)
+                assert login.proposals is not None
+                making = partial(login.proposals.setup, machine.agreed, machine.agreed_id)
+                try:
+                    setup = await anyio.to_thread.run_sync(making)
+                except (ValueError, ImportError) as error:
+                    raise LinkError(f"the server agreed to schemas that do not compile: {error}") from None
                 stream = ExiStream(Kind.BOUND, setup, max_bytes=login.max_stanza_bytes)
                 wire.transport = ExiTransport(wire.transport, stream)
             case RestartStream():

@@ -11,12 +11,17 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from xiot.exi import Grammar, compile_schemas, xiot_schemas, xmpp_schemas
 from xiot.exi.sets import XIOT_1, XMPP
 
+if TYPE_CHECKING:
+    from xiot.exi.compiler.xsd import Limits
+
 SCHEMAS = Path(__file__).parent / "schemas"
+NS_TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 CANONICAL = "canonical"  # the schema that imports those that two ends agree on
 
 Triple = tuple[str, int, str]
@@ -151,6 +156,35 @@ def files(names: Iterable[str]) -> list[Path]:
 def triples(names: Iterable[str]) -> list[Triple]:
     """What to propose to a peer that may have that set, in the order of namespaces."""
     return sorted(triple(path.read_bytes()) for path in files(names) if path.stem != CANONICAL)
+
+
+def proposal(names: Iterable[str]) -> dict[Triple, Path]:
+    """As `triples`, for peers that may have the documents which XEP-0322 lists instead; and the files of ours that give the same bits."""
+    listed = {name: key for key, name in ALIASES.items()}
+    chosen = {
+        listed.get(path.name) or triple(path.read_bytes()): path for path in files(names) if path.stem != CANONICAL
+    }
+    return dict(sorted(chosen.items()))
+
+
+def canonical(schemas: Iterable[Path | bytes], *, within_exi: bool = False, limits: Limits | None = None) -> Grammar:
+    """The grammar of what two ends agreed on: files of ours, with what they import, and documents, as one canonical schema (XEP-0322).
+
+    within_exi: on top of the default one (section 3.4). Needs lxml (``xiot[exi]``), but for the whole set of the XEPs. Raises ValueError.
+    """
+    schemas = list(schemas)
+    if not within_exi and set(schemas) == {path for path in files(XMPP) if path.stem != CANONICAL}:
+        return xmpp_schemas()
+    from xiot.exi.compiler.tables import compile_canonical
+    from xiot.exi.compiler.xsd import Limits
+
+    paths = [schema for schema in schemas if isinstance(schema, Path)]
+    without: tuple[str, ...] = ()
+    if within_exi:
+        without = () if SCHEMAS / "tls.xsd" in paths else (NS_TLS,)
+        paths = [SCHEMAS / "exi.xsd", SCHEMAS / "streams.xsd", *paths]
+    documents = [schema for schema in schemas if isinstance(schema, bytes)]
+    return Grammar(compile_canonical(paths, documents, without=without, limits=limits or Limits()))
 
 
 def grammar(agreed: Iterable[Path]) -> Grammar:

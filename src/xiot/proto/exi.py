@@ -10,6 +10,7 @@ new stream begins in EXI.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -159,6 +160,11 @@ def build_request(request: Request, usual: Options = Options()) -> Element:  # n
     else:
         _write(element, request, usual)
     return element
+
+
+def build_upload(data: bytes) -> bytes:
+    """``<uploadSchema/>`` with the text of a schema (section 3.2.3)."""
+    return Element(f"{{{NS}}}uploadSchema", {"contentType": "Text"}, b64encode(data).decode()).tobytes()
 
 
 def build_answer(answer: Answer, *, quick: bool = False, usual: Options = Options()) -> Element:  # noqa: B008  (frozen)

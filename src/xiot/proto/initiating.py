@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from xiot.core import JID, Element, Stanza, StreamOpen
 from xiot.errors import AuthError, LinkError, StanzaError, StreamError
@@ -16,6 +17,9 @@ from xiot.proto.stream import Phase, Stream
 
 TAG = "xiot"
 """What a resource that the server chooses begins with (XEP-0386 section 3.2)."""
+
+MOST_SETUPS = 6
+"""Setups of EXI that are proposed on a stream: a server that always wants another one gets XML."""
 
 Wishes = Callable[[sasl2.Offer], Iterable[Element]]
 """Returns what to ask for within the login, of what the server offers."""
@@ -45,6 +49,7 @@ class ClientStream(Stream):
         resume: tuple[JID, sm.Resume] | None = None,
         durable: bool = False,
         compress: Sequence[exi.Request] = (),
+        uploads: Mapping[exi.Schema, bytes] = MappingProxyType({}),
         lang: str = "en",
     ) -> None:
         """Log in to `account`, and ask for its resource if it has one. An account without localpart is ANONYMOUS.
@@ -55,7 +60,7 @@ class ClientStream(Stream):
         next login (XEP-0484). `wishes` and `bind_wishes`: what else to ask for within SASL2 and within Bind 2.
         `resume`: the full JID of an earlier stream, and what to resume it by (XEP-0198); if that fails a resource is bound.
         `durable`: ask for a durable link, where stream management is asked for in the login. `compress`: go on in EXI before the
-        binding, by the first of these setups that the server agrees to (XEP-0322).
+        binding, by the first of these setups that the server agrees to (XEP-0322). `uploads`: schemas to send if the server misses them.
         """
         super().__init__(secure=secure, bindings=bindings)
         self.features: features.Features | None = None
@@ -89,8 +94,12 @@ class ClientStream(Stream):
         self._sasl: sasl.SaslClient | None = None
         self._bind_id = ""
         self._compress = list(compress)
+        self._uploads = uploads
+        self._setups_left = MOST_SETUPS
         self._exi: exi.Request | None = None  # proposed, and not answered
         self.agreed: exi.Request | None = None
+        self.agreed_id: str | None = None
+        """How the server calls the configuration that was agreed on."""
         """The setup that the server has agreed to."""
         self._open()
 
@@ -223,6 +232,7 @@ class ClientStream(Stream):
 
     def _ask_exi(self) -> list[Event]:
         self._exi = self._compress.pop(0)
+        self._setups_left -= 1
         self.out += exi.build_request(self._exi).tobytes()
         return []
 
@@ -238,17 +248,23 @@ class ClientStream(Stream):
             except ValueError:
                 raise StreamError("bad-format", "this is no answer to <setup/>") from None
             if told.agreement:
-                self._exi, self.agreed = request, request
+                self._exi, self.agreed, self.agreed_id = request, request, told.request.configuration
                 self.out += exi.COMPRESS
                 return []
-            self._compress[:0] = exi.next_requests(request, told)
+            wanted = [self._uploads[schema] for schema in told.missing if schema in self._uploads]
+            if wanted:  # once: if they are still missing then, it is as well without
+                self._uploads = {}
+                self.out += b"".join(map(exi.build_upload, wanted))
+                self._compress.insert(0, request)
+            else:
+                self._compress[:0] = exi.next_requests(request, told)
         else:  # a failure: it is as well without
             self._compress.clear()
             self.agreed = None
         return self._ask_bind(self.features)
 
     def _ask_bind(self, offer: features.Features) -> list[Event]:
-        if self._compress and self.agreed is None and self.secure and exi.offered(offer.element):
+        if self._compress and self._setups_left and self.agreed is None and self.secure and exi.offered(offer.element):
             return self._ask_exi()
         if self._resume is not None and sm.offered(offer.element):
             self._resuming = True

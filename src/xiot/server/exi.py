@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from xiot.server.server import Server
     from xiot.server.session import ClientSession
 
-NS_TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 COMPILE_S = 10.0  # for a set of schemas
 
 
@@ -287,18 +286,11 @@ def _namespace(data: bytes) -> str:
 
 
 def _compile(schemas: list[Path | bytes], within_exi: bool) -> Grammar:
-    """The grammar of a set of schemas: within EXI on top of the default one (section 3.4). Raises ValueError."""
-    from xiot.exi.aliases import SCHEMAS
-    from xiot.exi.compiler.tables import compile_canonical
+    """The grammar of a set of schemas, within the limits that strangers get. Raises ValueError."""
+    from xiot.exi.aliases import canonical
     from xiot.exi.compiler.xsd import Limits
 
-    files = [schema for schema in schemas if isinstance(schema, Path)]
-    documents = [schema for schema in schemas if isinstance(schema, bytes)]
-    without: tuple[str, ...] = ()
-    if within_exi:
-        without = () if SCHEMAS / "tls.xsd" in files else (NS_TLS,)
-        files = [SCHEMAS / "exi.xsd", SCHEMAS / "streams.xsd", *files]
     limits = Limits(seconds=COMPILE_S)
-    if documents:
+    if any(isinstance(schema, bytes) for schema in schemas):
         limits = replace(limits, particles=5_000, states=20_000)
-    return Grammar(compile_canonical(files, documents, without=without, limits=limits))
+    return canonical(schemas, within_exi=within_exi, limits=limits)
