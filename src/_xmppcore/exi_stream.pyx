@@ -31,7 +31,7 @@ from _xmppcore.router cimport XC_HEADROOM, XC_RECEIVE, Link
 from _xmppcore.xml cimport check_limits, stream_open_new
 
 from _xmppcore.element import Element
-from _xmppcore.errors import ExiError
+from _xmppcore.errors import ExiError, XmlError
 from _xmppcore.exi import COOKIE, Options, _header, default_schemas, read_header
 from _xmppcore.exi_codec import Decoder, Encoder
 from _xmppcore.xml import parse_element
@@ -254,7 +254,7 @@ cdef class ExiStream:
         cdef bytes xml = PyBytes_FromStringAndSize(NULL, self.mover.size)
         self.mover.put(<uint8_t *>PyBytes_AS_STRING(xml))
         self._done()
-        if self.mover.says(b"streamEnd", SHOWN) and parse_element(xml).tag == f"{{{NS}}}streamEnd":
+        if self.mover.says(b"streamEnd", SHOWN) and _tree(xml).tag == f"{{{NS}}}streamEnd":
             return b"</stream:stream>"
         return xml
 
@@ -322,7 +322,7 @@ cdef class ExiStream:
         coders = (self.encoder, self.decoder, self.mover) if setup is self.setup else setup.coders()
         decoder = coders[1]
         xml, end = decoder.decode(self.buffer, bit, setup is self.setup and setup.keep and self.decoded)
-        element = parse_element(xml, max_bytes=1 << 26)
+        element = _tree(xml)
         if element.tag != f"{{{NS}}}streamStart":
             raise ExiError("header", "no stream begins here")
         if setup is not self.setup:
@@ -430,6 +430,14 @@ cdef class ExiStream:
         self.encoded = True
         self.front, self.front_bits = b"", 0
         return data
+
+
+def _tree(xml):
+    """The element of a body. Raises ExiError: bits can say what XML cannot, such as two attributes of one name."""
+    try:
+        return parse_element(xml, max_bytes=1 << 26)
+    except XmlError as error:
+        raise ExiError("damaged", str(error)) from None
 
 
 def _named_header(setup, cookie):

@@ -10,7 +10,7 @@
  * in front (their length in two octets): the check of tables has to find what would lead the codec astray.
  *
  * Whatever is decoded either encodes under the same options or is refused, and what was made of it is decoded. Decoding straight to XML
- * and through a sink have to end at the same bit, and what has XML has a head.
+ * and through a sink have to end at the same bit, and what has XML has a head. Moved behind another start tag the content stays what it is.
  */
 #include "exi.h"
 #include "scan.h"
@@ -120,6 +120,46 @@ static uint8_t *decode(const xe_grammar *g, const xe_options *o, const uint8_t *
     return xml;
 }
 
+/* What is moved behind another start tag decodes to that tag, and to what was behind the first one. */
+static void move(const xe_grammar *g, const xe_options *o, const uint8_t *bytes, size_t n) {
+    static const char from[] = " from=\"a@b/c\"", zeros[XC_PAD];
+    xe_decoder d;
+    xe_encoder e;
+    xe_writer w, head;
+    uint64_t end, bits;
+    const uint8_t *made;
+    if (o->fragment) return;
+    CHECK(xe_decoder_init(&d, g, o, &limits, seed));
+    CHECK(xe_encoder_init(&e, g, o, &limits, seed));
+    d.c.zip.inflate = unpack;
+    xe_writer_init(&w, limits.output_bytes);
+    xe_writer_init(&head, limits.output_bytes);
+    if (xe_decode_xml(&d, bytes, n, 0, false, &w, &end) && d.seam.at) {
+        CHECK(d.seam.at <= end && d.seam.xml <= w.out.len);
+        xe_text(&head.out, w.out.p, d.seam.xml);
+        xe_text(&head.out, from, sizeof from - 1);
+        xe_text(&head.out, ">", 1);
+        size_t tag = head.out.len, rest = d.seam.xml;
+        xe_text(&head.out, zeros, XC_PAD);
+        CHECK(!head.out.error);
+        xe_encoder_begin(&e, NULL, 0, false);
+        if (xe_encode_start(&e, head.out.p, tag) && xe_move(&e, &d, bytes, end) && xe_finish(&e, true, &made, &bits)) {
+            size_t size = w.out.len - rest;
+            uint8_t *content = malloc(size);
+            CHECK(content);
+            memcpy(content, w.out.p + rest, size);
+            CHECK(xe_decode_xml(&d, made, bits / 8, 0, false, &w, &end));
+            CHECK(bits - end < 8);
+            CHECK(w.out.len - d.seam.xml == size && !memcmp(w.out.p + d.seam.xml, content, size));
+            free(content);
+        }
+    }
+    xe_writer_free(&w);
+    xe_writer_free(&head);
+    xe_encoder_free(&e);
+    xe_decoder_free(&d);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     uint8_t a = data[0], b = data[1];
@@ -186,6 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             free(again);
         }
         free(xml);
+        move(g, &o, data, size);
     }
     free(bits);
     free(tables);
