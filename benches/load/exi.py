@@ -33,6 +33,9 @@ from rich.table import Table
 from xiot.client.exi import ExiTransport
 from xiot.client.login import Login, establish
 from xiot.core import JID
+from xiot.server.accounts import Accounts
+from xiot.server.config import Config, load
+from xiot.store import Store
 
 WAYS = {  # how the sender speaks, and how the receiver does
     "XML to XML": ("xml", "xml"),
@@ -41,18 +44,18 @@ WAYS = {  # how the sender speaks, and how the receiver does
     "XML to EXI": ("xml", "exi"),
     "EXI to EXI, tables kept": ("exi-session", "exi-session"),
 }
+PASSWORD = "a long one"
 BODY = "numbered chat messages over pairs of connections, 64 octets each"
 CONFIG = """
 data_dir = "data"
 [[host]]
 name = "localhost"
-[[host]]
-name = "anon.localhost"
-mechanisms = ["ANONYMOUS"]
 [c2s]
 listen = ["127.0.0.1:{c2s}"]
 listen_tls = []
 starttls = "optional"
+[accounts]
+scram_iterations = 4096
 [exi]
 listen = ["127.0.0.1:{exi}"]
 [log]
@@ -92,12 +95,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[int, int, int]]:
+def serving(accounts: int) -> Iterator[tuple[int, int, int]]:
     """A server; the ports of XML and of EXI, and its process."""
     with tempfile.TemporaryDirectory(prefix="xiot-load-") as folder:
         ports = {"c2s": free_port(), "exi": free_port()}
         path = Path(folder) / "xiot.toml"
         path.write_text(CONFIG.format(**ports))
+        trio.run(add_accounts, load(path), accounts)
         command = [sys.executable, "-c", "from xiot.cli.main import main; main()", "serve", "--config", str(path)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
@@ -120,10 +124,18 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def login(encoding: str, ports: tuple[int, int]) -> Client:
+async def add_accounts(config: Config, count: int) -> None:
+    config.data_dir.mkdir()
+    async with Store.open(config.database) as store:
+        accounts = await Accounts.open(store, config)
+        for number in range(count):
+            await accounts.add(JID(f"load{number}@localhost"), PASSWORD)
+
+
+async def login(number: int, encoding: str, ports: tuple[int, int]) -> Client:
     c2s, exi = (f"127.0.0.1:{port}" for port in ports)
     options = {"address": c2s, "tls": "off", "encoding": encoding, "exi_address": exi if encoding != "xml" else None}
-    wire = await establish(Login(account=JID("anon.localhost"), **options))  # type: ignore[arg-type]
+    wire = await establish(Login(account=JID(f"load{number}@localhost/r"), password=PASSWORD, **options))  # type: ignore[arg-type]
     below = wire.transport.below if isinstance(wire.transport, ExiTransport) else wire.transport
     sock = socket.socket(fileno=os.dup(below.extra(SocketAttribute.raw_socket).fileno()))
     sock.setblocking(False)
@@ -198,10 +210,14 @@ def main(cases: tuple[str, ...], seconds: float, rounds: int, target: Path | Non
         for case in cases:
             _, count, window = case.split("/")
             for way, encodings in WAYS.items():
-                with serving() as (c2s, exi, pid):
+                with serving(2 * int(count)) as (c2s, exi, pid):
 
-                    async def clients(ports: tuple[int, int] = (c2s, exi), encodings: tuple[str, str] = encodings, number: int = int(count)) -> list[Client]:
-                        return [await login(encodings[index % 2], ports) for index in range(2 * number)]
+                    async def clients(
+                        ports: tuple[int, int] = (c2s, exi),
+                        encodings: tuple[str, str] = encodings,
+                        number: int = int(count),
+                    ) -> list[Client]:
+                        return [await login(index, encodings[index % 2], ports) for index in range(2 * number)]
 
                     found = trio.run(clients)
                     pairs = [first((found[index], found[index + 1])) for index in range(0, len(found), 2)]
