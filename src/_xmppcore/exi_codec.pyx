@@ -629,7 +629,7 @@ cdef class Mover:
         return 0
 
     cdef void put(self, uint8_t *to) noexcept:
-        """Write the XML of the body, without jabber:client as the default namespace."""
+        """Write the XML of the body, without jabber:client as the default namespace; once only."""
         memcpy(to, self.xml, self.name)
         memcpy(to + self.name, self.xml + self.name + self.cut, self.size - self.name)
         if self.cut and not self.keep and (<Decoder>self.decoder).d.seam.at:
@@ -637,6 +637,7 @@ cdef class Mover:
             self.coding.size = <uint32_t>self.size
             self.coding.tag = <uint32_t>((<Decoder>self.decoder).d.seam.xml - self.cut)
         (<Decoder>self.decoder).rest()
+        self.xml = NULL
 
     cdef bint says(self, bytes text, size_t within) noexcept:
         """Whether the first bytes of the XML have this text."""
