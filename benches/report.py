@@ -73,7 +73,9 @@ def gather(results: Path, sources: dict[str, Path]) -> Document:
 
 
 def _short(document: Document) -> Document:
-    rows = [{key: _rounded(value) for key, value in row.items() if key != "runs"} for row in document["rows"]]
+    rows = [
+        {key: len(value) if key == "runs" else _rounded(value) for key, value in row.items()} for row in document["rows"]
+    ]
     return document | {"rows": rows}
 
 
@@ -385,7 +387,9 @@ def readme_load(found: Document) -> str:
         for name, each in load["servers"].items()
         if name not in RELAYS and (number := re.search(r"\d[\w.+-]*", each["version"]))
     }
-    rounds = f"medians of {load['rounds']} rounds of {load['seconds']:g} s" if load["rounds"] > 1 else "one round"
+    counts = sorted({row["runs"] for row in load["rows"]})
+    span = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    rounds = "one round" if span == "1" else f"medians of {span} rounds"
     pictures = {"throughput": "Messages per CPU second by case and server"}
     if any(case.endswith("ps") for case in by_case(load)):
         pictures["latency"] = "Latencies of the open loop"
