@@ -74,7 +74,8 @@ def gather(results: Path, sources: dict[str, Path]) -> Document:
 
 def _short(document: Document) -> Document:
     rows = [
-        {key: len(value) if key == "runs" else _rounded(value) for key, value in row.items()} for row in document["rows"]
+        {key: len(value) if key == "runs" else _rounded(value) for key, value in row.items()}
+        for row in document["rows"]
     ]
     return document | {"rows": rows}
 
