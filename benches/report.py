@@ -347,6 +347,8 @@ def costs(document: Document) -> Figure:
     axes.set_xticks(places, [f"{place:,}" for place in places], minor=False)
     axes.minorticks_off()
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 4, high * 4)  # as much up and down as would matter: what is flat looks flat
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(thousands))
     axes.yaxis.set_minor_formatter(NullFormatter())
