@@ -8,6 +8,8 @@ FUZZ_S ?= 60
 CC_FUZZ ?= clang
 C := src/_xmppcore/c
 XML := xml.c xml_names.c xml_text.c scan.c
+SANITIZED = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib $(BIN)/python
+BUILD_SANITIZED = XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
 FUZZER = $(CC_FUZZ) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$(C)
 
 .PHONY: run test test-other lint types bench bench-check load fuzz debug soak wheel clean
@@ -79,16 +81,14 @@ fuzz:
 	build/fuzz/router -max_total_time=$(FUZZ_S) -max_len=600 -print_final_stats=1 build/fuzz/found-router
 	$(BIN)/python -m tests.fuzz.make_corpus_exi build/fuzz/corpus-exi build/fuzz/types.xeg
 	XIOT_FUZZ_GRAMMAR=build/fuzz/types.xeg build/fuzz/exi -max_total_time=$(FUZZ_S) -print_final_stats=1 build/fuzz/found-exi build/fuzz/corpus-exi tests/fuzz/corpus/exi
-	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
-	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib \
-		$(BIN)/python -m tests.fuzz.exi_streams $(FUZZ_S)
+	$(BUILD_SANITIZED)
+	$(SANITIZED) -m tests.fuzz.exi_streams $(FUZZ_S)
 
 # The core with assertions, AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of its own, and its tests on it; but those that
 # build a fuzz target with sanitizers do so anyway.
 debug: $(VENV)/.built
-	XIOT_DEBUG=1 $(BIN)/python setup.py -q build --build-base build/debug --build-lib build/debug/lib
-	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/debug/lib \
-		$(BIN)/python -m pytest -q -n 3 --dist loadfile tests/core tests/exi -k 'not sanitizer' -p no:cacheprovider
+	$(BUILD_SANITIZED)
+	$(SANITIZED) -m pytest -q -n 3 --dist loadfile tests/core tests/exi -k 'not sanitizer' -p no:cacheprovider
 
 # The long forms of what `make test` does shortly.
 soak: $(VENV)/.built

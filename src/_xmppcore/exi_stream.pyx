@@ -231,12 +231,10 @@ cdef class ExiStream:
     cdef Py_ssize_t _next_into(self, uint8_t *to, size_t room) except -2:
         # Write what `next` would return, and say how large it is; its octets stay until `_done`.
         # 0: more octets are needed; -1: it is for `next`.
-        cdef bint fresh
         if self.starting or self.xml or self.proposed is not None or self.per_body or self.held is not None or not self.buffer:
             return -1
-        fresh = not (self.setup.keep and self.decoded)
         try:
-            self.mover.read(self.buffer, 0, not fresh)
+            self.mover.read(self.buffer, 0, self.setup.keep and self.decoded)
         except ExiError as error:
             self._more(error)
             return 0

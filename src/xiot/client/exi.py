@@ -35,10 +35,8 @@ class Proposals:
         """Schemas that a server may be sent."""
         self._ours = set_id() + (SESSION if keep else "") if schemas == "xiot" else None
         paths = [] if isinstance(schemas, str) else [Path(path) for path in schemas]
-        if (
-            schemas == "xiot" and find_spec("lxml") is None
-        ):  # to compile what is left when the server has not got all of them
-            return
+        if schemas == "xiot" and find_spec("lxml") is None:
+            return  # what is left when the server has not got all of them could not be compiled
         for (namespace, size, md5), path in proposal(XMPP).items():
             self._documents[exi.Schema(namespace, size, md5)] = path
         for path in paths:

@@ -125,9 +125,10 @@ class Delivery:
     def _hand_over_late(self, message: Element, octets: bytes, id: int, account: JID) -> None:
         """A message is stored: if somebody became available meanwhile, who found nothing that waits, it is his now."""
         host = self._server.hosts[account.domain]
-        if not reachable(host.available(account)):
+        available = host.available(account)
+        if not reachable(available):
             return
-        route = route_message(message_type(message.get("type")), host.available(account))
+        route = route_message(message_type(message.get("type")), available)
         if self.deliver(message, host.named(account, route.resources), octets):
             self._forget(str(account), id)
 
